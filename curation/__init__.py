@@ -1,0 +1,1 @@
+"""The engine: recipe, plan, worker, storage, ledger and reports. Knows Ray."""

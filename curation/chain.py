@@ -1,0 +1,116 @@
+"""The chain of stages: which there are, in what order, grouped by cost, keyed by content."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from curation.recipe import Recipe, explain_validation
+from schemas.errors import ConfigError
+from schemas.manifest import StageRecord
+from schemas.rows import Row, SourceVideo
+from stages.base import Stage, check_chain
+
+AnyStage = Stage[Any, Any, Any]
+
+STAGE_CLASSES = {
+    "probe": "stages.probe:ProbeStage",
+    "segment": "stages.segment:SegmentStage",
+    "quality": "stages.quality:QualityStage",
+    "speech": "stages.speech:SpeechStage",
+    "detect": "stages.detect:DetectStage",
+    "objects": "stages.objects:ObjectsStage",
+    "references": "stages.references:ReferencesStage",
+    "triplets": "stages.triplets:TripletsStage",
+    "body": "stages.body:BodyStage",
+    "structure": "stages.structure:StructureStage",
+    "caption": "stages.caption:CaptionStage",
+    "latents": "stages.latents:LatentsStage",
+    "shards": "stages.shards:ShardsStage",
+}
+"""In running order."""
+
+GROUPS = (
+    ("probe", "segment"),
+    ("quality", "speech", "detect"),
+    ("objects", "references", "triplets"),
+    ("body", "structure", "caption"),
+    ("latents",),
+    ("shards",),
+)
+"""Each group is one Ray Data execution and ends with a commit; chosen by cost class."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The configured stages with their closure fingerprints."""
+
+    stages: tuple[AnyStage, ...]
+    closures: dict[str, str]
+
+    def __getitem__(self, name: str) -> AnyStage:
+        """Return a stage by name."""
+        return next(s for s in self.stages if s.name == name)
+
+    def groups(self) -> list[tuple[AnyStage, ...]]:
+        """The stages, grouped by cost class."""
+        present = [[n for n in group if n in self.closures] for group in GROUPS]
+        return [tuple(self[name] for name in names) for names in present if names]
+
+    def records(self) -> tuple[StageRecord, ...]:
+        """What reports and run records say about the stages."""
+        return tuple(
+            StageRecord(
+                name=s.name,
+                version=s.version,
+                fingerprint=s.fingerprint,
+                closure_fingerprint=self.closures[s.name],
+                needs=s.needs,
+                reasons=tuple(sorted(s.reasons)),
+                config=s.config.model_dump(mode="json"),
+            )
+            for s in self.stages
+        )
+
+
+def build_chain(recipe: Recipe) -> Chain:
+    """Build all stages from a recipe and check that they fit and can run here.
+
+    Raises:
+        ConfigError: A wrong setting, a missing package or weight file, or stages that do not fit.
+    """
+    stages = tuple(_build_stage(name, recipe.stages.get(name, {})) for name in STAGE_CLASSES)
+    check_chain(stages)
+    for stage in stages:
+        stage.check()
+    return Chain(stages, closure_fingerprints(stages))
+
+
+def _build_stage(name: str, settings: dict[str, Any]) -> AnyStage:
+    module_name, _, class_name = STAGE_CLASSES[name].partition(":")
+    stage_class: type[AnyStage] = getattr(importlib.import_module(module_name), class_name)
+    try:
+        config = stage_class.config_type.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(explain_validation(error, name)) from error
+    return stage_class(config)
+
+
+def closure_fingerprints(stages: Sequence[AnyStage]) -> dict[str, str]:
+    """Fingerprint of each stage together with everything it reads: the cone of a change."""
+    closures: dict[str, str] = {}
+    for stage in stages:
+        parts = [stage.fingerprint, *(closures[need] for need in sorted(stage.needs))]
+        closures[stage.name] = hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
+    return closures
+
+
+def unit_key(row: Row, closure: str) -> str:
+    """Identity of one unit of work: the row's content and the stage's closure."""
+    content = row.content_sha256 if isinstance(row, SourceVideo) else row.row_id
+    return hashlib.sha256(f"{content}/{closure}".encode()).hexdigest()[:32]

@@ -1,0 +1,141 @@
+"""Streams rows through one group of stages with Ray Data."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from curation.chain import AnyStage
+from curation.storage import Store, StoreOptions
+from curation.worker import ROW_SCHEMA, StageWorker
+from schemas.errors import ConfigError
+from schemas.outcome import StageResult
+from schemas.rows import Row
+
+_OBJECT_STORE_BYTES = 1 << 30
+_ROWS_PER_BLOCK = 4
+_STALL_LIMIT_S = 6 * 3600
+
+
+def start_ray() -> None:
+    """Connect to the cluster that the environment names, or start a private one on this machine."""
+    if ray.is_initialized():
+        return
+    # the variables that would let Ray unpickle foreign Parquet metadata
+    for name in (
+        "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA",
+        "RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR",
+        "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE",
+    ):
+        if os.environ.get(name):
+            raise ConfigError(f"{name} is set: Ray would run code from Parquet files; unset it")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+    else:
+        ray.init(
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            object_store_memory=_OBJECT_STORE_BYTES,
+        )
+
+
+def plan_spans(stages: Sequence[AnyStage]) -> list[tuple[int, int]]:
+    """Fuse neighbours with equal resources into one operator: half-open ranges of indices.
+
+    Fused stages share a worker and its decoded frames.
+    """
+    spans: list[tuple[int, int]] = []
+    for index, stage in enumerate(stages):
+        if spans and stages[spans[-1][0]].resources == stage.resources:
+            spans[-1] = (spans[-1][0], index + 1)
+        else:
+            spans.append((index, index + 1))
+    return spans
+
+
+def check_cluster(groups: Sequence[Sequence[AnyStage]]) -> None:
+    """Check that one worker of every operator of every group fits at the same time.
+
+    Raises:
+        ConfigError: The cluster is too small; Ray Data would wait forever.
+    """
+    have = ray.cluster_resources()
+    for group in groups:
+        heads = [group[start] for start, _ in plan_spans(group)]
+        for kind, need in (
+            ("CPU", sum(h.resources.num_cpus for h in heads)),
+            ("GPU", sum(h.resources.num_gpus for h in heads)),
+            ("memory", float(sum(h.resources.memory_bytes for h in heads))),
+        ):
+            if need > have.get(kind, 0.0) + 1e-9:
+                raise ConfigError(
+                    f"stages {[s.name for s in group]} need {need:g} {kind} at once, the cluster "
+                    f"has {have.get(kind, 0.0):g}: add nodes, or lower the stages' resources"
+                )
+
+
+def execute(
+    pending: Sequence[tuple[Row, int]],
+    stages: Sequence[AnyStage],
+    closures: dict[str, str],
+    *,
+    store: Store,
+    source_options: StoreOptions,
+    run_id: str,
+    max_workers: int | None,
+    max_attempts: int,
+    on_row: Callable[[], None] = lambda: None,
+) -> Iterator[list[StageResult]]:
+    """Run the unknown units of some rows; yields results as rows finish, in no fixed order."""
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = False
+    context.max_errored_blocks = 0
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = _STALL_LIMIT_S
+    records = [{"row_json": r.model_dump_json(), "start": s, "results": []} for r, s in pending]
+    table = pa.Table.from_pylist(records, schema=ROW_SCHEMA)
+    blocks = [table.slice(i, _ROWS_PER_BLOCK) for i in range(0, len(table), _ROWS_PER_BLOCK)]
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    spans = plan_spans(stages)
+    per_operator = max(1, math.floor(min(max_workers or cpus, len(table)) / len(spans)))
+    # one row a block while rows are few, so that all workers have some
+    if len(table) <= per_operator * _ROWS_PER_BLOCK:
+        blocks = [table.slice(i, 1) for i in range(len(table))]
+    dataset = ray.data.from_arrow(blocks)
+    for span in spans:
+        needs = stages[span[0]].resources
+        dataset = dataset.map_batches(
+            StageWorker,
+            fn_constructor_args=(
+                stages,
+                span,
+                closures,
+                store,
+                source_options,
+                run_id,
+                max_attempts,
+            ),
+            batch_format="pyarrow",
+            batch_size=1,
+            zero_copy_batch=True,
+            compute=ActorPoolStrategy(min_size=1, max_size=per_operator),
+            num_cpus=needs.num_cpus,
+            num_gpus=needs.num_gpus or None,
+            memory=needs.memory_bytes,
+            max_restarts=-1,
+            max_task_retries=-1,
+        )
+    for batch in dataset.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
+        for texts in batch.column("results").to_pylist():
+            if texts:
+                on_row()
+                yield [StageResult.model_validate_json(t) for t in texts]

@@ -1,0 +1,287 @@
+"""One curation run: list, replay what is known, execute what is not, commit, publish, report."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Protocol
+
+from curation.chain import AnyStage, Chain
+from curation.execute import check_cluster, execute, start_ray
+from curation.ledger import Ledger
+from curation.recipe import Recipe
+from curation.sources import SourceList
+from curation.storage import Store, StoreOptions
+from curation.tables import M, models_to_parquet, put_blob_bytes
+from curation.walk import Walked, walk
+from schemas.base import FileRef
+from schemas.errors import InvariantError
+from schemas.manifest import DatasetManifest, LogEntry, RunRecord
+from schemas.outcome import Decision, Outcome, StageResult
+from schemas.rows import Clip, Row, SourceVideo
+
+log = logging.getLogger(__name__)
+
+_VERSIONED = ("handloom", "ray", "torch", "numpy", "av", "mediapipe", "anny", "pyarrow")
+SOURCES_STAGE = "sources"
+
+
+class Progress(Protocol):
+    """Where a run tells how far it is."""
+
+    def group(self, names: Sequence[str], known: int, todo: int) -> None:
+        """A group of stages begins: rows whose results are known, and rows to compute."""
+
+    def advance(self, outcomes: Counter[str]) -> None:
+        """One more row of the group is done."""
+
+
+class Silent:
+    """A progress that says nothing."""
+
+    def group(self, names: Sequence[str], known: int, todo: int) -> None:
+        """Say nothing."""
+
+    def advance(self, outcomes: Counter[str]) -> None:
+        """Say nothing."""
+
+
+@dataclass
+class RunState:
+    """What a run has found out so far."""
+
+    run_id: str
+    decisions: list[Decision] = field(default_factory=list)
+    clips: dict[str, Clip] = field(default_factory=dict)
+    sources: dict[str, SourceVideo] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+    snapshot: DatasetManifest | None = None
+
+
+@dataclass(frozen=True)
+class Curation:
+    """A request to curate, checked: sources exist, the recipe parses, backends are there."""
+
+    recipe: Recipe
+    chain: Chain
+    sources: SourceList
+    store: Store
+    source_options: StoreOptions = field(default_factory=StoreOptions)
+
+    def run(self, progress: Progress | None = None) -> RunRecord:
+        """Run to the end. Safe to kill anywhere and to run again.
+
+        Raises:
+            InvariantError: The conservation law is broken.
+            ConfigError: The root is not ours, or the cluster is too small.
+        """
+        started, begun = time.monotonic(), datetime.now(UTC)
+        progress = progress or Silent()
+        ledger = Ledger(self.store, f"handloom {version('handloom')}")
+        run_id = f"{begun:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        state = RunState(run_id)
+        known = ledger.known_results(self.chain.closures)
+        rows = self._begin(state)
+        for group in self.chain.groups():
+            work = self._shard if group[0].name == "shards" else self._run_group
+            rows = work(group, rows, known, ledger, state, progress)
+        check_conservation(state.decisions, [SOURCES_STAGE, *self.chain.closures])
+        return self._finish(ledger, state, begun, time.monotonic() - started)
+
+    def _begin(self, state: RunState) -> list[Row]:
+        for row in self.sources.rows:
+            state.sources[row.row_id] = row
+            state.decisions.append(_listed(row, Outcome.KEPT))
+        for row, original in self.sources.duplicates:
+            detail = f"same content as {original}"
+            state.decisions.append(_listed(row, Outcome.DROPPED, "duplicate_content", detail))
+        return list(self.sources.rows)
+
+    def _run_group(
+        self,
+        group: tuple[AnyStage, ...],
+        rows: Sequence[Row],
+        known: dict[str, StageResult],
+        ledger: Ledger,
+        state: RunState,
+        progress: Progress,
+    ) -> list[Row]:
+        first = self._walk_all(rows, group, known)
+        names = [stage.name for stage in group]
+        progress.group(
+            names, len(rows) - len({r.row_id for r, _ in first.pending}), len(first.pending)
+        )
+        if first.pending:
+            self._execute(group, first.pending, known, ledger, state, progress)
+        walked = self._walk_all(rows, group, known)
+        if walked.pending:
+            raise InvariantError(f"{len(walked.pending)} rows came back without a result: {names}")
+        state.decisions += walked.decisions
+        _remember([*rows, *walked.seen], state)
+        return sorted(walked.survivors, key=lambda r: r.row_id)
+
+    def _walk_all(
+        self, rows: Sequence[Row], group: Sequence[AnyStage], known: dict[str, StageResult]
+    ) -> Walked:
+        walked = Walked()
+        for row in rows:
+            walk(row, group, self.chain.closures, known, 0, walked)
+        return walked
+
+    def _execute(
+        self,
+        group: tuple[AnyStage, ...],
+        pending: list[tuple[Row, int]],
+        known: dict[str, StageResult],
+        ledger: Ledger,
+        state: RunState,
+        progress: Progress,
+    ) -> None:
+        start_ray()
+        check_cluster([group])
+        run, sequence, outcomes = self.recipe.run, 0, Counter[str]()
+        waiting: list[StageResult] = []
+        last_commit = time.monotonic()
+        for results in execute(
+            pending,
+            group,
+            self.chain.closures,
+            store=self.store,
+            source_options=self.source_options,
+            run_id=state.run_id,
+            max_workers=run.max_workers,
+            max_attempts=run.max_attempts_per_row,
+        ):
+            fresh = [r for r in results if r.unit_key not in known]
+            known.update({r.unit_key: r for r in fresh})
+            state.calls.update(r.stage for r in fresh)
+            waiting += fresh
+            outcomes[str(results[-1].outcome)] += 1
+            progress.advance(outcomes)
+            due = time.monotonic() - last_commit > run.commit_every_s
+            if len(waiting) >= run.commit_every_rows * len(group) or due:
+                ledger.commit_results(waiting, f"{state.run_id}/{group[0].name}/{sequence}")
+                waiting, sequence, last_commit = [], sequence + 1, time.monotonic()
+        ledger.commit_results(waiting, f"{state.run_id}/{group[0].name}/{sequence}")
+
+    def _shard(
+        self,
+        group: tuple[AnyStage, ...],
+        rows: Sequence[Row],
+        known: dict[str, StageResult],
+        ledger: Ledger,
+        state: RunState,
+        progress: Progress,
+    ) -> list[Row]:
+        """Write shards for the surviving clips, publish the snapshot, account per clip."""
+        from curation.publish import plan_dataset, publish
+
+        clips = [r for r in rows if isinstance(r, Clip)]
+        plans = plan_dataset(clips, self.recipe.run.max_samples_per_shard)
+        before = len(state.decisions)
+        done = self._run_group(group, plans, known, ledger, state, progress)
+        per_plan = {d.row_id: d for d in state.decisions[before:]}
+        del state.decisions[before:]
+        for plan in plans:
+            decision = per_plan[plan.row_id]
+            state.decisions += [
+                decision.replace(
+                    row_id=c.clip_id,
+                    source_id=c.source_id,
+                    seconds=c.seconds,
+                    seconds_spent=decision.seconds_spent / len(plan.clips),
+                )
+                for c in plan.clips
+            ]
+        if done:
+            txn = f"{state.run_id}/dataset"
+            state.snapshot = publish(ledger, done, self.recipe, self.chain, txn)
+        return done
+
+    def _finish(self, ledger: Ledger, state: RunState, begun: datetime, wall_s: float) -> RunRecord:
+        def put(models: Sequence[M], kind: type[M]) -> FileRef:
+            return put_blob_bytes(self.store, models_to_parquet(models, kind), ".parquet")
+
+        record = RunRecord.model_validate(
+            {
+                "run_id": state.run_id,
+                "recipe": {
+                    "name": self.recipe.name,
+                    "run": self.recipe.run.model_dump(mode="json"),
+                },
+                "stages": self.chain.records(),
+                "sources": put(sorted(state.sources.values(), key=lambda s: s.uri), SourceVideo),
+                "clips": put([state.clips[k] for k in sorted(state.clips)], Clip),
+                "decisions": put(state.decisions, Decision),
+                "num_stage_calls": {s.name: state.calls[s.name] for s in self.chain.stages},
+                "wall_s": wall_s,
+                "started_at": begun.isoformat(timespec="seconds"),
+                "snapshot": state.snapshot.snapshot if state.snapshot else None,
+                "versions": {name: version(name) for name in _VERSIONED},
+            }
+        )
+        ledger.write_run(record)
+        ledger.append(
+            LogEntry(
+                txn=f"{state.run_id}/run",
+                kind="run",
+                files=(record.sources, record.clips, record.decisions),
+            )
+        )
+        return record
+
+
+def _listed(row: SourceVideo, outcome: Outcome, reason: str = "", detail: str = "") -> Decision:
+    return Decision(
+        row_id=row.row_id,
+        source_id=row.row_id,
+        stage=SOURCES_STAGE,
+        outcome=outcome,
+        reason=reason,
+        detail=detail,
+    )
+
+
+def check_conservation(decisions: Sequence[Decision], order: Sequence[str]) -> None:
+    """Check that every row that enters a stage leaves it with one outcome.
+
+    What enters a stage is what the previous one sent on.
+
+    Raises:
+        InvariantError: Rows were lost, duplicated or came from nowhere.
+    """
+    entering: int | None = None
+    for stage in order:
+        here = [d for d in decisions if d.stage == stage]
+        if entering is not None and len(here) != entering:
+            raise InvariantError(
+                f"conservation law broken at {stage!r}: {entering} rows in, {len(here)} decisions"
+            )
+        ids = Counter(d.row_id for d in here if stage != SOURCES_STAGE)
+        twice = [row_id for row_id, count in ids.items() if count > 1]
+        if twice:
+            raise InvariantError(f"{stage!r} decided twice on {twice[:3]}")
+        entering = sum(d.num_emitted for d in here if d.outcome is Outcome.KEPT)
+
+
+def _remember(rows: Sequence[Row], state: RunState) -> None:
+    """Keep the version of every row that knows most, for the run's record."""
+    for row in rows:
+        if isinstance(row, Clip):
+            old = state.clips.get(row.clip_id)
+            if old is None or _num_facets(row) > _num_facets(old):
+                state.clips[row.clip_id] = row
+        elif isinstance(row, SourceVideo):
+            old_source = state.sources.get(row.row_id)
+            if old_source is None or (row.probe and not old_source.probe):
+                state.sources[row.row_id] = row
+
+
+def _num_facets(clip: Clip) -> int:
+    return sum(value is not None for value in dict(clip).values())

@@ -1,0 +1,167 @@
+"""The only wrapper around stages: rows in, unit results out, whatever happens in between."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from curation.blobs import StoreBlobs
+from curation.chain import AnyStage, unit_key
+from curation.ledger import Ledger
+from curation.storage import Store, StoreOptions
+from curation.walk import judge, pack_result
+from schemas.errors import ChildCrashError, ConfigError, DataError, InvariantError, TransientError
+from schemas.outcome import Outcome, StageResult
+from schemas.rows import Row
+from stages.base import Dropped, Kept
+from stages.files import Files
+
+log = logging.getLogger(__name__)
+
+ROW_SCHEMA = pa.schema(
+    [
+        pa.field("row_json", pa.large_string(), nullable=True),
+        pa.field("start", pa.int32()),
+        pa.field("results", pa.list_(pa.large_string())),
+    ]
+)
+"""What travels between operators: a row (null once it ended), the index of its next stage, and
+the results made so far that are not yet in the driver's hands."""
+
+
+class StageWorker:
+    """Runs a span of a group's stages on rows. One instance lives in each Ray actor.
+
+    Args:
+        stages: All stages of the group.
+        span: Half-open range of stage indices that this operator runs.
+        closures: Closure fingerprint per stage.
+        store: The output root.
+        source_options: How to reach remote sources.
+        run_id: Scope of the attempt markers.
+        max_attempts: A row whose worker died this often is quarantined.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[AnyStage],
+        span: tuple[int, int],
+        closures: dict[str, str],
+        store: Store,
+        source_options: StoreOptions,
+        run_id: str,
+        max_attempts: int,
+    ) -> None:
+        self._stages, self._span, self._closures = stages, span, closures
+        self._ledger, self._run_id, self._max_attempts = Ledger(store), run_id, max_attempts
+        self._ready: set[str] = set()
+        self._scratch = Path(tempfile.mkdtemp(prefix="handloom-worker-"))
+        cache = self._scratch / "cache"
+        cache.mkdir()
+        self._files = Files(StoreBlobs(store, source_options, cache), self._scratch / "rows")
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Advance every row of a block through this worker's span of stages."""
+        out: list[dict[str, object]] = []
+        for record in block.to_pylist():
+            if record["row_json"] is None or not self._span[0] <= record["start"] < self._span[1]:
+                out.append(record)
+                continue
+            row = self._stages[record["start"]].row_in.model_validate_json(record["row_json"])
+            results, survivors = self._advance(row, record["start"])
+            texts = [*record["results"], *(r.model_dump_json() for r in results)]
+            ended: dict[str, object] = {"row_json": None, "start": self._span[1], "results": []}
+            following: list[dict[str, object]] = [
+                {"row_json": r.model_dump_json(), "start": self._span[1], "results": []}
+                for r in survivors
+            ] or [ended]
+            following[0]["results"] = texts
+            out.extend(following)
+        return pa.Table.from_pylist(out, schema=ROW_SCHEMA)
+
+    def _advance(self, row: Row, start: int) -> tuple[list[StageResult], list[Row]]:
+        """Run stages from ``start`` to the span's end; fan-outs go on with every emitted row."""
+        if start == self._span[1]:
+            return [], [row]
+        stage = self._stages[start]
+        result = self._compute_once(stage, row)
+        _, rows = judge(stage, row, result)
+        results, survivors = [result], []
+        for following in rows:
+            more, ends = self._advance(following, start + 1)
+            results += more
+            survivors += ends
+        return results, survivors
+
+    def _compute_once(self, stage: AnyStage, row: Row) -> StageResult:
+        """Compute a unit, or take it from its receipt; a row that keeps killing us is set aside."""
+        closure = self._closures[stage.name]
+        found = self._ledger.find(stage.name, closure, unit_key(row, closure))
+        if found:
+            return found
+        if not self._may_try(stage, row):
+            detail = f"its worker died {self._max_attempts} times"
+            verdict = Dropped("worker_died", detail)
+            return self._record(
+                pack_result(stage, row, closure, Outcome.QUARANTINED, (), verdict), closure
+            )
+        return self._record(self._compute(stage, row, closure), closure)
+
+    def _record(self, result: StageResult, closure: str) -> StageResult:
+        return self._ledger.record(result, closure)
+
+    def _may_try(self, stage: AnyStage, row: Row) -> bool:
+        """Count this attempt in the store, where it survives our own death."""
+        base = f"attempts/{self._run_id}/{stage.name}/{row.row_id}"
+        return any(
+            self._ledger.store.put_new(f"{base}/{n}", b"") for n in range(self._max_attempts)
+        )
+
+    def _compute(self, stage: AnyStage, row: Row, closure: str) -> StageResult:
+        if stage.name not in self._ready:
+            stage.setup()
+            self._ready.add(stage.name)
+        started = time.perf_counter()
+        rows: Sequence[Row] = ()
+        verdict: Dropped | None = None
+        with self._files.row_scope() as written:
+            try:
+                done = stage.process(row, self._files)
+                if isinstance(done, Kept):
+                    outcome, rows = Outcome.KEPT, done.rows
+                else:
+                    outcome, verdict = Outcome.DROPPED, done
+            except (ConfigError, TransientError, InvariantError):
+                raise
+            except ChildCrashError as error:
+                outcome, verdict = Outcome.QUARANTINED, Dropped(error.code, error.detail)
+            except DataError as error:
+                outcome, verdict = Outcome.FAILED, Dropped(error.code, error.detail)
+            except Exception as error:  # the one place: a bug costs one row, loudly
+                log.exception("stage %s broke on row %s", stage.name, row.row_id)
+                outcome = Outcome.QUARANTINED
+                verdict = Dropped("unexpected_error", f"{type(error).__name__}: {error}"[:500])
+        return pack_result(
+            stage,
+            row,
+            closure,
+            outcome,
+            rows,
+            verdict,
+            files=tuple(written),
+            seconds_spent=time.perf_counter() - started,
+            peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        )
+
+
+def limit_threads(num_threads: int = 1) -> None:
+    """Keep numeric libraries from taking all cores in each of several workers."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, str(num_threads))

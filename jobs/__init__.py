@@ -1,0 +1,1 @@
+"""Command line, job entry points, recipes and the studio."""

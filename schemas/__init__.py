@@ -1,0 +1,1 @@
+"""Rows, facets, outcomes, manifests and errors: what every layer agrees on."""

@@ -1,0 +1,43 @@
+"""The base of all row and manifest models, and references to content-named files."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Model(BaseModel):
+    """Frozen, strict about unknown keys, finite numbers only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def replace(self, **changes: object) -> Self:
+        """Return a validated copy with some fields changed."""
+        return type(self).model_validate({**dict(self), **changes})
+
+
+class FileRef(Model):
+    """A file named by its content. The name is relative to the output root.
+
+    >>> FileRef(sha256="ab" + "0" * 62, suffix=".mp4", num_bytes=7).name[:10]
+    'blobs/ab/a'
+    """
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    suffix: str = Field(pattern=r"^\.[a-z0-9.]{1,16}$")
+    num_bytes: int = Field(ge=0)
+
+    @property
+    def name(self) -> str:
+        """Path below the output root: ``blobs/<2 hex>/<sha256><suffix>``."""
+        return f"blobs/{self.sha256[:2]}/{self.sha256}{self.suffix}"
+
+
+class BackendRef(Model):
+    """Which implementation produced a facet. Reports always show it."""
+
+    name: str
+    version: str
+    weights_sha256: str = ""
+    licence: str

@@ -1,0 +1,248 @@
+"""One facet per stage: what exactly one stage knows about a row.
+
+Scores are data; thresholds live in stage configs. Boxes are corner pixels ``xyxy`` in clip space,
+intervals are half-open, shares are in ``[0, 1]``. Per-frame arrays live in one safetensors file per
+clip and stage; each facet's docstring lists that file's keys. ``T`` counts all frames of the clip
+file, motion context first; missing values are NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from schemas.base import BackendRef, FileRef, Model
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+
+
+class ProbeFacet(Model):
+    """What a source file really holds, from decoding it to the end once."""
+
+    container: str
+    video_codec: str
+    pixel_format: str
+    width_px: int = Field(gt=0)
+    height_px: int = Field(gt=0)
+    """Display size: after rotation and sample aspect ratio."""
+    rotation_deg: int
+    sample_aspect_ratio: float = Field(gt=0)
+    num_frames: int = Field(gt=0)
+    duration_s: float = Field(gt=0)
+    """Of the video stream, from decoded timestamps, never from the container."""
+    average_fps: float = Field(gt=0)
+    is_vfr: bool
+    has_audio: bool
+    audio_sample_rate_hz: int = Field(ge=0)
+    audio_duration_s: NonNegative
+
+
+class ClipTransform(Model):
+    """Maps display pixels of the source to clip pixels: ``x_clip = x_src * scale_x + offset_x_px``."""
+
+    scale_x: float = Field(gt=0)
+    scale_y: float = Field(gt=0)
+    offset_x_px: float
+    offset_y_px: float
+
+
+class MediaFacet(Model):
+    """The clip's own files. Frames ``[0, num_motion_frames)`` are context, the rest is the target.
+
+    ``video``: H.264, constant 25 fps, exactly ``num_frames`` frames. ``audio``: 16 kHz mono PCM wav of
+    exactly ``num_frames * 640`` samples, the same window; None where the source has no sound.
+    """
+
+    video: FileRef
+    audio: FileRef | None
+    width_px: int = Field(gt=0)
+    height_px: int = Field(gt=0)
+    fps: int = 25
+    num_frames: int = Field(gt=0)
+    num_motion_frames: int = Field(ge=0)
+    shot_index: int = Field(ge=0)
+    shot_start_s: float
+    shot_end_s: float
+    transform: ClipTransform
+    detector: BackendRef
+
+
+class QualityFacet(Model):
+    """Picture scores over the clip."""
+
+    sharpness: NonNegative
+    """Median over frames of the variance of the Laplacian of grey [0, 255] at 480 px short side."""
+    luma_mean: Share
+    dark_share: Share
+    bright_share: Share
+    motion_px: NonNegative
+    """Mean optical-flow magnitude per frame step, in pixels at 240 px short side."""
+    freeze_share: Share
+    """Share of frame steps without any change beyond coding noise."""
+    longest_freeze_s: NonNegative
+    border_share: Share
+    """Share of the picture that is a constant black border."""
+    text_area_share: Share
+    """Share of the picture covered by overlay text, the largest of the sampled frames."""
+    num_text_regions: int = Field(ge=0)
+
+
+class SpeechFacet(Model):
+    """Sound scores over the clip. All zero and ``has_audio`` false where there is no sound."""
+
+    has_audio: bool
+    loudness_lufs: float = Field(ge=-120, le=20)
+    """Integrated loudness (ITU-R BS.1770); -120 stands for silence."""
+    peak_dbfs: float = Field(ge=-120, le=20)
+    voiced_share: Share
+    digital_silence_share: Share
+    """Share of samples inside runs of exact zeros of at least 20 ms."""
+    clipping_share: Share
+    backend: BackendRef
+
+
+class BoxesFacet(Model):
+    """People, faces and hands over time.
+
+    Arrays: ``{face,left_hand,right_hand}_box_xyxy_px`` (T,4) f32; ``{face,left_hand,right_hand}_score``
+    (T,) f32; ``{face,left_hand,right_hand}_is_filled`` (T,) u8, 1 where a short gap was interpolated;
+    ``{left,right}_hand_landmarks_px`` (T,21,3) f32, x and y in pixels, z relative, same scale;
+    ``{left,right}_hand_world_m`` (T,21,3) f32; ``pose_landmarks_px`` (T,33,4) f32 x, y, z, visibility;
+    ``pose_world_m`` (T,33,3) f32; ``face_landmarks_px`` (T,468,3) f32; ``person_count`` (T,) i32;
+    ``matte_rle_counts`` u32 and ``matte_rle_offsets`` (T+1,) i64: person matte, see stages/masks.py.
+    Left and right are the person's own.
+    """
+
+    arrays: FileRef
+    face_share: Share
+    """Share of target frames with a face (filled gaps count)."""
+    left_hand_share: Share
+    right_hand_share: Share
+    any_hand_share: Share
+    pose_share: Share
+    filled_share: Share
+    multi_person_share: Share
+    """Share of target frames with more than one person."""
+    max_person_count: int = Field(ge=0)
+    median_face_height_px: NonNegative
+    matte_area_share: Share
+    backend: BackendRef
+
+
+class ObjectsFacet(Model):
+    """The held product's mask over time.
+
+    Arrays: ``mask_rle_counts`` u32, ``mask_rle_offsets`` (T+1,) i64; ``confidence`` (T,) f32 in [0, 1];
+    ``box_xyxy_px`` (T,4) f32; ``in_hand`` (T,2) u8: touches the left, right hand.
+    """
+
+    arrays: FileRef
+    visible_share: Share
+    """Share of target frames with a mask."""
+    in_hand_share: Share
+    confidence: Share
+    """Median over target frames: how well independent cues agree. The gate uses it."""
+    area_share: Share
+    flicker: Share
+    """Mean over steps of 1 - IoU with the previous mask moved by optical flow."""
+    backend: BackendRef
+
+
+class ReferencesFacet(Model):
+    """Person reference (product removed and filled) and product reference (cut out on white)."""
+
+    person_image: FileRef
+    product_image: FileRef
+    person_frame: int = Field(ge=0)
+    product_frame: int = Field(ge=0)
+    filled_share: Share
+    """Share of the person image that was filled in."""
+    product_height_px: int = Field(gt=0)
+    product_width_px: int = Field(gt=0)
+    product_confidence: Share
+    product_truncated: bool
+    """True where the cut-out touches the border of the frame."""
+    backend: BackendRef
+
+
+class TripletsFacet(Model):
+    """Do source, person and product references belong together?"""
+
+    person_similarity: Share
+    product_similarity: Share
+    product_leak: Share
+    """How much of the product is still visible in the person image: 0 none, 1 all."""
+    hand_in_product_share: Share
+    """Share of the product cut-out that looks like the person's skin inside a hand box."""
+    face_kept: bool
+    """The person image still shows one face where the clip has it."""
+    backend: BackendRef
+
+
+class BodyFacet(Model):
+    """A body fitted to the clip.
+
+    Arrays are the backend's parameters plus ``joints_px`` (T,J,2) f32 and ``is_valid`` (T,) u8; camera:
+    ``focal_px`` (), ``principal_px`` (2,), root translation inside the parameters, metres, camera looks
+    along -z (OpenGL). ``stages/backends`` turns them back into vertices.
+    """
+
+    arrays: FileRef
+    reprojection_error_head: NonNegative
+    """Median distance of trusted landmarks to the mesh's, in head heights."""
+    hand_reprojection_error_head: NonNegative
+    jerk: NonNegative
+    """Median third difference of joints, in head heights per frame^3."""
+    valid_share: Share
+    num_left_right_flips: int = Field(ge=0)
+    backend: BackendRef
+
+
+class StructureFacet(Model):
+    """The HOI structure stream and how well it touches the picture.
+
+    ``video`` has the clip's size, rate and frame count. Per-frame ``arrays``: ``matte_iou`` (T,) f32,
+    ``contact`` (T,2) u8 left, right; ``penetration`` (T,) f32; ``body_area`` (T,) f32;
+    ``object_area`` (T,) f32, all areas as shares of the picture.
+    """
+
+    video: FileRef
+    arrays: FileRef
+    style: str
+    matte_iou: Share
+    """Median over target frames of mesh silhouette against person matte."""
+    left_contact_share: Share
+    right_contact_share: Share
+    any_contact_share: Share
+    num_contact_onsets: int = Field(ge=0)
+    penetration: Share
+    """Median share of the object mask lying under the body silhouette but outside the hands."""
+    object_visible_share: Share
+    body_visible_share: Share
+    hand_visible_share: Share
+    renderer: BackendRef
+
+
+class CaptionFacet(Model):
+    """Prompt of the clip and of its structure stream."""
+
+    prompt: str = Field(min_length=1, max_length=4000)
+    hoi_prompt: str = Field(min_length=1, max_length=4000)
+    backend: BackendRef
+
+
+class LatentsFacet(Model):
+    """Everything that the trainer reads of a clip, in one safetensors file (keys: docs/dataset.md)."""
+
+    arrays: FileRef
+    num_latents: int = Field(gt=0)
+    num_motion_latents: int = Field(ge=0)
+    latent_height: int = Field(gt=0)
+    latent_width: int = Field(gt=0)
+    codec: BackendRef
+    text_encoder: BackendRef
+    audio_encoder: BackendRef
+    rgb_psnr_db: float
+    """Codec round trip on the target RGB frames."""

@@ -1,0 +1,68 @@
+"""What the ledger writes: log entries, dataset snapshots and run records."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.base import FileRef, Model
+
+ROOT_FORMAT_VERSION = 1
+
+
+class LogEntry(Model):
+    """One create-if-absent entry of the log; its number is its place in history."""
+
+    txn: str
+    """``run_id/group/sequence``: finding our own txn at a number means that we wrote it."""
+    kind: Literal["results", "run", "dataset"]
+    files: tuple[FileRef, ...] = ()
+    num_rows: int = Field(ge=0, default=0)
+    snapshot: int | None = None
+
+
+class ShardEntry(Model):
+    """One published shard."""
+
+    file: FileRef
+    num_samples: int = Field(gt=0)
+    clip_ids: tuple[str, ...]
+
+
+class DatasetManifest(Model):
+    """A whole, immutable snapshot of training shards: ``dataset/<20 digits>.json``."""
+
+    snapshot: int = Field(ge=1)
+    schema_version: str
+    shards: tuple[ShardEntry, ...]
+    dataset_card: dict[str, object]
+
+
+class StageRecord(Model):
+    """How one stage was configured in a run."""
+
+    name: str
+    version: int
+    fingerprint: str
+    closure_fingerprint: str
+    needs: tuple[str, ...]
+    reasons: tuple[str, ...]
+    config: dict[str, object]
+
+
+class RunRecord(Model):
+    """One run over a root. Everything that a report needs, by reference."""
+
+    run_id: str
+    recipe: dict[str, object]
+    stages: tuple[StageRecord, ...]
+    sources: FileRef
+    clips: FileRef
+    decisions: FileRef
+    num_stage_calls: dict[str, int]
+    """Stage computations that this run really did (0 for all: everything was known)."""
+    wall_s: float
+    started_at: str
+    snapshot: int | None = None
+    versions: dict[str, str]

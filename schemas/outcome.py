@@ -1,0 +1,61 @@
+"""What became of a row, and the record of one stage's work on it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from schemas.base import FileRef, Model
+
+
+class Outcome(StrEnum):
+    """The four ends of a row at a stage. In = kept + dropped + failed + quarantined."""
+
+    KEPT = "kept"
+    DROPPED = "dropped"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+
+
+class StageResult(Model):
+    """One unit of work, done: what ``stage`` computed for one row.
+
+    ``unit_key`` = sha256 of the row's content, the stage's fingerprint and the keys of the stages whose
+    facets it reads. A result never depends on gate thresholds: those are applied when it is read.
+    """
+
+    unit_key: str
+    stage: str
+    fingerprint: str
+    closure: str
+    """Fingerprint of the stage together with all stages whose facets it reads."""
+    row_id: str
+    outcome: Outcome
+    reason: str = ""
+    detail: str = ""
+    rows_json: tuple[str, ...] = ()
+    """Fan-out stages: the emitted rows. Other stages: empty."""
+    facet_json: str = ""
+    """One-to-one stages: the facet. Fan-out stages: empty."""
+    files: tuple[FileRef, ...] = ()
+    seconds_spent: float = Field(ge=0, default=0.0)
+    peak_bytes: int = Field(ge=0, default=0)
+
+
+class Decision(Model):
+    """A row's fate at one stage, after the gate."""
+
+    row_id: str
+    source_id: str
+    stage: str
+    outcome: Outcome
+    reason: str = ""
+    detail: str = ""
+    seconds: float = Field(ge=0, default=0.0)
+    """Video seconds that the row stands for."""
+    unit_key: str = ""
+    fingerprint: str = ""
+    seconds_spent: float = Field(ge=0, default=0.0)
+    num_emitted: int = Field(ge=0, default=1)
+    """Rows that went on from here (fan-out stages emit several)."""

@@ -1,0 +1,81 @@
+"""Rows: frozen references to content, with one facet per finished stage. Never frames."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field
+
+from schemas import facets as f
+from schemas.base import Model
+
+
+class Row(Model):
+    """What a stage takes and gives."""
+
+    @property
+    def row_id(self) -> str:
+        """Identity from content, equal on every machine and every retry."""
+        raise NotImplementedError
+
+    @property
+    def seconds(self) -> float:
+        """How much video the row stands for, in seconds (0 while unknown)."""
+        raise NotImplementedError
+
+    def with_facet(self, name: str, facet: Model) -> Self:
+        """Return a copy with one facet filled."""
+        return self.replace(**{name: facet})
+
+
+class SourceVideo(Row):
+    """One object of the raw bucket."""
+
+    uri: str
+    """Absolute path or ``s3://bucket/key``; never carries credentials."""
+    num_bytes: int = Field(ge=0)
+    content_sha256: str
+    probe: f.ProbeFacet | None = None
+
+    @property
+    def row_id(self) -> str:
+        """``source_id``: the first 16 hex digits of the content's sha256."""
+        return self.content_sha256[:16]
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the video stream once probed."""
+        return self.probe.duration_s if self.probe else 0.0
+
+
+class Clip(Row):
+    """A window of one shot of one source: the target frames and the motion context before them."""
+
+    clip_id: str
+    source_id: str
+    source_uri: str
+    start_s: float = Field(ge=0)
+    end_s: float
+    """The target frames' window ``[start_s, end_s)`` on the source's clock."""
+    motion_start_s: float = Field(ge=0)
+    media: f.MediaFacet
+    quality: f.QualityFacet | None = None
+    speech: f.SpeechFacet | None = None
+    boxes: f.BoxesFacet | None = None
+    objects: f.ObjectsFacet | None = None
+    references: f.ReferencesFacet | None = None
+    triplets: f.TripletsFacet | None = None
+    body: f.BodyFacet | None = None
+    structure: f.StructureFacet | None = None
+    caption: f.CaptionFacet | None = None
+    latents: f.LatentsFacet | None = None
+
+    @property
+    def row_id(self) -> str:
+        """The clip's id."""
+        return self.clip_id
+
+    @property
+    def seconds(self) -> float:
+        """Length of the target window."""
+        return self.end_s - self.start_s

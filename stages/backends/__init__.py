@@ -1,0 +1,1 @@
+"""Swappable models behind small protocols; a recipe names the one to use."""

@@ -1,0 +1,148 @@
+"""The stage contract: a small frozen config, closed reasons, declared resources, a pure function.
+
+A stage computes a facet once (``process``, expensive, cached by content) and judges it as often as
+thresholds change (``gate``, cheap, pure). It never sees Ray, a bucket or a clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import Field
+
+from schemas.base import Model
+from schemas.errors import ConfigError
+from schemas.rows import Row
+from stages.files import Files
+
+InT = TypeVar("InT", bound=Row)
+OutT = TypeVar("OutT", bound=Row)
+ConfigT = TypeVar("ConfigT", bound="StageConfig")
+
+
+class GateConfig(Model):
+    """Thresholds. They never enter a fingerprint: changing one re-decides without recomputing."""
+
+
+class StageConfig(Model):
+    """Parameters of one stage. Everything but ``gate`` enters the fingerprint."""
+
+    gate: GateConfig = Field(default_factory=GateConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one worker of a stage holds. Neighbours with equal resources share a worker."""
+
+    num_cpus: float = 0.5
+    num_gpus: float = 0.0
+    memory_bytes: int = 1_500_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kept(Generic[OutT]):
+    """The row goes on: one row for most stages, several for a fan-out."""
+
+    rows: tuple[OutT, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A decision against a row, with a reason from the stage's closed set."""
+
+    reason: str
+    detail: str = ""
+
+
+class Stage(ABC, Generic[ConfigT, InT, OutT]):
+    """One step of the chain.
+
+    Subclasses set the class variables and implement ``process``. Construction is cheap and happens
+    on the driver; ``setup`` loads weights once per worker.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raise it when the same input and config would give another result."""
+    facet: ClassVar[str]
+    """The field of the row that this stage fills; empty for a fan-out stage."""
+    config_type: ClassVar[type[StageConfig]]
+    row_in: ClassVar[type[Row]]
+    row_out: ClassVar[type[Row]]
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Names of the earlier stages whose facets ``process`` reads: the cone of a change."""
+    reasons: ClassVar[frozenset[str]]
+    """Every reason that ``process`` and ``gate`` may give, DataError codes included."""
+
+    def __init__(self, config: ConfigT) -> None:
+        self.config = config
+
+    @property
+    def resources(self) -> Resources:
+        """What one worker needs. May depend on the configured backend."""
+        return Resources()
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest over the weight files in use; empty where there are none outside the packages."""
+        return ""
+
+    def check(self) -> None:
+        """Raise ConfigError, saying what to install or where to put a file, if this cannot run here."""
+
+    def setup(self) -> None:
+        """Load weights. Called once per worker, before the first row."""
+
+    @abstractmethod
+    def process(self, row: InT, files: Files) -> Kept[OutT] | Dropped:
+        """Compute the facet (or the emitted rows). Depends on the row and the config alone.
+
+        Raises:
+            DataError: This row's data is bad; the row becomes ``failed`` with the error's code.
+            ChildCrashError: Its child process died; the row becomes ``quarantined``.
+        """
+
+    def process_batch(self, rows: Sequence[InT], files: Files) -> list[Kept[OutT] | Dropped]:
+        """Like ``process`` for several rows; override for a batched forward."""
+        return [self.process(row, files) for row in rows]
+
+    def gate(self, row: OutT) -> Dropped | None:
+        """Judge a computed row by ``config.gate``: None keeps it. Cheap, pure, reads facets only."""
+        del row
+        return None
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over name, version, config without gates, and weights."""
+        config = self.config.model_dump(mode="json", exclude={"gate"})
+        text = json.dumps([self.name, self.version, config, self.weights_sha256], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_chain(stages: Sequence[Stage[Any, Any, Any]]) -> None:
+    """Check that neighbours fit and that every need is met by an earlier stage.
+
+    Raises:
+        ConfigError: A stage takes another row type than its predecessor gives, or needs a later one.
+    """
+    done: set[str] = set()
+    for before, after in pairwise(stages):
+        if not issubclass(before.row_out, after.row_in):
+            raise ConfigError(
+                f"stage {after.name!r} takes {after.row_in.__name__} rows but {before.name!r} "
+                f"gives {before.row_out.__name__}"
+            )
+    for stage in stages:
+        missing = set(stage.needs) - done
+        if missing:
+            raise ConfigError(
+                f"stage {stage.name!r} needs {sorted(missing)} to run before it; "
+                f"the recipe's order is {[s.name for s in stages]}"
+            )
+        done.add(stage.name)

@@ -1,0 +1,116 @@
+"""The engine: nothing lost, nothing done twice, thresholds re-decide, poison rows are set aside."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from ray import cloudpickle
+
+from curation.ledger import Ledger
+from curation.recipe import Recipe, RunConfig
+from curation.run import Curation
+from curation.sources import list_sources
+from curation.storage import Store, StoreOptions
+from curation.tables import models_from_parquet
+from schemas.outcome import Decision, Outcome
+from schemas.rows import Clip
+
+_spec = importlib.util.spec_from_file_location("toy", Path(__file__).with_name("toy.py"))
+toy = importlib.util.module_from_spec(_spec)
+sys.modules["toy"] = toy
+_spec.loader.exec_module(toy)
+cloudpickle.register_pickle_by_value(toy)
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
+TEXTS = {
+    "a.txt": "hello",
+    "b.txt": "bad one",
+    "c.txt": "short",
+    "d.txt": "crash now",
+    "e.txt": "a longer text",
+    "f.txt": "hello",
+}
+
+
+def curate(sources: Path, root: Path, **configs):
+    chain = toy.toy_chain(**configs)
+    recipe = Recipe(name="toy", stages={}, run=RunConfig(max_attempts_per_row=1))
+    found = list_sources([str(sources)], StoreOptions())
+    store = Store(str(root))
+    record = Curation(recipe, chain, found, store).run()
+    decisions = models_from_parquet(store.read(record.decisions.name), Decision)
+    return record, decisions
+
+
+def outcomes(decisions, stage):
+    return Counter(d.outcome for d in decisions if d.stage == stage)
+
+
+def test_every_row_ends_with_one_outcome_and_a_second_run_computes_nothing(tmp_path):
+    sources = toy.write_sources(tmp_path / "raw", TEXTS)
+    record, decisions = curate(sources, tmp_path / "root")
+    assert outcomes(decisions, "sources") == {Outcome.KEPT: 5, Outcome.DROPPED: 1}
+    assert outcomes(decisions, "segment") == {
+        Outcome.KEPT: 2,
+        Outcome.FAILED: 1,
+        Outcome.DROPPED: 1,
+        Outcome.QUARANTINED: 1,
+    }
+    assert outcomes(decisions, "speech") == {Outcome.KEPT: 4}
+    assert record.num_stage_calls == {"segment": 5, "quality": 4, "speech": 4}
+    again, same = curate(sources, tmp_path / "root")
+    assert sum(again.num_stage_calls.values()) == 0
+    assert sorted(same, key=str) == sorted(decisions, key=str)
+
+
+def test_a_threshold_redecides_without_computing(tmp_path):
+    sources = toy.write_sources(tmp_path / "raw", TEXTS)
+    curate(sources, tmp_path / "root")
+    record, decisions = curate(sources, tmp_path / "root", quality={"gate": {"min_sharpness": 9}})
+    assert sum(record.num_stage_calls.values()) == 0
+    assert outcomes(decisions, "quality") == {Outcome.KEPT: 2, Outcome.DROPPED: 2}
+    assert outcomes(decisions, "speech") == {Outcome.KEPT: 2}
+
+
+def test_a_parameter_recomputes_exactly_its_cone(tmp_path):
+    sources = toy.write_sources(tmp_path / "raw", TEXTS)
+    curate(sources, tmp_path / "root")
+    record, _ = curate(sources, tmp_path / "root", quality={"scale": 2.0})
+    assert record.num_stage_calls == {"segment": 0, "quality": 4, "speech": 0}
+    (sources / "e.txt").write_text("changed by some bytes")
+    record, _ = curate(sources, tmp_path / "root", quality={"scale": 2.0})
+    assert record.num_stage_calls == {"segment": 1, "quality": 2, "speech": 2}
+
+
+def test_a_row_that_kills_its_worker_is_quarantined_and_the_run_ends(tmp_path):
+    sources = toy.write_sources(tmp_path / "raw", {**TEXTS, "k.txt": "kill me", "z.txt": "bug"})
+    _, decisions = curate(sources, tmp_path / "root")
+    reasons = Counter(d.reason for d in decisions if d.outcome is Outcome.QUARANTINED)
+    assert reasons == {"worker_died": 1, "unexpected_error": 1, "crash_SIGSEGV": 1}
+    assert outcomes(decisions, "speech") == {Outcome.KEPT: 4}
+
+
+def test_uncommitted_receipts_are_found_again(tmp_path):
+    """A driver that dies before its commit loses nothing."""
+    sources = toy.write_sources(tmp_path / "raw", TEXTS)
+    _record, _ = curate(sources, tmp_path / "root")
+    for entry in (tmp_path / "root" / "log").iterdir():
+        entry.unlink()
+    again, _ = curate(sources, tmp_path / "root")
+    assert sum(again.num_stage_calls.values()) == 0
+    assert len(Ledger(Store(str(tmp_path / "root"))).entries()) >= 1
+
+
+def test_rows_are_equal_on_another_root(tmp_path):
+    sources = toy.write_sources(tmp_path / "raw", TEXTS)
+    first, _ = curate(sources, tmp_path / "one")
+    second, _ = curate(sources, tmp_path / "two")
+    assert first.clips == second.clips
+    store = Store(str(tmp_path / "one"))
+    clips = models_from_parquet(store.read(first.clips.name), Clip)
+    assert len(clips) == 4
+    assert all(c.speech and c.quality for c in clips)

@@ -1,0 +1,148 @@
+"""A tiny chain over the real row types: what the engine needs to be tested without real stages."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from pathlib import Path
+
+from curation.chain import Chain, closure_fingerprints
+from schemas.base import BackendRef
+from schemas.errors import ChildCrashError, DataError
+from schemas.facets import ClipTransform, MediaFacet, QualityFacet, SpeechFacet
+from schemas.rows import Clip, SourceVideo
+from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
+from stages.files import Files
+
+TOY = BackendRef(name="toy", version="1", licence="none")
+
+
+class CutConfig(StageConfig):
+    num_clips: int = 2
+
+
+class CutStage(Stage[CutConfig, SourceVideo, Clip]):
+    """Fan-out: sources whose text is ``bad`` fail, ``crash`` quarantine, ``short`` are dropped."""
+
+    name, facet, needs = "segment", "", ()
+    config_type, row_in, row_out = CutConfig, SourceVideo, Clip
+    reasons = frozenset({"too_short", "bad_text"})
+
+    def process(self, row: SourceVideo, files: Files) -> Kept[Clip] | Dropped:
+        text = files.source(row).read_text()
+        if text.startswith("bad"):
+            raise DataError("bad_text", text)
+        if text.startswith("crash"):
+            raise ChildCrashError("crash_SIGSEGV", text)
+        if text.startswith("bug"):
+            raise ZeroDivisionError(text)
+        if text.startswith("kill"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if text.startswith("short"):
+            return Dropped("too_short", text)
+        video = files.put_bytes(text.encode(), ".txt")
+        return Kept(tuple(self._clip(row, video, i) for i in range(self.config.num_clips)))
+
+    def _clip(self, row: SourceVideo, video, index: int) -> Clip:
+        digest = hashlib.sha256(f"{row.content_sha256}/{index}/{self.fingerprint}".encode())
+        media = MediaFacet(
+            video=video,
+            audio=None,
+            width_px=16,
+            height_px=16,
+            num_frames=5,
+            num_motion_frames=0,
+            shot_index=0,
+            shot_start_s=0,
+            shot_end_s=1,
+            detector=TOY,
+            transform=ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
+        )
+        return Clip(
+            clip_id=digest.hexdigest()[:16],
+            source_id=row.row_id,
+            source_uri=row.uri,
+            start_s=index,
+            end_s=index + 1,
+            motion_start_s=index,
+            media=media,
+        )
+
+
+class SharpGate(GateConfig):
+    min_sharpness: float = 0.0
+
+
+class SharpConfig(StageConfig):
+    scale: float = 1.0
+    gate: SharpGate = SharpGate()
+
+
+class SharpStage(Stage[SharpConfig, Clip, Clip]):
+    name, facet, needs = "quality", "quality", ("segment",)
+    config_type, row_in, row_out = SharpConfig, Clip, Clip
+    reasons = frozenset({"blurry"})
+
+    def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
+        size = len(files.local(row.media.video).read_bytes())
+        facet = QualityFacet(
+            sharpness=size * self.config.scale,
+            luma_mean=0.5,
+            dark_share=0,
+            bright_share=0,
+            motion_px=1,
+            freeze_share=0,
+            longest_freeze_s=0,
+            border_share=0,
+            text_area_share=0,
+            num_text_regions=0,
+            **PHASH,
+        )
+        return Kept((row.with_facet("quality", facet),))
+
+    def gate(self, row: Clip) -> Dropped | None:
+        if row.quality.sharpness < self.config.gate.min_sharpness:
+            return Dropped("blurry", f"{row.quality.sharpness}")
+        return None
+
+
+PHASH = {"phash": "0" * 16} if "phash" in QualityFacet.model_fields else {}
+
+
+class LoudConfig(StageConfig):
+    level: int = 1
+
+
+class LoudStage(Stage[LoudConfig, Clip, Clip]):
+    name, facet, needs = "speech", "speech", ("segment",)
+    config_type, row_in, row_out = LoudConfig, Clip, Clip
+    reasons = frozenset()
+
+    def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
+        facet = SpeechFacet(
+            has_audio=False,
+            loudness_lufs=-120,
+            peak_dbfs=-120,
+            voiced_share=0,
+            digital_silence_share=0,
+            clipping_share=0,
+            backend=TOY,
+        )
+        return Kept((row.with_facet("speech", facet),))
+
+
+def toy_chain(**configs) -> Chain:
+    stages = (
+        CutStage(CutConfig(**configs.get("segment", {}))),
+        SharpStage(SharpConfig(**configs.get("quality", {}))),
+        LoudStage(LoudConfig(**configs.get("speech", {}))),
+    )
+    return Chain(stages, closure_fingerprints(stages))
+
+
+def write_sources(folder: Path, texts: dict[str, str]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return folder
