@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Protocol
+from typing import Any, Protocol
 
 from curation.chain import AnyStage, Chain
 from curation.execute import check_cluster, execute, start_ray
@@ -73,6 +73,22 @@ class Curation:
     sources: SourceList
     store: Store
     source_options: StoreOptions = field(default_factory=StoreOptions)
+
+    def plan(self) -> dict[str, Any]:
+        """What a run would find and reuse, without computing or writing anything."""
+        known = Counter[str]()
+        if self.store.exists("_format.json"):
+            results = Ledger(self.store).known_results(self.chain.closures)
+            known.update(r.stage for r in results.values())
+        return {
+            "num_sources": len(self.sources.rows),
+            "num_duplicates": len(self.sources.duplicates),
+            "num_bytes": sum(r.num_bytes for r in self.sources.rows),
+            "stages": [
+                {"name": s.name, "fingerprint": s.fingerprint, "num_known": known[s.name]}
+                for s in self.chain.stages
+            ],
+        }
 
     def run(self, progress: Progress | None = None) -> RunRecord:
         """Run to the end. Safe to kill anywhere and to run again.

