@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as nnf
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ class CausalConv1d(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c f"]) -> Float[Tensor, "b o g"]:
         """Convolve; the output has ceil(f / stride) frames."""
-        out: Tensor = self.conv(F.pad(x, (2, 0), mode="replicate"))
+        out: Tensor = self.conv(nnf.pad(x, (2, 0), mode="replicate"))
         return out
 
 
@@ -59,7 +59,7 @@ class AudioConvEncoder(nn.Module):
 
     def _norm_act(self, x: Float[Tensor, "b c f"]) -> Float[Tensor, "b c f"]:
         normed = layer_norm(rearrange(x, "b c f -> b f c"), self.eps)
-        return rearrange(F.silu(normed).to(x.dtype), "b f c -> b c f")
+        return rearrange(nnf.silu(normed).to(x.dtype), "b f c -> b c f")
 
     def _downsample(self, x: Float[Tensor, "b c f"]) -> Float[Tensor, "b g d"]:
         x = self._norm_act(self.conv2(self._norm_act(x)))
@@ -105,7 +105,7 @@ class CausalAudioEncoder(nn.Module):
         lead_frames, lead_latents = self.motion_frames
         lead = repeat(features[:, :, 0], "b l c -> b l f c", f=lead_frames)
         features = torch.cat([lead, features], dim=2).to(self.weights.dtype)
-        weights = F.silu(self.weights)
+        weights = nnf.silu(self.weights)
         mean = (features * weights / weights.sum(dim=1, keepdim=True)).sum(dim=1)  # (b, f, c)
         tokens = self.encoder(mean)
         summary = None if tokens.summary is None else tokens.summary[:, lead_latents:]
@@ -124,8 +124,9 @@ class AdaLayerNorm(nn.Module):
         self, x: Float[Tensor, "bt n d"], condition: Float[Tensor, "bt d"]
     ) -> Float[Tensor, "bt n d"]:
         """Normalise and modulate."""
-        shift, scale = self.linear(F.silu(condition)).chunk(2, dim=1)
-        return layer_norm(x, self.eps) * (1 + scale[:, None]) + shift[:, None]
+        shift, scale = self.linear(nnf.silu(condition)).chunk(2, dim=1)
+        modulated: Tensor = layer_norm(x, self.eps) * (1 + scale[:, None]) + shift[:, None]
+        return modulated
 
 
 class AudioInjector(nn.Module):

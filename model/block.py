@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as nnf
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -120,7 +120,7 @@ class DiTBlock(nn.Module):
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
         """Add both attentions; return the tokens and the feed-forward's modulated input."""
         x = x + gate(self.self_attn.o(seen), m.gate1, on.lengths)
-        normed = F.layer_norm(
+        normed = nnf.layer_norm(
             x.float(), (x.shape[-1],), self.norm3.weight.float(), self.norm3.bias.float(), self.eps
         )
         x = x + self.cross_attn.cross(normed, on.text)
@@ -134,7 +134,7 @@ class DiTBlock(nn.Module):
         if isinstance(self.ffn, MoEFFN):
             y, routing = self.ffn(inner, on.num_target, on.expert_gate)
         else:
-            y = self.ffn(inner.to(self.ffn[0].weight.dtype))
+            y = self.ffn(inner)
         return x + gate(y, m.gate2, on.rgb.lengths), routing
 
     def _hoi_rest(
@@ -142,7 +142,7 @@ class DiTBlock(nn.Module):
     ) -> Float[Tensor, "b n d"]:
         x, inner = self._mix(x, seen, m, on)
         shared = self.ffn.ffn_base if isinstance(self.ffn, MoEFFN) else self.ffn
-        y = shared(inner.to(shared[0].weight.dtype))
+        y = shared(inner)
         return x + gate(y, m.gate2, on.lengths)
 
 

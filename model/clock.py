@@ -78,9 +78,7 @@ def clip_window(num_frames: int, num_motion_frames: int) -> Window:
     return Window(frames, 1 + steps, used, num_latents, num_motion_frames)
 
 
-def union_boxes(
-    boxes: Float[np.ndarray, "frames 4"], num_latents: int
-) -> Float[np.ndarray, "n 4"]:
+def union_boxes(boxes: Float[np.ndarray, "frames 4"], num_latents: int) -> Float[np.ndarray, "n 4"]:
     """Unite the boxes of each latent's four frames; NaN where none of them has one.
 
     Args:

@@ -44,18 +44,61 @@ class VideoCodec(Protocol):
 
 
 DCT_BAND: tuple[tuple[int, int, int, int], ...] = (
-    (0, 0, 0, 0), (0, 0, 0, 1), (0, 0, 1, 0), (0, 0, 1, 1), (0, 0, 0, 2), (0, 0, 2, 0),
-    (0, 0, 1, 2), (0, 0, 2, 1), (0, 0, 0, 3), (0, 0, 3, 0), (0, 1, 0, 0), (0, 2, 0, 0),
-    (0, 1, 0, 1), (0, 1, 1, 0), (1, 0, 0, 0), (2, 0, 0, 0),
+    (0, 0, 0, 0),
+    (0, 0, 0, 1),
+    (0, 0, 1, 0),
+    (0, 0, 1, 1),
+    (0, 0, 0, 2),
+    (0, 0, 2, 0),
+    (0, 0, 1, 2),
+    (0, 0, 2, 1),
+    (0, 0, 0, 3),
+    (0, 0, 3, 0),
+    (0, 1, 0, 0),
+    (0, 2, 0, 0),
+    (0, 1, 0, 1),
+    (0, 1, 1, 0),
+    (1, 0, 0, 0),
+    (2, 0, 0, 0),
 )
 """The 16 of 768 coefficients that are kept, as (colour, time, row, column) frequencies: the largest by
 energy on product videos, made symmetric in rows and columns (docs/codec.md)."""
 
 DCT_MEAN = (
-    -4.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.2,
+    -4.0,
+    0.0,
+    0.0,
+    0.0,
+    0.0,
+    0.0,
+    0.0,
+    0.0,
+    0.0,
+    0.0,
+    0.0,
+    0.0,
+    0.0,
+    0.0,
+    2.0,
+    0.2,
 )
 DCT_STD = (
-    14.0, 1.7, 1.7, 0.65, 0.75, 0.75, 0.38, 0.38, 0.43, 0.43, 1.0, 0.45, 0.42, 0.42, 3.0, 0.7,
+    14.0,
+    1.7,
+    1.7,
+    0.65,
+    0.75,
+    0.75,
+    0.38,
+    0.38,
+    0.43,
+    0.43,
+    1.0,
+    0.45,
+    0.42,
+    0.42,
+    3.0,
+    0.7,
 )
 """Fixed constants of the latent space, part of its version. They never change with the data."""
 
@@ -117,7 +160,11 @@ class DctCodec:
     def encode_blocks(self, pixels: Float[Tensor, "b 3 f4 hp wp"]) -> Float[Tensor, "b c n h w"]:
         """Encode 4n frames to n latents, without a causal first frame."""
         blocks = rearrange(
-            pixels.float(), "b c (n t) (h y) (w x) -> b n h w (c t y x)", t=STRIDE_T, y=STRIDE_S, x=STRIDE_S
+            pixels.float(),
+            "b c (n t) (h y) (w x) -> b n h w (c t y x)",
+            t=STRIDE_T,
+            y=STRIDE_S,
+            x=STRIDE_S,
         )
         coefficients = blocks @ self._basis.T
         return rearrange((coefficients - self._mean) / self._std, "b n h w c -> b c n h w")
@@ -126,18 +173,50 @@ class DctCodec:
         """Decode n latents to 4n frames (not clamped)."""
         coefficients = rearrange(latents.float(), "b c n h w -> b n h w c") * self._std + self._mean
         return rearrange(
-            coefficients @ self._basis, "b n h w (c t y x) -> b c (n t) (h y) (w x)",
-            c=3, t=STRIDE_T, y=STRIDE_S, x=STRIDE_S,
+            coefficients @ self._basis,
+            "b n h w (c t y x) -> b c (n t) (h y) (w x)",
+            c=3,
+            t=STRIDE_T,
+            y=STRIDE_S,
+            x=STRIDE_S,
         )
 
 
 WAN_LATENT_MEAN = (
-    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
-    0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+    -0.7571,
+    -0.7089,
+    -0.9113,
+    0.1075,
+    -0.1745,
+    0.9653,
+    -0.1517,
+    1.5508,
+    0.4134,
+    -0.0715,
+    0.5517,
+    -0.3632,
+    -0.1922,
+    -0.9497,
+    0.2503,
+    -0.2921,
 )
 WAN_LATENT_STD = (
-    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
-    3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
+    2.8184,
+    1.4541,
+    2.3275,
+    2.6558,
+    1.2196,
+    1.7708,
+    2.6052,
+    2.0743,
+    3.2687,
+    2.1526,
+    2.8652,
+    1.5579,
+    1.6382,
+    1.1253,
+    2.8251,
+    1.9160,
 )
 """Published statistics of the Wan 2.1 VAE. Source: Wan-Video/Wan2.2@42bf4cf wan/modules/vae2_1.py."""
 
@@ -155,12 +234,22 @@ class WanVaeCodec:
     is_blockwise = False
 
     def __init__(
-        self, vae: Any, weights_sha256: str = "", *, device: str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        vae: Any,
+        weights_sha256: str = "",
+        *,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         if vae.config.z_dim != CHANNELS:
-            raise ConfigError(f"the VAE has z_dim={vae.config.z_dim}, expected {CHANNELS} (Wan 2.1)")
+            raise ConfigError(
+                f"the VAE has z_dim={vae.config.z_dim}, expected {CHANNELS} (Wan 2.1)"
+            )
         self.ref = BackendRef(
-            name="wan2.1-vae", version="diffusers", weights_sha256=weights_sha256, licence="Apache-2.0"
+            name="wan2.1-vae",
+            version="diffusers",
+            weights_sha256=weights_sha256,
+            licence="Apache-2.0",
         )
         self._vae = vae.to(device=device, dtype=dtype).eval().requires_grad_(False)
         self._device, self._dtype = device, dtype
@@ -248,7 +337,9 @@ def codec_id(ref: BackendRef) -> str:
     >>> codec_id(BackendRef(name="dct", version="1", licence="Apache-2.0"))
     'dct@1'
     """
-    return f"{ref.name}@{ref.version}" + (f"#{ref.weights_sha256[:16]}" if ref.weights_sha256 else "")
+    return f"{ref.name}@{ref.version}" + (
+        f"#{ref.weights_sha256[:16]}" if ref.weights_sha256 else ""
+    )
 
 
 def check_pixels(pixels: Float[Tensor, "b 3 f hp wp"]) -> None:

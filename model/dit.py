@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -121,7 +122,7 @@ class CoGenDiT(nn.Module):
         e = linear_fp32(_linear(self.time_embedding[0]), sinusoid(t, self.config.freq_dim))
         e = linear_fp32(_linear(self.time_embedding[2]), nn.functional.silu(e))
         e0 = linear_fp32(_linear(self.time_projection[1]), nn.functional.silu(e))
-        return TimeEmbedding(e, e0.unflatten(1, (6, self.config.dim)))
+        return TimeEmbedding(e, rearrange(e0, "b (m d) -> b m d", m=6))
 
     def embed_text(
         self, text: Float[Tensor, "b l c"], lens: Tensor | None = None
@@ -149,7 +150,7 @@ class CoGenDiT(nn.Module):
         if inputs.pose_latent is not None:
             target = target + self.cond_encoder(inputs.pose_latent)
         elif config.pose_bias_always:
-            target = target + self.cond_encoder.bias  # the encoder of an all-zero pose
+            target = target + self.cond_encoder(torch.zeros_like(inputs.rgb_latent))
         types = self.trainable_cond_mask.weight.float()  # target, reference, motion
         segments = {"target": target + types[0]}
         for name, latent in (("person", inputs.person_latent), ("product", inputs.product_latent)):
@@ -169,28 +170,27 @@ class CoGenDiT(nn.Module):
 
     def rgb_rotary(self, inputs: DiTInputs) -> Rotary:
         """Rotary angles of the RGB stream; independent of the HOI stream."""
-        config, device = self.config, inputs.rgb_latent.device
-        rows = config.rope_rows
+        config, rows = self.config, self.config.rope_rows
         grid = self._grid(inputs.rgb_latent)
         parts = [positions("rgb", grid, table_rows=rows)[None]]
         if inputs.person_latent is not None:
-            where = {"time_index": config.person_time_index, "table_rows": rows}
-            parts.append(positions("person", self._grid(inputs.person_latent), **where)[None])
+            person, at = self._grid(inputs.person_latent), config.person_time_index
+            parts.append(positions("person", person, time_index=at, table_rows=rows)[None])
         if inputs.product_latent is not None:
-            where = {"time_index": config.product_time_index, "table_rows": rows}
-            product = self._grid(inputs.product_latent)
-            scales = _scales(inputs.product_scale)
-            parts.append(
-                torch.stack([positions("product", product, scale=s, **where) for s in scales])
-            )
+            product, at = self._grid(inputs.product_latent), config.product_time_index
+            scaled = [
+                positions("product", product, time_index=at, scale=scale, table_rows=rows)
+                for scale in _scales(inputs.product_scale)
+            ]
+            parts.append(torch.stack(scaled))
         if inputs.motion_latent is not None:
             kept = self.frame_packer.kept_buckets(config.add_last_motion)
             buckets = config.zip_frame_buckets
-            parts.append(
-                positions("motion", grid, buckets=buckets, kept_buckets=kept, table_rows=rows)[None]
-            )
+            motion = positions("motion", grid, buckets=buckets, kept_buckets=kept, table_rows=rows)
+            parts.append(motion[None])
         samples = max(part.shape[0] for part in parts)
-        joined = torch.cat([part.expand(samples, -1, -1) for part in parts], dim=1).to(device)
+        joined = torch.cat([part.expand(samples, -1, -1) for part in parts], dim=1)
+        joined = joined.to(inputs.rgb_latent.device)
         return Rotary(*rotary_angles(joined, config.head_dim, config.rope_theta))
 
     def hoi_rotary(self, hoi: Float[Tensor, "b c t h w"]) -> Rotary:

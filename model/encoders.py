@@ -77,7 +77,9 @@ class ByteTextEncoder:
             raise ValueError("the prompt is blank")
         kept = pieces[: self.max_tokens]
         features = np.stack([self._piece(piece) for piece in kept])
-        return (features + 0.3 * sinusoid(len(kept), self.dim)).astype(np.float32), len(pieces) > len(kept)
+        return (features + 0.3 * sinusoid(len(kept), self.dim)).astype(np.float32), len(
+            pieces
+        ) > len(kept)
 
     def _piece(self, piece: bytes) -> Float[np.ndarray, " dim"]:
         marked = b"<" + piece + b">"
@@ -180,11 +182,15 @@ class UMT5TextEncoder:
         max_tokens: Longer prompts are cut, and reported as cut.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, weights_sha256: str, max_tokens: int = 512) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, weights_sha256: str, max_tokens: int = 512
+    ) -> None:
         self._model, self._tokenizer = model.eval().requires_grad_(False), tokenizer
         self.dim, self.max_tokens = int(model.config.d_model), max_tokens
         self.ref = BackendRef(
-            name="umt5", version=f"transformers-{self.dim}", weights_sha256=weights_sha256,
+            name="umt5",
+            version=f"transformers-{self.dim}",
+            weights_sha256=weights_sha256,
             licence="Apache-2.0",
         )
 
@@ -194,7 +200,11 @@ class UMT5TextEncoder:
         full = self._tokenizer(text, add_special_tokens=True, return_tensors="pt")
         is_cut = full.input_ids.shape[1] > self.max_tokens
         batch = self._tokenizer(
-            text, add_special_tokens=True, return_tensors="pt", truncation=True, max_length=self.max_tokens
+            text,
+            add_special_tokens=True,
+            return_tensors="pt",
+            truncation=True,
+            max_length=self.max_tokens,
         )
         output = self._model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
         return output.last_hidden_state[0].float().cpu().numpy(), is_cut
@@ -217,8 +227,10 @@ class Wav2Vec2AudioEncoder:
         self.num_layers = int(model.config.num_hidden_layers) + 1
         self.dim = int(model.config.hidden_size)
         self.ref = BackendRef(
-            name="wav2vec2", version=f"transformers-{self.num_layers}x{self.dim}",
-            weights_sha256=weights_sha256, licence="Apache-2.0",
+            name="wav2vec2",
+            version=f"transformers-{self.num_layers}x{self.dim}",
+            weights_sha256=weights_sha256,
+            licence="Apache-2.0",
         )
 
     @torch.no_grad()

@@ -6,7 +6,7 @@ Source: Wan2.2 wan/modules/s2v/motioner.py ``FramePackMotioner`` (equations only
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as nnf
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -48,14 +48,14 @@ class FramePacker(nn.Module):
         near, mid, far = self.buckets
         total = near + mid + far
         motion = motion[:, :, -total:]
-        motion = F.pad(motion, (0, 0, 0, 0, total - motion.shape[2], 0))
+        motion = nnf.pad(motion, (0, 0, 0, 0, total - motion.shape[2], 0))
         self._check_size(motion)
         silent = sum(self.buckets[: 2 - add_last_motion])
         if silent and self.drop_mode == "padd":
             motion = torch.cat(
                 [motion[:, :, :-silent], torch.zeros_like(motion[:, :, -silent:])], dim=2
             )
-        oldest, older, newest = motion.split([far, mid, near], dim=2)
+        oldest, older, newest = torch.split(motion, [far, mid, near], dim=2)
         kept = self.kept_buckets(add_last_motion)
         packed = [(self.proj, newest), (self.proj_2x, older), (self.proj_4x, oldest)][3 - kept :]
         return torch.cat([proj(_whole_patches(x, proj.patch)) for proj, x in packed], dim=1)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as nnf
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -29,12 +29,12 @@ def linear_fp32(layer: nn.Linear, x: Float[Tensor, "... d"]) -> Float[Tensor, ".
     """Apply a linear layer in float32 whatever its weights' type and whatever autocast says."""
     with torch.autocast(device_type=x.device.type, enabled=False):
         bias = None if layer.bias is None else layer.bias.float()
-        return F.linear(x.float(), layer.weight.float(), bias)
+        return nnf.linear(x.float(), layer.weight.float(), bias)
 
 
 def layer_norm(x: Float[Tensor, "... d"], eps: float) -> Float[Tensor, "... d"]:
     """Normalise over the width in float32, without affine parameters."""
-    return F.layer_norm(x.float(), (x.shape[-1],), eps=eps)
+    return nnf.layer_norm(x.float(), (x.shape[-1],), eps=eps)
 
 
 def modulate(
@@ -47,7 +47,7 @@ def modulate(
 
     Applied run by run: a per-token modulation tensor would cost as much memory as the tokens.
     """
-    runs = x.split(list(lengths), dim=1)
+    runs = torch.split(x, list(lengths), dim=1)
     parts = [
         run * (1 + scale[:, None]) + shift[:, None]
         for run, shift, scale in zip(runs, shifts, scales, strict=True)
@@ -59,7 +59,9 @@ def gate(
     y: Float[Tensor, "b n d"], gates: Sequence[Float[Tensor, "b d"]], lengths: Sequence[int]
 ) -> Float[Tensor, "b n d"]:
     """Return y * gate with one gate per run of ``lengths`` tokens."""
-    parts = [run * g[:, None] for run, g in zip(y.split(list(lengths), dim=1), gates, strict=True)]
+    parts = [
+        run * g[:, None] for run, g in zip(torch.split(y, list(lengths), dim=1), gates, strict=True)
+    ]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
@@ -69,7 +71,9 @@ def rotate(
     sin: Float[Tensor, "#b n e2"],
 ) -> Float[Tensor, "b n h e"]:
     """Rotate neighbouring channel pairs by the token's angles, in float32 (RoPE)."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # (b, n, h, e/2) each
+    even, odd = rearrange(
+        x.float(), "b n h (e p) -> p b n h e", p=2
+    ).unbind()  # (b, n, h, e/2) each
     cos, sin = cos[:, :, None], sin[:, :, None]
     turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
     return turned.flatten(-2).to(x.dtype)
@@ -82,7 +86,7 @@ def attend(
 ) -> Float[Tensor, "b nq d"]:
     """Softmax attention without a mask, scale 1/sqrt(e), heads joined."""
     q, k, v = (rearrange(a, "b n h e -> b h n e") for a in (q, k, v))
-    return rearrange(F.scaled_dot_product_attention(q, k, v), "b h n e -> b n (h e)")
+    return rearrange(nnf.scaled_dot_product_attention(q, k, v), "b h n e -> b n (h e)")
 
 
 def patchify(x: Float[Tensor, "b c t h w"], patch: tuple[int, int, int]) -> Float[Tensor, "b n cp"]:
@@ -128,7 +132,7 @@ def mask_rows(
             raise ConfigError(f"text lengths {lengths.tolist()} must lie within 0..{rows} rows")
         keep = torch.arange(rows, device=x.device)[None] < lengths.to(x.device)[:, None]  # (b, l)
         x = torch.where(keep[..., None], x, torch.zeros((), dtype=x.dtype, device=x.device))
-    return x if pad_to is None else F.pad(x, (0, 0, 0, pad_to - rows))
+    return x if pad_to is None else nnf.pad(x, (0, 0, 0, pad_to - rows))
 
 
 class PatchEmbedding(nn.Module):
@@ -144,6 +148,6 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n d"]:
         """Embed every patch."""
-        return F.linear(
+        return nnf.linear(
             patchify(x, self.patch).to(self.weight.dtype), self.weight.flatten(1), self.bias
         )

@@ -29,7 +29,7 @@ def initialise(model: nn.Module) -> None:
             nn.init.xavier_uniform_(module.weight.flatten(1))
             nn.init.zeros_(module.bias)
     for name in ("text_embedding", "time_embedding"):
-        for module in model.get_submodule(name):  # type: ignore[union-attr]
+        for module in model.get_submodule(name).children():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
     nn.init.zeros_(model.get_parameter("head.head.weight"))

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as nnf
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -39,6 +40,18 @@ class FeedForward(nn.Sequential):
             nn.Linear(dim, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, dim)
         )
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights, in which the input is taken."""
+        return next(self.parameters()).dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to every token."""
+        x = x.to(self.dtype)
+        for layer in self:
+            x = layer(x)
+        return x
+
 
 class Expert(nn.Module):
     """Holds one expert's weights. ``fc2`` starts at zero so that a new expert changes nothing."""
@@ -62,10 +75,12 @@ def mix_experts(
     b1 = torch.cat([e.fc1.bias for e in experts])  # (k h)
     w2 = torch.cat([e.fc2.weight for e in experts], dim=1)  # (d, k h)
     b2 = torch.stack([e.fc2.bias for e in experts])  # (k, d)
-    hidden = F.gelu(F.linear(x, w1, b1), approximate="tanh")  # (b, n, k h)
+    hidden = nnf.gelu(nnf.linear(x, w1, b1), approximate="tanh")  # (b, n, k h)
     weights = weights.to(hidden.dtype)
-    scaled = hidden.unflatten(-1, (len(experts), -1)) * weights[..., None]  # (b, n, k, h)
-    return F.linear(scaled.flatten(-2), w2) + weights @ b2.to(weights.dtype)
+    scaled = (
+        rearrange(hidden, "b n (k h) -> b n k h", k=len(experts)) * weights[..., None]
+    )  # (b, n, k, h)
+    return nnf.linear(scaled.flatten(-2), w2) + weights @ b2.to(weights.dtype)
 
 
 class MoEFFN(nn.Module):
@@ -106,7 +121,7 @@ class MoEFFN(nn.Module):
             num_target: Number of target tokens.
             gate: 1 where experts count, 0 where they are silenced; the router still speaks.
         """
-        x = x.to(self.ffn_base[0].weight.dtype)
+        x = x.to(self.ffn_base.dtype)
         target = x[:, :num_target]
         routing = self.route(target)
         weights = routing.weights[..., self.expert_classes] * gate[:, None, None]  # (b, n, k)

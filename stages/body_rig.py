@@ -84,7 +84,7 @@ def body_dofs(roles: Roles, rest: Float) -> list[Dof]:
     dofs += _ball("neck", roles.neck, 0.3, 0.03)
     dofs += _ball("head", (roles.head,), 0.35, 0.04)
     for side in SIDES:
-        dofs += _arm_dofs(roles, rest, side) + _leg_dofs(roles, rest, side)
+        dofs += _arm_dofs(roles, rest, side) + _leg_dofs(roles, side)
     return dofs
 
 
@@ -105,7 +105,7 @@ def _arm_dofs(roles: Roles, rest: Float, side: str) -> list[Dof]:
     return dofs
 
 
-def _leg_dofs(roles: Roles, rest: Float, side: str) -> list[Dof]:
+def _leg_dofs(roles: Roles, side: str) -> list[Dof]:
     knee, ankle = roles.knee[side], roles.ankle[side]
     across = np.array([1.0, 0.0, 0.0])
     dofs = _ball(f"hip.{side}", (roles.hip[side],), 0.25, 0.02)

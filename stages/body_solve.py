@@ -5,8 +5,9 @@ and depth differences between points; priors and limits act on angles; second di
 the frames, which makes the normal equations banded with half-width 2(D+3). A step costs
 about 40 ms for 154 frames, where a thousand gradient steps would be needed instead of a dozen.
 
-Derivative of a point p with respect to an angle that turns joint c about a: ``(R_p(c) J_l(r_c) a) x (p - x_c)``,
-with J_l the left Jacobian of SO(3) (Solà et al. 2018, "A micro Lie theory", equation 145).
+Derivative of a point p with respect to an angle that turns joint c, child of b, about axis a:
+``(R_b J_l(r_c) a) x (p - x_c)``, with J_l the left Jacobian of SO(3)
+(Solà et al. 2018, "A micro Lie theory", equation 145).
 """
 
 from __future__ import annotations
@@ -54,6 +55,18 @@ class Targets:
     """(T,P) per metre^2."""
     robust_px: float
     """Residuals well beyond this count as outliers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A chain cut out of a model, what it aims at, and how its rest points depend on shape."""
+
+    kept: NDArray[np.int64]
+    """Joints of the model that the chain's joints are."""
+    chain: Chain
+    targets: Targets
+    directions: Float
+    """(S,K,3) of the chain's rest points."""
 
 
 @dataclass(frozen=True, slots=True)

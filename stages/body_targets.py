@@ -109,37 +109,66 @@ class Tracked:
 
     names: tuple[str, ...]
     owners: NDArray[np.int64]
+    """(K,) joint that each point moves with."""
     rest: Float
+    """(K,3)."""
+    directions: Float
+    """(S,K,3)."""
 
 
-def body_points(tables: BodyTables, roles: Roles, rest: Float, marks: Float) -> Tracked:
-    """Head landmarks, limb joints and knuckles; ``rest`` (B,3) joints, ``marks`` (K,3) landmarks."""
-    rows: list[tuple[str, int, Float]] = []
-    for name in _FACE_POINTS:
-        index = tables.landmark_names.index(name)
-        rows.append((name, int(tables.landmark_bones[index]), marks[index]))
+@dataclass(frozen=True, slots=True)
+class RestModel:
+    """Joints and landmarks of one shape, in the rest pose."""
+
+    tables: BodyTables
+    joints: Float
+    marks: Float
+
+    @classmethod
+    def of(cls, tables: BodyTables, shape: Float) -> RestModel:
+        """Rest positions of a shape (S,)."""
+        joints = tables.template_joints + np.einsum("s,sbd->bd", shape, tables.joint_directions)
+        marks = tables.template_landmarks + np.einsum(
+            "s,skd->kd", shape, tables.landmark_directions
+        )
+        return cls(tables, joints.astype(np.float64), marks.astype(np.float64))
+
+    def track(self, rows: Sequence[tuple[str, int | str, int | None]]) -> Tracked:
+        """Points by (name, joint or landmark name, owner); a landmark's owner is its own joint."""
+        owners, rest, directions = [], [], []
+        for _, what, owner in rows:
+            if isinstance(what, str):
+                index = self.tables.landmark_names.index(what)
+                owners.append(int(self.tables.landmark_bones[index]))
+                rest.append(self.marks[index])
+                directions.append(self.tables.landmark_directions[:, index])
+            else:
+                owners.append(what if owner is None else owner)
+                rest.append(self.joints[what])
+                directions.append(self.tables.joint_directions[:, what])
+        return Tracked(tuple(r[0] for r in rows), np.array(owners), np.stack(rest),
+                       np.stack(directions, 1).astype(np.float64))
+
+
+def body_points(model: RestModel, roles: Roles) -> Tracked:
+    """Head landmarks, limb joints, and knuckles as rigid parts of the wrist."""
+    rows: list[tuple[str, int | str, int | None]] = [(n, n, None) for n in _FACE_POINTS]
     for side in SIDES:
         joints = {"shoulder": roles.shoulder, "elbow": roles.elbow, "wrist": roles.wrist,
                   "hip": roles.hip, "knee": roles.knee, "ankle": roles.ankle}
-        rows += [(f"{n}.{side}", j[side], rest[j[side]]) for n, j in joints.items()]
-        rows += [(f"knuckle{f}.{side}", roles.wrist[side], rest[roles.fingers[side][f][0]])
+        rows += [(f"{name}.{side}", joint[side], None) for name, joint in joints.items()]
+        rows += [(f"knuckle{f}.{side}", roles.fingers[side][f][0], roles.wrist[side])
                  for f in FINGERS]
-    return Tracked(tuple(r[0] for r in rows), np.array([r[1] for r in rows]),
-                   np.stack([r[2] for r in rows]))
+    return model.track(rows)
 
 
-def hand_points(
-    tables: BodyTables, roles: Roles, rest: Float, marks: Float, side: str
-) -> Tracked:
+def hand_points(model: RestModel, roles: Roles, side: str) -> Tracked:
     """The 21 points of one hand in mediapipe's order."""
-    rows: list[tuple[str, int, Float]] = [("wrist", roles.wrist[side], rest[roles.wrist[side]])]
-    for finger in FINGERS:
-        joints = roles.fingers[side][finger]
-        rows += [(f"finger{finger}-{i + 1}", j, rest[j]) for i, j in enumerate(joints)]
-        index = tables.landmark_names.index(f"finger{finger}.tip.{side}")
-        rows.append((f"tip{finger}", int(tables.landmark_bones[index]), marks[index]))
-    return Tracked(tuple(r[0] for r in rows), np.array([r[1] for r in rows]),
-                   np.stack([r[2] for r in rows]))
+    rows: list[tuple[str, int | str, int | None]] = [("wrist", roles.wrist[side], None)]
+    for f in FINGERS:
+        rows += [(f"finger{f}-{i + 1}", j, None) for i, j in enumerate(roles.fingers[side][f])]
+        rows.append((f"tip{f}", f"finger{f}.tip.{side}", None))
+    return model.track(rows)
 
 
 def body_targets(seen: Detections, tracked: Tracked) -> Targets:
@@ -202,8 +231,8 @@ def _body_depths(
     """Depth of one point relative to another, from the pose's and the hands' metric landmarks."""
     at = {name: index for index, name in enumerate(tracked.names)}
     rows: list[tuple[str, str, Float, float]] = []
-    for name in ("shoulder", "hip"):
-        rows.append((f"{name}.L", f"{name}.R", _pose_depth(seen, name, "L", name, "R"), 0.10))
+    rows += [(f"{n}.L", f"{n}.R", _pose_depth(seen, n, "L", n, "R"), 0.10)
+             for n in ("shoulder", "hip")]
     for side in SIDES:
         for near, far, deviation in (("elbow", "shoulder", 0.08), ("wrist", "elbow", 0.08),
                                      ("shoulder", "hip", 0.15), ("knee", "hip", 0.15),

@@ -6,7 +6,7 @@ part labels and shading come out of the same 7 ms, where pyrender's own lit pass
 frame 160 ms (software Mesa, 480x832).
 
 The OpenGL platform is fixed when PyOpenGL is first imported in a process. ``choose_platform`` picks it
-before that: EGL where a graphics device is present, otherwise OSMesa (in software it is twice as fast as EGL),
+before that: EGL where a graphics device is present, otherwise OSMesa (in software twice as fast as EGL),
 otherwise EGL in software; ``PYOPENGL_PLATFORM`` in the environment wins over all.
 """
 
@@ -146,6 +146,12 @@ class MeshRenderer:
         flags = RenderFlags.FLAT | RenderFlags.RGBA
         colour, depth = self._renderer.render(self._scene, flags=flags)
         return _unpack(np.asarray(colour), np.asarray(depth))
+
+    def empty(self) -> Rendered:
+        """What an empty scene gives."""
+        size = (self.camera.height_px, self.camera.width_px)
+        return Rendered(np.zeros(size, np.float32), np.zeros(size, np.uint8),
+                        np.zeros(size, np.uint8))
 
     def close(self) -> None:
         """Free the OpenGL context."""

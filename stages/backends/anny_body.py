@@ -4,7 +4,7 @@
 are those of ``stages.backends.linear_body``: metres, +y up, facing +z, left at +x.
 
 The package needs about a minute and 800 MB of cache to assemble its model from text files. We do that once
-per user in a temporary folder, keep the adult shapes as 24 principal directions (table below 10 MB, in
+per user in a temporary folder, keep the adult shapes as 5 local proportions and 24 principal directions (a table of 11 MB, in
 ``$HANDLOOM_CACHE_DIR`` or ``~/.cache/handloom``) and never load the package again.
 Default topology only: the package's SMPL topologies need a non-commercial archive.
 """
@@ -31,7 +31,7 @@ from schemas.base import BackendRef
 from schemas.errors import ConfigError
 from stages.backends.linear_body import BodyTables, LinearBody
 
-TABLE_VERSION = 1
+TABLE_VERSION = 3
 _INSTALL = "pip install anny==0.6.2"
 
 

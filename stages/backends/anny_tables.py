@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.backends.local_shape import Attached, local_directions
+from stages.body_rig import anny_roles
+
 NUM_SHAPE = 24
 # Anny interpolates linearly between these anchors, so a grid over them covers all adults.
 PHENOTYPE_AXES: dict[str, tuple[float, ...]] = {
@@ -17,7 +20,7 @@ PHENOTYPE_AXES: dict[str, tuple[float, ...]] = {
 }
 _TO_Y_UP = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float64)
 """Anny: z up, facing -y. Ours: y up, facing +z."""
-_COCO = {"nose": "nose", "left_eye": "eye.L", "right_eye": "eye.R", "left_ear": "ear.L",
+_COCO = {"left_eye": "eye.L", "right_eye": "eye.R", "left_ear": "ear.L",
          "right_ear": "ear.R"}
 
 Arrays = dict[str, NDArray[Any]]
@@ -44,8 +47,12 @@ def distil(scratch: Path) -> tuple[Arrays, dict[str, str]]:
     weights = _dense_weights(model, split, joints.shape[1])
     bones = list(model.bone_labels)
     names, owners, regressor = _landmarks(model, mean[:split], weights, bones)
+    parents = np.array(model.bone_parents, np.int64)
+    local = _local(mean, split, weights, parents, bones)
+    directions = np.concatenate([local, directions])
+    shapes = np.concatenate([np.zeros((len(shapes), len(local))), shapes], 1)
     arrays: Arrays = {
-        "parents": np.array(model.bone_parents, np.int64),
+        "parents": parents,
         "faces": model.faces.numpy().astype(np.int32),
         "template_vertices": mean[:split], "vertex_directions": directions[:, :split],
         "template_joints": mean[split:], "joint_directions": directions[:, split:],
@@ -77,6 +84,16 @@ def principal_directions(
     directions *= np.sqrt(len(samples))
     shape = (count, *samples.shape[1:])
     return mean.reshape(samples.shape[1:]), directions.reshape(shape), coordinates
+
+
+def _local(
+    mean: NDArray[np.float64], split: int, weights: NDArray[np.float64],
+    parents: NDArray[np.int64], bones: list[str],
+) -> NDArray[np.float64]:
+    """(5,V+B,3) local proportions of vertices and joints; a joint belongs to its parent."""
+    own = np.eye(len(bones))[np.maximum(parents, 0)]
+    attached = Attached(mean, np.concatenate([weights, own]))
+    return local_directions(anny_roles(tuple(bones)), parents, mean[split:], attached)
 
 
 def _rest(model: Any, phenotypes: dict[str, float]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -118,6 +135,7 @@ def _landmarks(
     ]
     head = weights[:, bones.index("head")] > 0.9
     midline = head & (np.abs(rest[:, 0]) < 0.008)
+    rows.append(("nose", "head", _extreme(rest, midline, np.array([0.0, 0.0, 1.0]))))
     rows.append(("chin", "head", _extreme(rest, midline, np.array([0.0, -1.0, 1.0]))))
     for side, left in (("L", True), ("R", False)):
         rows.append((f"mouth.{side}", "head", _mouth_corner(model, len(rest), left)))

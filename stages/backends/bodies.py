@@ -1,0 +1,100 @@
+"""Body models by name: what the body stage fits and what the structure stage draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.base import BackendRef
+from schemas.errors import ConfigError
+
+BackendName = Literal["anny", "smplx", "sam3d-body"]
+Float = NDArray[np.float32]
+
+
+class BodyModel(Protocol):
+    """Turns the parameters of a body facet's arrays into a mesh in camera axes."""
+
+    @property
+    def faces(self) -> NDArray[np.int32]:
+        """(F,3)."""
+
+    @property
+    def part_labels(self) -> NDArray[np.uint8]:
+        """(V,) 0 body, 1 left hand, 2 right hand, 3 head."""
+
+    def vertices(self, arrays: Mapping[str, NDArray[Any]], start: int, stop: int) -> Float:
+        """Vertices (stop-start,V,3) of some frames, metres, camera looks along -z."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinearBodyModel:
+    """Draws what was fitted to a ``LinearBody``: rotations, translation, shape."""
+
+    body: Any
+
+    @property
+    def faces(self) -> NDArray[np.int32]:
+        """(F,3)."""
+        return np.asarray(self.body.faces)
+
+    @property
+    def part_labels(self) -> NDArray[np.uint8]:
+        """(V,)."""
+        return np.asarray(self.body.part_labels)
+
+    def vertices(self, arrays: Mapping[str, NDArray[Any]], start: int, stop: int) -> Float:
+        """Skin frames ``[start, stop)``."""
+        import torch
+
+        with torch.inference_mode():
+            vertices, _ = self.body.forward(
+                torch.from_numpy(arrays["rotations"][start:stop]),
+                torch.from_numpy(arrays["translation_m"][start:stop]),
+                torch.from_numpy(arrays["shape"]),
+            )
+        return np.asarray(vertices.numpy())
+
+
+def check_body(name: BackendName, model_file: str) -> None:
+    """Raise ConfigError, saying what to install or where to put a file, if a model is missing."""
+    if name == "anny":
+        from stages.backends.anny_body import check_anny
+
+        check_anny()
+    elif name == "smplx":
+        from stages.backends.smplx_body import check_smplx
+
+        check_smplx(model_file)
+    else:
+        raise ConfigError(
+            "the body backend 'sam3d-body' has no weights here; use body.backend=anny, "
+            "or smplx with body.model_file"
+        )
+
+
+def body_ref(name: BackendName, model_file: str) -> BackendRef:
+    """How reports name a backend."""
+    if name == "anny":
+        from stages.backends.anny_body import anny_ref
+
+        return anny_ref()
+    from stages.backends.smplx_body import smplx_ref
+
+    return smplx_ref(model_file)
+
+
+def open_body(name: BackendName, model_file: str) -> LinearBodyModel:
+    """Load a model; cheap when it is loaded already."""
+    check_body(name, model_file)
+    if name == "anny":
+        from stages.backends.anny_body import load_anny
+
+        return LinearBodyModel(load_anny())
+    from stages.backends.smplx_body import load_smplx
+
+    return LinearBodyModel(load_smplx(model_file))

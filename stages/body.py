@@ -1,0 +1,213 @@
+"""Stage 9: a body fitted to the clip's landmarks, one mesh a frame, smooth over time."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from schemas.errors import InvariantError, ModelOutputError
+from schemas.facets import BodyFacet
+from schemas.rows import Clip
+from stages.backends.bodies import (
+    BackendName,
+    LinearBodyModel,
+    body_ref,
+    check_body,
+    open_body,
+)
+from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
+from stages.body_fit import BodyFit, FitOptions, fit_body
+from stages.body_rig import Roles, anny_roles
+from stages.body_targets import Detections, read_detections
+from stages.files import Files
+
+Float = NDArray[np.float64]
+
+
+class BodyGate(GateConfig):
+    """When a fit is not worth drawing. Lengths in head heights (crown to chin, about 23 cm)."""
+
+    min_valid_share: float = Field(default=0.8, ge=0, le=1)
+    max_reprojection_error_head: float = Field(default=0.15, gt=0)
+    """Beyond this the mesh is visibly beside the person: 3.5 cm."""
+    max_hand_reprojection_error_head: float = Field(default=0.20, gt=0)
+    """About two finger widths."""
+    max_jerk: float = Field(default=0.08, gt=0)
+    """Third difference per frame^3; a waving hand stays below 0.03."""
+
+
+class BodyConfig(StageConfig):
+    """Which body model, and how it is fitted."""
+
+    backend: BackendName = "anny"
+    model_file: str = ""
+    """``smplx``: path of the user's SMPLX_NEUTRAL.npz."""
+    focal_ratio: float = Field(default=1.2, gt=0.3, lt=10)
+    """Assumed focal length over the picture's longer side; a phone's main camera has about 0.75 to 1.5."""
+    rounds: int = Field(default=4, ge=1, le=20)
+    steps: int = Field(default=3, ge=1, le=50)
+    finger_steps: int = Field(default=6, ge=1, le=50)
+    num_shape: int = Field(default=10, ge=1, le=20)
+    gate: BodyGate = Field(default_factory=BodyGate)
+
+
+class BodyStage(Stage[BodyConfig, Clip, Clip]):
+    """Fits a body model to the landmarks of the ``detect`` stage."""
+
+    name: ClassVar[str] = "body"
+    facet: ClassVar[str] = "body"
+    config_type: ClassVar[type[StageConfig]] = BodyConfig
+    row_in: ClassVar[type[Clip]] = Clip
+    row_out: ClassVar[type[Clip]] = Clip
+    needs: ClassVar[tuple[str, ...]] = ("segment", "detect")
+    reasons: ClassVar[frozenset[str]] = frozenset(
+        {"no_pose", "poor_fit", "hand_misfit", "jittery", "fit_failed"}
+    )
+    _model: LinearBodyModel | None = None
+
+    @property
+    def resources(self) -> Resources:
+        """The fit is one thread of linear algebra; the model's table is small."""
+        return Resources(num_cpus=1.0, memory_bytes=1_500_000_000)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of the model's data."""
+        return body_ref(self.config.backend, self.config.model_file).weights_sha256
+
+    def check(self) -> None:
+        """Raise ConfigError if the backend's package or model file is missing."""
+        check_body(self.config.backend, self.config.model_file)
+
+    def setup(self) -> None:
+        """Load the model; the first Anny of a user builds its table, about a minute."""
+        self._model = open_body(self.config.backend, self.config.model_file)
+
+    def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
+        """Fit the clip; see the class of the facet for what is stored.
+
+        Raises:
+            DataError: ``fit_failed`` if the fit does not give finite numbers.
+        """
+        if row.boxes is None:
+            raise InvariantError("body ran before detect")
+        if self._model is None:
+            self.setup()
+        if self._model is None:
+            raise InvariantError("body model not loaded")
+        arrays = files.arrays(row.boxes.arrays)
+        seen = read_detections(arrays, row.media.width_px, row.media.height_px)
+        target = slice(row.media.num_motion_frames, None)
+        if seen.head_px <= 0 or not seen.is_valid[target].any():
+            return Dropped("no_pose", "no target frame shows a torso")
+        tables = self._model.body.tables
+        roles = _roles(self.config.backend, tables.bone_names)
+        config = self.config
+        options = FitOptions(config.focal_ratio, config.rounds, config.steps, config.finger_steps,
+                             config.num_shape)
+        try:
+            fit = fit_body(tables, roles, seen, options)
+        except np.linalg.LinAlgError as error:
+            raise ModelOutputError("fit_failed", f"normal equations: {error}") from error
+        if not (np.isfinite(fit.rotations).all() and np.isfinite(fit.translation).all()):
+            raise ModelOutputError("fit_failed", "the fit gave values that are not finite")
+        ref = files.put_arrays(fit_arrays(fit))
+        facet = BodyFacet(
+            arrays=ref, backend=body_ref(config.backend, config.model_file),
+            **fit_scores(fit, seen, target),
+        )
+        return Kept((row.with_facet("body", facet),))
+
+    def gate(self, row: Clip) -> Dropped | None:
+        """Judge the fit."""
+        facet, gate = row.body, self.config.gate
+        if facet is None:
+            raise InvariantError("body gate without its facet")
+        if facet.valid_share < gate.min_valid_share:
+            return Dropped("no_pose", f"valid_share={facet.valid_share:.3f}")
+        if facet.reprojection_error_head > gate.max_reprojection_error_head:
+            return Dropped("poor_fit", f"reprojection={facet.reprojection_error_head:.3f} heads")
+        if facet.hand_reprojection_error_head > gate.max_hand_reprojection_error_head:
+            return Dropped("hand_misfit", f"hands={facet.hand_reprojection_error_head:.3f} heads")
+        if facet.jerk > gate.max_jerk:
+            return Dropped("jittery", f"jerk={facet.jerk:.4f}")
+        return None
+
+
+def _roles(backend: BackendName, bone_names: tuple[str, ...]) -> Roles:
+    if backend == "smplx":
+        from stages.backends.smplx_body import smplx_roles
+
+        return smplx_roles(bone_names)
+    return anny_roles(bone_names)
+
+
+def fit_arrays(fit: BodyFit) -> dict[str, NDArray[Any]]:
+    """What is stored: parameters, camera, joints in the picture."""
+    return {
+        "rotations": fit.rotations, "translation_m": fit.translation, "shape": fit.shape,
+        "joints_px": fit.joints_px, "is_valid": fit.is_valid.astype(np.uint8),
+        "focal_px": np.array([fit.camera.focal_px], np.float32),
+        "principal_px": np.array(fit.camera.principal_px, np.float32),
+    }
+
+
+def fit_scores(fit: BodyFit, seen: Detections, target: slice) -> dict[str, Any]:
+    """The facet's numbers over the target frames."""
+    hands = fit.hand_error_head[target]
+    width, height = seen.size_px
+    return {
+        "reprojection_error_head": _median(fit.body_error_head[target]),
+        "hand_reprojection_error_head": _median(hands),
+        "hand_tracked_share": float(np.isfinite(hands).any(1).mean()),
+        "jerk": jerk(fit.joints_px[target] / seen.head_px, inside(fit.joints_px[target], width,
+                                                                  height)),
+        "valid_share": float(fit.is_valid[target].mean()),
+        "num_left_right_flips": left_right_flips(seen.pose_px[target] / seen.head_px),
+    }
+
+
+def _median(errors: Float) -> float:
+    seen = errors[np.isfinite(errors)]
+    return float(np.median(seen)) if seen.size else 0.0
+
+
+def inside(joints_px: NDArray[np.float32], width: int, height: int) -> NDArray[np.bool_]:
+    """(T,J) joints within the picture."""
+    return np.asarray(((joints_px >= 0) & (joints_px < [width, height])).all(-1))
+
+
+def jerk(joints: NDArray[np.floating[Any]], counted: NDArray[np.bool_]) -> float:
+    """Median length of the third difference of joints (T,J,2) over counted (T,J) ones.
+
+    >>> jerk(np.arange(12.0).reshape(6, 1, 2), np.ones((6, 1), bool))
+    0.0
+    """
+    if len(joints) < 4:
+        return 0.0
+    third = np.linalg.norm(np.diff(joints, 3, axis=0), axis=-1)[counted[3:]]
+    return float(np.median(third)) if third.size else 0.0
+
+
+def left_right_flips(pose_head: Float) -> int:
+    """Frames in which the detector swapped the person's sides.
+
+    Args:
+        pose_head: (T,33,2) pose landmarks in head heights; NaN where missing.
+
+    A step is a swap when the crossed assignment (left to former right and back) is less than half as far as
+    the straight one for most of shoulders, elbows, wrists and hips that stand apart.
+    """
+    left, right = pose_head[:, [11, 13, 15, 23]], pose_head[:, [12, 14, 16, 24]]
+    straight = _distance(left[1:], left[:-1]) + _distance(right[1:], right[:-1])
+    crossed = _distance(left[1:], right[:-1]) + _distance(right[1:], left[:-1])
+    apart = _distance(left[1:], right[1:]) > 0.3
+    swapped = (crossed < 0.5 * straight) & apart
+    return int((swapped.sum(1) > np.maximum(apart.sum(1) / 2, 0.5)).sum())
+
+
+def _distance(a: Float, b: Float) -> Float:
+    return np.asarray(np.nan_to_num(np.linalg.norm(a - b, axis=-1)))

@@ -1,0 +1,163 @@
+"""Which pixels are the held product? Cues from hands, colour and motion; no segmentation weights.
+
+Everything works on frames scaled to a small short side. A pixel is the product if it lies near the grasp, is
+neither skin nor clothes nor what the picture shows away from the hands, and moves with its mask. How far
+these independent cues agree is the confidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+
+FINGERS = ((0, 1, 2, 3, 4), (0, 5, 6, 7, 8), (0, 9, 10, 11, 12), (0, 13, 14, 15, 16), (0, 17, 18, 19, 20))
+_GRASP_POINTS = [4, 5, 8, 9, 12]
+_BINS = 16
+_FACE_OVAL_STEP = 4
+
+
+@dataclass(frozen=True)
+class Hand:
+    """One hand in one frame: 21 points in small pixels, their extent, and where it would hold things."""
+
+    points_px: Floats
+    size_px: float
+    grasp_px: Floats
+
+    @classmethod
+    def of(cls, points_px: Floats) -> Hand:
+        """From landmarks (21,2+)."""
+        xy = points_px[:, :2]
+        size = float(np.linalg.norm(xy.max(axis=0) - xy.min(axis=0)))
+        return cls(xy, max(size, 4.0), xy[_GRASP_POINTS].mean(axis=0))
+
+
+class ColourModel:
+    """A smoothed Lab histogram: probability of a colour under what it was fed."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros((_BINS, _BINS, _BINS), np.float32)
+
+    def feed(self, lab: Image, where: Mask) -> None:
+        """Add the pixels (H,W,3) at ``where`` (H,W)."""
+        index = (lab[where] >> 4).astype(np.intp)
+        np.add.at(self._counts, tuple(index.T), 1.0)
+
+    @property
+    def num_pixels(self) -> float:
+        """How many pixels were fed."""
+        return float(self._counts.sum())
+
+    def probability(self, lab: Image) -> Floats:
+        """Smoothed probability of each pixel (H,W)."""
+        blurred = self._counts.copy()
+        for axis in range(3):  # neighbours in colour share some evidence
+            rolled = np.roll(blurred, 1, axis) + np.roll(blurred, -1, axis)
+            blurred = 0.6 * blurred + 0.2 * rolled
+        table = (blurred + 1e-3) / (blurred.sum() + 1e-3 * blurred.size)
+        index = (lab >> 4).astype(np.intp)
+        return np.asarray(table[index[..., 0], index[..., 1], index[..., 2]], np.float32)
+
+
+def hand_mask(hand: Hand, shape: tuple[int, int]) -> Mask:
+    """Fingers and palm as thick lines through the landmarks (H,W)."""
+    canvas = np.zeros(shape, np.uint8)
+    points = hand.points_px.round().astype(np.int32)
+    thick = max(1, round(0.075 * hand.size_px))
+    for finger in FINGERS:
+        cv2.polylines(canvas, [points[list(finger)]], isClosed=False, color=1, thickness=thick)
+    cv2.fillConvexPoly(canvas, cv2.convexHull(points[[0, 1, 5, 9, 13, 17]]), 1)
+    return canvas.astype(bool)
+
+
+def reach_mask(hands: list[Hand], shape: tuple[int, int], reach: float) -> Mask:
+    """Pixels within ``reach`` hand sizes of a grasp (H,W)."""
+    rows, cols = np.indices(shape, dtype=np.float32)
+    near = np.zeros(shape, bool)
+    for hand in hands:
+        distance = np.hypot(cols - hand.grasp_px[0], rows - hand.grasp_px[1])
+        near |= distance < reach * hand.size_px
+    return near
+
+
+def face_mask(face_points_px: Floats, shape: tuple[int, int]) -> Mask:
+    """Hull of the face landmarks (H,W); empty where they are missing."""
+    canvas = np.zeros(shape, np.uint8)
+    if np.isfinite(face_points_px).all():
+        hull = cv2.convexHull(face_points_px[::_FACE_OVAL_STEP, :2].round().astype(np.int32))
+        cv2.fillConvexPoly(canvas, hull, 1)
+    return canvas.astype(bool)
+
+
+def product_posterior(
+    lab: Image, product: ColourModel, others: ColourModel, near: Mask
+) -> Floats:
+    """Probability (H,W) that a pixel near the grasp has the product's colours, prior one half."""
+    inside, outside = product.probability(lab), others.probability(lab)
+    return np.where(near, inside / (inside + outside + 1e-9), 0).astype(np.float32)
+
+
+def cut(frame: Image, seed: Mask, maybe: Mask, never: Mask, rounds: int = 3) -> Mask:
+    """GrabCut (Rother et al. 2004): seeds are probably product, ``never`` is surely not.
+
+    Returns:
+        (H,W) bool; empty if there are too few seeds.
+    """
+    labels = np.full(seed.shape, cv2.GC_BGD, np.uint8)
+    labels[maybe & ~never] = cv2.GC_PR_BGD
+    labels[seed & maybe & ~never] = cv2.GC_PR_FGD
+    if (labels == cv2.GC_PR_FGD).sum() < 12:
+        return np.zeros(seed.shape, bool)
+    cv2.setRNGSeed(0)
+    zeros = np.zeros((1, 65), np.float64)
+    cv2.grabCut(frame, labels, None, zeros.copy(), zeros.copy(), rounds, cv2.GC_INIT_WITH_MASK)
+    return np.asarray((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD))
+
+
+def keep_held(mask: Mask, hands: list[Hand], min_share: float = 0.15) -> Mask:
+    """Keep the parts that touch a hand or its grasp, and big pieces beside them; close holes."""
+    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
+    reach = np.zeros(mask.shape, bool)
+    for hand in hands:
+        grown = cv2.dilate(
+            hand_mask(hand, mask.shape).astype(np.uint8),
+            np.ones((max(3, round(0.12 * hand.size_px)),) * 2, np.uint8),
+        )
+        reach |= grown.astype(bool) | reach_mask([hand], mask.shape, 0.3)
+    touching = set(np.unique(labels[reach & (labels > 0)]).tolist())
+    if not touching:
+        return np.zeros(mask.shape, bool)
+    largest = max(stats[i, cv2.CC_STAT_AREA] for i in touching)
+    kept = [i for i in range(1, count)
+            if i in touching and stats[i, cv2.CC_STAT_AREA] >= min_share * largest]
+    whole = np.isin(labels, kept).astype(np.uint8)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+    return np.asarray(cv2.morphologyEx(whole, cv2.MORPH_CLOSE, kernel), bool)
+
+
+def warp(mask: Mask, flow: Floats) -> Mask:
+    """Pull a mask along a backward flow (H,W,2): out(p) = mask(p + flow(p))."""
+    rows, cols = np.indices(mask.shape, dtype=np.float32)
+    moved = cv2.remap(mask.astype(np.float32), cols + flow[..., 0], rows + flow[..., 1],
+                      cv2.INTER_LINEAR)  # fmt: skip
+    return np.asarray(moved > 0.5)
+
+
+def iou(a: Mask, b: Mask) -> float:
+    """Intersection over union; 1 where both are empty."""
+    union = int((a | b).sum())
+    return float((a & b).sum() / union) if union else 1.0
+
+
+def make_flow() -> Any:
+    """Dense inverse search flow (Kroeger et al. 2016), the fast preset."""
+    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)

@@ -1,0 +1,263 @@
+"""Stage 10: the HOI structure stream: the body's mesh and the held object, frame by frame.
+
+Two styles, both on black. ``silhouette`` (default) has no texture and no light: the red channel is the body,
+green the hands, blue the object, each 255. ``shaded`` is the published look: one cream material lit from the
+front, the object's own pixels on top. The object's mask leaves out fingers that lie in front of it, so the
+mesh shows there; where the mask is set, the object covers the mesh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from schemas.errors import InvariantError, ModelOutputError
+from schemas.facets import StructureFacet
+from schemas.rows import Clip
+from stages.backends.bodies import BodyModel, check_body, open_body
+from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
+from stages.body_targets import HEAD_M
+from stages.files import Arrays, Files, Frames
+from stages.hoi_metrics import FrameMetrics, count_onsets, frame_metrics
+from stages.masks import decode_masks
+from stages.rendering import Camera, MeshRenderer, Rendered, check_renderer, renderer_ref
+
+Style = Literal["silhouette", "shaded"]
+Mask = NDArray[np.bool_]
+CREAM_RGB = (232, 216, 200)
+AMBIENT = 0.42
+"""Brightness of a surface turned away from the light, against 1 facing it."""
+_CHUNK = 27
+
+
+class StructureGate(GateConfig):
+    """When a structure stream teaches nothing."""
+
+    min_body_visible_share: float = Field(default=0.9, ge=0, le=1)
+    min_matte_iou: float = Field(default=0.6, ge=0, le=1)
+    min_any_contact_share: float = Field(default=0.2, ge=0, le=1)
+    min_object_visible_share: float = Field(default=0.5, ge=0, le=1)
+    min_hand_visible_share: float = Field(default=0.3, ge=0, le=1)
+
+
+class StructureConfig(StageConfig):
+    """How the stream looks and what counts as touching."""
+
+    style: Style = "silhouette"
+    contact_reach_head: float = Field(default=0.08, gt=0, le=1)
+    """A hand within this many head heights of the object touches it (about 2 cm)."""
+    band_head: float = Field(default=0.10, ge=0, le=1)
+    """Clothes and hair may stand this far out of the mesh (head heights)."""
+    max_gap_frames: int = Field(default=12, ge=0)
+    """The body is drawn at most this far from a frame in which its pose was seen."""
+    min_area_share: float = Field(default=0.0005, ge=0, le=1)
+    """A part counts as visible from this share of the picture on."""
+    smplx_model_file: str = ""
+    """Where body.backend is smplx: the same file as body.model_file."""
+    crf: int = Field(default=12, ge=0, le=40)
+    gate: StructureGate = Field(default_factory=StructureGate)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the frames of one clip are drawn from."""
+
+    body: Arrays
+    object_masks: Mask
+    mattes: Mask
+    rgb: Frames
+    num_motion_frames: int
+
+
+class StructureStage(Stage[StructureConfig, Clip, Clip]):
+    """Renders the body, fuses the object, measures contact."""
+
+    name: ClassVar[str] = "structure"
+    facet: ClassVar[str] = "structure"
+    config_type: ClassVar[type[StageConfig]] = StructureConfig
+    row_in: ClassVar[type[Clip]] = Clip
+    row_out: ClassVar[type[Clip]] = Clip
+    needs: ClassVar[tuple[str, ...]] = ("segment", "detect", "objects", "body")
+    reasons: ClassVar[frozenset[str]] = frozenset(
+        {"empty_structure", "mesh_off_person", "no_contact", "object_missing", "hands_missing",
+         "bad_mesh"}
+    )
+    _renderer: MeshRenderer | None = None
+    _renderer_key: tuple[Any, ...] = ()
+
+    @property
+    def resources(self) -> Resources:
+        """Software rendering is one busy core."""
+        return Resources(num_cpus=1.0, memory_bytes=2_000_000_000)
+
+    def check(self) -> None:
+        """Raise ConfigError if nothing can render offscreen here."""
+        check_renderer()
+        if self.config.smplx_model_file:
+            check_body("smplx", self.config.smplx_model_file)
+
+    def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
+        """Draw every frame, motion context too, and measure the target frames.
+
+        Raises:
+            DataError: ``bad_mesh`` if the body's parameters do not give a finite mesh.
+        """
+        if row.boxes is None or row.objects is None or row.body is None:
+            raise InvariantError("structure ran before detect, objects or body")
+        scene = self._scene(row, files)
+        name = row.body.backend.name
+        model = open_body(name, self.config.smplx_model_file)  # type: ignore[arg-type]
+        renderer = self._open_renderer(name, model, row, scene.body)
+        frames, metrics = draw(model, renderer, scene, self.config)
+        video = files.put_video(frames, fps=row.media.fps, crf=self.config.crf)
+        table = metric_arrays(metrics)
+        facet = StructureFacet(
+            video=video, arrays=files.put_arrays(table), style=self.config.style,
+            renderer=renderer_ref(),
+            **structure_scores(table, row.media.num_motion_frames, self.config.min_area_share),
+        )
+        return Kept((row.with_facet("structure", facet),))
+
+    def _scene(self, row: Clip, files: Files) -> Scene:
+        if row.boxes is None or row.objects is None or row.body is None:
+            raise InvariantError("structure ran before detect, objects or body")
+        size = (row.media.height_px, row.media.width_px)
+        return Scene(
+            body=files.arrays(row.body.arrays),
+            object_masks=decode_masks(files.arrays(row.objects.arrays), "mask", *size),
+            mattes=decode_masks(files.arrays(row.boxes.arrays), "matte", *size),
+            rgb=files.frames(row.media.video), num_motion_frames=row.media.num_motion_frames,
+        )
+
+    def _open_renderer(
+        self, name: str, model: BodyModel, row: Clip, body: Arrays
+    ) -> MeshRenderer:
+        """Keep one renderer as long as size and lens stay the same."""
+        focal, principal = float(body["focal_px"][0]), body["principal_px"]
+        camera = Camera(row.media.width_px, row.media.height_px, focal,
+                        (float(principal[0]), float(principal[1])))
+        key = (name, camera)
+        if self._renderer is None or key != self._renderer_key:
+            if self._renderer is not None:
+                self._renderer.close()
+            self._renderer = MeshRenderer(model.faces, model.part_labels, camera)
+            self._renderer_key = key
+        return self._renderer
+
+    def gate(self, row: Clip) -> Dropped | None:
+        """Judge the stream; an empty one is never kept."""
+        facet, gate = row.structure, self.config.gate
+        if facet is None:
+            raise InvariantError("structure gate without its facet")
+        checks = (
+            ("empty_structure", "body_visible_share", max(gate.min_body_visible_share, 1e-9)),
+            ("mesh_off_person", "matte_iou", gate.min_matte_iou),
+            ("object_missing", "object_visible_share", gate.min_object_visible_share),
+            ("hands_missing", "hand_visible_share", gate.min_hand_visible_share),
+            ("no_contact", "any_contact_share", gate.min_any_contact_share),
+        )
+        for reason, score, threshold in checks:
+            value = float(getattr(facet, score))
+            if value < threshold:
+                return Dropped(reason, f"{score}={value:.3f} < {threshold:g}")
+        return None
+
+
+def draw(
+    model: BodyModel, renderer: MeshRenderer, scene: Scene, config: StructureConfig
+) -> tuple[Frames, list[FrameMetrics]]:
+    """Render, fuse and measure every frame: (T,H,W,3) u8 RGB and T metrics."""
+    num_frames = len(scene.rgb)
+    drawn = near_valid(scene.body["is_valid"].astype(bool), config.max_gap_frames)
+    frames = np.zeros_like(scene.rgb)
+    metrics: list[FrameMetrics] = []
+    head_px = renderer.camera.focal_px * HEAD_M / body_distance_m(scene.body)
+    for start in range(0, num_frames, _CHUNK):
+        stop = min(start + _CHUNK, num_frames)
+        vertices = model.vertices(scene.body, start, stop)
+        if not np.isfinite(vertices).all():
+            raise ModelOutputError("bad_mesh", f"frames {start} to {stop}: vertices not finite")
+        for index in range(start, stop):
+            rendered = renderer.render(vertices[index - start]) if drawn[index] else (
+                renderer.empty()
+            )
+            mask = scene.object_masks[index]
+            frames[index] = fuse(rendered, mask, scene.rgb[index], config.style)
+            metrics.append(frame_metrics(
+                rendered.part, mask, scene.mattes[index],
+                reach_px=config.contact_reach_head * head_px,
+                band_px=config.band_head * head_px,
+            ))
+    return frames, metrics
+
+
+def body_distance_m(body: Arrays) -> float:
+    """Median distance of the root from the camera."""
+    return float(max(np.median(-body["translation_m"][:, 2]), 0.1))
+
+
+def near_valid(is_valid: Mask, max_gap: int) -> Mask:
+    """(T,) frames at most ``max_gap`` away from a valid one.
+
+    >>> near_valid(np.array([1, 0, 0, 0], bool), 1).astype(int).tolist()
+    [1, 1, 0, 0]
+    """
+    kernel = np.ones(2 * max_gap + 1, np.int64)
+    return np.asarray(np.convolve(is_valid.astype(np.int64), kernel, "same")[: len(is_valid)] > 0)
+
+
+def fuse(rendered: Rendered, object_mask: Mask, rgb: Frames, style: Style) -> Frames:
+    """One frame (H,W,3) u8 RGB: mesh first, the object over it."""
+    if style == "silhouette":
+        body = ((rendered.part == 1) & ~object_mask).view(np.uint8) * np.uint8(255)
+        hands = ((rendered.part >= 2) & ~object_mask).view(np.uint8) * np.uint8(255)
+        thing = object_mask.view(np.uint8) * np.uint8(255)
+        return np.asarray(cv2.merge([body, hands, thing]), np.uint8)
+    frame = _SHADES[np.where(rendered.part > 0, rendered.shade.astype(np.uint16) + 1, 0)]
+    frame[object_mask] = rgb[object_mask]
+    return frame
+
+
+def _shade_table() -> Frames:
+    """(257,3): black for nothing, then cream from ambient to full light."""
+    light = AMBIENT + (1 - AMBIENT) * np.arange(256)[:, None] / 255
+    cream = (light * np.array(CREAM_RGB)).round().astype(np.uint8)
+    return np.concatenate([np.zeros((1, 3), np.uint8), cream])
+
+
+_SHADES = _shade_table()
+
+
+def metric_arrays(metrics: list[FrameMetrics]) -> dict[str, NDArray[Any]]:
+    """Per-frame arrays as stored."""
+    floats = ("matte_iou", "penetration", "body_area", "hand_area", "object_area")
+    table: dict[str, NDArray[Any]] = {
+        name: np.array([getattr(m, name) for m in metrics], np.float32) for name in floats
+    }
+    table["contact"] = np.array([m.contact for m in metrics], np.uint8)
+    return table
+
+
+def structure_scores(
+    table: dict[str, NDArray[Any]], num_motion_frames: int, min_area_share: float
+) -> dict[str, Any]:
+    """The facet's numbers over the target frames."""
+    target = {name: values[num_motion_frames:] for name, values in table.items()}
+    contact = target["contact"].astype(bool)
+    crossing = target["penetration"][np.isfinite(target["penetration"])]
+    return {
+        "matte_iou": float(np.median(target["matte_iou"])),
+        "left_contact_share": float(contact[:, 0].mean()),
+        "right_contact_share": float(contact[:, 1].mean()),
+        "any_contact_share": float(contact.any(1).mean()),
+        "num_contact_onsets": count_onsets(contact),
+        "penetration": float(np.median(crossing)) if crossing.size else 0.0,
+        "object_visible_share": float((target["object_area"] >= min_area_share).mean()),
+        "body_visible_share": float((target["body_area"] >= min_area_share).mean()),
+        "hand_visible_share": float((target["hand_area"] >= min_area_share).mean()),
+    }
