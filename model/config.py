@@ -144,8 +144,6 @@ class DiTConfig(Model):
             raise ConfigError(f"model.dim={self.dim} must be divisible by 4 for the audio encoder")
         if min(self.patch_size) < 1:
             raise ConfigError(f"model.patch_size={self.patch_size} must be positive")
-        if self.speech and self.pose_bias_always and self.cond_dim != self.in_dim:
-            raise ConfigError(f"pose_bias_always needs cond_dim={self.cond_dim} == in_dim={self.in_dim}")
         if self.hoi_branch and self.in_dim != self.out_dim:
             raise ConfigError(
                 f"the HOI branch needs in_dim={self.in_dim} == out_dim={self.out_dim}"

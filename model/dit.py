@@ -150,7 +150,10 @@ class CoGenDiT(nn.Module):
         if inputs.pose_latent is not None:
             target = target + self.cond_encoder(inputs.pose_latent)
         elif config.pose_bias_always:
-            target = target + self.cond_encoder(torch.zeros_like(inputs.rgb_latent))
+            batch, _, *size = inputs.rgb_latent.shape  # published: no pose is an all-zero pose
+            target = target + self.cond_encoder(
+                inputs.rgb_latent.new_zeros(batch, config.cond_dim, *size)
+            )
         types = self.trainable_cond_mask.weight.float()  # target, reference, motion
         segments = {"target": target + types[0]}
         for name, latent in (("person", inputs.person_latent), ("product", inputs.product_latent)):

@@ -5,62 +5,71 @@ Source: Wan2.2 wan/modules/model.py and s2v/model_s2v.py ``init_weights``; CoInt
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from model.audio import AudioInjector
-from model.functional import PatchEmbedding
-from model.moe import Expert
-
-
-@torch.no_grad()
-def initialise(model: nn.Module) -> None:
-    """Initialise a new model in place from torch's global generator.
-
-    New experts, audio injection, pose encoder and type embeddings start as no change; the HOI branch
-    starts as a copy of its RGB counterpart. On the meta device this costs nothing.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, PatchEmbedding):
-            nn.init.xavier_uniform_(module.weight.flatten(1))
-            nn.init.zeros_(module.bias)
-    for name in ("text_embedding", "time_embedding"):
-        for module in model.get_submodule(name).children():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.02)
-    nn.init.zeros_(model.get_parameter("head.head.weight"))
-    _zero_new_parts(model)
-    copy_hoi_branch(model)
+_ZERO = (
+    "head.head.weight",
+    "cond_encoder.",
+    "cond_mask.",
+    "padding_tokens",
+    ".o.weight",
+    ".fc2.weight",
+    "injector_adain_layers.",
+)
+"""Parts that start as no change: output, pose, types, audio injection, experts."""
 
 
 @torch.no_grad()
-def _zero_new_parts(model: nn.Module) -> None:
-    for name in ("cond_encoder", "trainable_cond_mask"):
-        for parameter in getattr(model, name, nn.Module()).parameters():
-            nn.init.zeros_(parameter)
-    for module in model.modules():
-        if isinstance(module, Expert):
-            nn.init.kaiming_uniform_(module.fc1.weight, a=5**0.5)
-            nn.init.zeros_(module.fc2.weight)
-        elif isinstance(module, AudioInjector):
-            for name, parameter in module.named_parameters():
-                if ".o." in name or ".linear." in name:
-                    nn.init.zeros_(parameter)
+def initialise(model: nn.Module, names: Collection[str] | None = None) -> None:
+    """Initialise parameters in place from torch's global generator; on the meta device, nothing.
 
+    The HOI branch becomes a copy of its RGB counterpart, hence call it again for new parts after
+    backbone weights are loaded.
 
-@torch.no_grad()
-def copy_hoi_branch(model: nn.Module) -> None:
-    """Copy patch embedding, head and modulation to the HOI branch; its type embedding becomes zero.
-
-    Does nothing to a model without HOI branch. Call it after loading backbone weights.
+    Args:
+        model: A ``CoGenDiT``.
+        names: Parameters to initialise; None means all.
     """
     parameters = dict(model.named_parameters())
-    for name, parameter in parameters.items():
-        if "depth_cond_mask" in name:
-            nn.init.zeros_(parameter)
-        elif "depth_" in name:
-            parameter.copy_(parameters[name.replace("depth_", "")])
+    chosen = parameters if names is None else {name: parameters[name] for name in names}
+    for name, parameter in chosen.items():
+        if not parameter.is_meta:
+            _initialise(name, parameter)
+    for name, parameter in chosen.items():
+        twin = hoi_twin(name)
+        if twin is not None and not parameter.is_meta:
+            parameter.copy_(parameters[twin])
+
+
+def hoi_twin(name: str) -> str | None:
+    """Name of the RGB parameter that an HOI parameter starts as a copy of.
+
+    >>> hoi_twin("blocks.3.depth_modulation"), hoi_twin("depth_cond_mask.weight")
+    ('blocks.3.modulation', None)
+    """
+    if "depth_" not in name or "depth_cond_mask" in name:
+        return None
+    return name.replace("depth_", "")
+
+
+def _initialise(name: str, x: Float[Tensor, "..."]) -> None:
+    """One rule per parameter name, the first that fits."""
+    self_or_cross = name.startswith("blocks.") and ".o.weight" in name
+    if name.endswith("bias") or (not self_or_cross and any(part in name for part in _ZERO)):
+        nn.init.zeros_(x)
+    elif name.endswith("modulation"):
+        nn.init.normal_(x, std=x.shape[-1] ** -0.5)
+    elif name == "casual_audio_encoder.weights":
+        nn.init.constant_(x, 0.01)
+    elif x.ndim == 1:  # norm weights
+        nn.init.ones_(x)
+    elif name.startswith(("text_embedding", "time_embedding")):
+        nn.init.normal_(x, std=0.02)
+    elif ".fc1." in name or ".conv." in name:
+        nn.init.kaiming_uniform_(x, a=5**0.5)
+    else:
+        nn.init.xavier_uniform_(x.flatten(1))

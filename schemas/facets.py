@@ -184,15 +184,19 @@ class TripletsFacet(Model):
 class BodyFacet(Model):
     """A body fitted to the clip.
 
-    Arrays are the backend's parameters plus ``joints_px`` (T,J,2) f32 and ``is_valid`` (T,) u8; camera:
-    ``focal_px`` (), ``principal_px`` (2,), root translation inside the parameters, metres, camera looks
-    along -z (OpenGL). ``stages/backends`` turns them back into vertices.
+    Arrays: ``rotations`` (T,J,3) f32 axis-angle relative to the parent in rest axes, ``translation_m``
+    (T,3) f32, ``shape`` (S,) f32 (stages/backends/linear_body.py gives the convention), ``joints_px``
+    (T,J,2) f32, ``is_valid`` (T,) u8, camera ``focal_px`` (1,) and ``principal_px`` (2,) f32; the camera
+    looks along -z (OpenGL). ``stages/backends/bodies.py`` turns them back into vertices.
     """
 
     arrays: FileRef
     reprojection_error_head: NonNegative
     """Median distance of trusted landmarks to the mesh's, in head heights."""
     hand_reprojection_error_head: NonNegative
+    """The same for the 21 points of each hand; 0 where no hand was seen (``hand_tracked_share`` 0)."""
+    hand_tracked_share: Share
+    """Share of target frames with a hand whose landmarks were aimed at."""
     jerk: NonNegative
     """Median third difference of joints, in head heights per frame^3."""
     valid_share: Share
@@ -204,8 +208,8 @@ class StructureFacet(Model):
     """The HOI structure stream and how well it touches the picture.
 
     ``video`` has the clip's size, rate and frame count. Per-frame ``arrays``: ``matte_iou`` (T,) f32,
-    ``contact`` (T,2) u8 left, right; ``penetration`` (T,) f32; ``body_area`` (T,) f32;
-    ``object_area`` (T,) f32, all areas as shares of the picture.
+    ``contact`` (T,2) u8 left, right; ``penetration`` (T,) f32, NaN without an object; ``body_area``,
+    ``hand_area``, ``object_area`` (T,) f32, all areas as shares of the picture.
     """
 
     video: FileRef

@@ -6,6 +6,7 @@ is, in which unit and shape. ``docs/dataset.md`` explains it at length; a golden
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from typing import Annotated, Any, Self
@@ -13,10 +14,11 @@ from typing import Annotated, Any, Self
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from schemas.base import Model
+from schemas.base import FileRef, Model
 from schemas.errors import DataError
+from schemas.rows import Clip, Row
 
-SAMPLE_SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "1"
 """Raised when a reader of the previous version would misread a shard."""
 
 DTYPE_BYTES = {"float16": 2, "float32": 4}
@@ -241,7 +243,7 @@ SAMPLE_SCHEMA = pa.schema(
         _field("text_encoder", pa.string(), "text feature space"),
         _field("audio_encoder", pa.string(), "audio feature space"),
     ],
-    metadata={METADATA_VERSION_KEY: SAMPLE_SCHEMA_VERSION.encode()},
+    metadata={METADATA_VERSION_KEY: SCHEMA_VERSION.encode()},
 )
 """Columns of a shard, in order. Field metadata ``doc`` says what each is."""
 
@@ -273,3 +275,39 @@ def sample_from_record(record: dict[str, Any], where: str) -> Sample:
     except ValueError as error:
         text = json.dumps(str(error)[:800])
         raise DataError("sample_invalid", f"{where}: {text}") from error
+
+
+def sample_to_record(sample: Sample) -> dict[str, Any]:
+    """Plain Python values by column name, as Arrow takes them: map entries sorted by key."""
+    record = sample.model_dump()
+    for key in ("scores", "fingerprints", "backends"):
+        record[key] = sorted(record[key].items())
+    return record
+
+
+class ShardFacet(Model):
+    """A written shard."""
+
+    file: FileRef
+    num_samples: int = Field(gt=0)
+    schema_version: str = SCHEMA_VERSION
+
+
+class ShardPlan(Row):
+    """The clips that one shard holds, sorted by id, and the shard once it is written."""
+
+    clips: tuple[Clip, ...] = Field(min_length=1)
+    shard: ShardFacet | None = None
+
+    @property
+    def row_id(self) -> str:
+        """Identity of the clips with all their facets; the shard itself does not count."""
+        digest = hashlib.sha256()
+        for clip in self.clips:
+            digest.update(clip.model_dump_json().encode())
+        return digest.hexdigest()[:16]
+
+    @property
+    def seconds(self) -> float:
+        """Video seconds of all clips."""
+        return sum(clip.seconds for clip in self.clips)

@@ -35,7 +35,7 @@ _POSE_BODY = {"shoulder": 11, "elbow": 13, "wrist": 15, "hip": 23, "knee": 25, "
 # Deviations in head heights: how far a perfect fit would still lie from the detector's point.
 _DEVIATION = {"shoulder": 0.10, "elbow": 0.08, "wrist": 0.08, "hip": 0.20, "knee": 0.15,
               "ankle": 0.15}
-_FACE_DEVIATION, _POSE_FACE_DEVIATION, _HAND_DEVIATION = 0.05, 0.10, 0.05
+_FACE_DEVIATION, _POSE_FACE_DEVIATION, _HAND_DEVIATION = 0.05, 0.10, 0.03
 _KNUCKLES = {1: 1, 2: 5, 3: 9, 4: 13, 5: 17}
 """Hand landmark of each finger's first joint."""
 
@@ -157,8 +157,8 @@ def body_points(model: RestModel, roles: Roles) -> Tracked:
         joints = {"shoulder": roles.shoulder, "elbow": roles.elbow, "wrist": roles.wrist,
                   "hip": roles.hip, "knee": roles.knee, "ankle": roles.ankle}
         rows += [(f"{name}.{side}", joint[side], None) for name, joint in joints.items()]
-        rows += [(f"knuckle{f}.{side}", roles.fingers[side][f][0], roles.wrist[side])
-                 for f in FINGERS]
+        rows.append((f"knuckle1.{side}", roles.fingers[side][1][0], roles.wrist[side]))
+        rows += [(f"knuckle{f}.{side}", f"knuckle{f}.{side}", None) for f in FINGERS[1:]]
     return model.track(rows)
 
 
@@ -166,7 +166,9 @@ def hand_points(model: RestModel, roles: Roles, side: str) -> Tracked:
     """The 21 points of one hand in mediapipe's order."""
     rows: list[tuple[str, int | str, int | None]] = [("wrist", roles.wrist[side], None)]
     for f in FINGERS:
-        rows += [(f"finger{f}-{i + 1}", j, None) for i, j in enumerate(roles.fingers[side][f])]
+        first = roles.fingers[side][1][0] if f == 1 else f"knuckle{f}.{side}"
+        rows.append((f"finger{f}-1", first, None))
+        rows += [(f"finger{f}-{i}", roles.fingers[side][f][i - 1], None) for i in (2, 3)]
         rows.append((f"tip{f}", f"finger{f}.tip.{side}", None))
     return model.track(rows)
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -152,7 +152,8 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
         is_cut = self._encode_prompts(row, arrays)
         self._encode_audio(row, files, window, arrays)
         _check_finite(arrays)
-        arrays |= box_arrays(files.arrays(_need(row.boxes).arrays), window)
+        size = (row.media.height_px, row.media.width_px)
+        arrays |= box_arrays(files.arrays(_need(row.boxes).arrays), window, size)
         height, width = arrays["rgb_latent"].shape[2:]
         facet = f.LatentsFacet(
             arrays=files.put_arrays(arrays),
@@ -233,19 +234,44 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
         arrays["audio_features"] = features[:, start : start + 4 * window.num_latents].astype(np.float16)
 
 
-def box_arrays(boxes: Arrays, window: Window) -> Arrays:
-    """Cut the detector's boxes to the target frames and unite them per latent."""
+def box_arrays(boxes: Arrays, window: Window, size: tuple[int, int]) -> Arrays:
+    """Cut the detector's boxes to the target frames and the picture, and unite them per latent.
+
+    Args:
+        boxes: The ``detect`` stage's arrays.
+        window: Which frames are target.
+        size: Picture (height, width) in pixels.
+
+    Raises:
+        DataError: ``streams_misaligned`` when boxes do not cover the clip.
+    """
     arrays: Arrays = {}
     for kind in BOX_KINDS:
-        target = boxes[f"{kind}_box_xyxy_px"][window.first_target :].astype(np.float32)
+        target = boxes[f"{kind}_box_xyxy_px"][window.first_target :]
         if len(target) != 4 * window.num_latents + 1:
             raise DataError(
                 "streams_misaligned",
                 f"{kind} boxes cover {len(target)} target frames, expected {4 * window.num_latents + 1}",
             )
-        arrays[f"{kind}_box_frame_xyxy_px"] = target
-        arrays[f"{kind}_box_latent_xyxy_px"] = union_boxes(target, window.num_latents)
+        clipped = clip_boxes(target, size)
+        arrays[f"{kind}_box_frame_xyxy_px"] = clipped
+        arrays[f"{kind}_box_latent_xyxy_px"] = union_boxes(clipped, window.num_latents)
     return arrays
+
+
+def clip_boxes(
+    boxes: Float[np.ndarray, "frames 4"], size: tuple[int, int]
+) -> Float[np.ndarray, "frames 4"]:
+    """Cut corner boxes to the picture (height, width); NaN where less than a pixel is left.
+
+    >>> clip_boxes(np.array([[-5.0, 2.0, 9.0, 50.0], [30.0, 0.0, 40.0, 9.0]]), (20, 10)).tolist()[0]
+    [0.0, 2.0, 9.0, 20.0]
+    """
+    height, width = size
+    clipped = np.clip(boxes, 0, np.array([width, height, width, height]))
+    sides = clipped[:, 2:] - clipped[:, :2]
+    is_usable = np.isfinite(boxes).all(axis=1) & (sides >= 1).all(axis=1)
+    return np.where(is_usable[:, None], clipped, np.nan).astype(np.float32)
 
 
 def on_white(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -17,7 +17,7 @@ from schemas.rows import Clip
 from stages import product_cues as cues
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Arrays, Files
-from stages.masks import decode_masks, encode_masks
+from stages.masks import encode_masks
 from stages.product_cues import Hand, Mask
 
 CUES = BackendRef(name="cues", version="1", licence="Apache-2.0")
@@ -42,8 +42,8 @@ class ObjectsConfig(StageConfig):
     short_side_px: int = Field(default=192, ge=64)
     every: int = Field(default=4, ge=1)
     """Cut every n-th frame; flow carries masks in between."""
-    reach_hands: float = Field(default=1.7, gt=0)
-    """How far from the grasp a product may extend, in hand sizes."""
+    reach_hands: float = Field(default=1.2, gt=0)
+    """How far from the grasp a product may extend, in hand lengths."""
     gate: ObjectsGate = ObjectsGate()
 
 
@@ -58,7 +58,10 @@ class Scene:
     sides: list[list[int]]
     """Per frame: 0 left, 1 right, beside ``hands``."""
     faces: NDArray[np.bool_]
-    mattes: NDArray[np.bool_]
+    still: NDArray[np.bool_]
+    """(H,W): hardly changes over the clip."""
+    arms_px: Floats
+    """(T,2,2,2): left and right arm, elbow and wrist, xy."""
 
 
 class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
@@ -126,7 +129,6 @@ def load_scene(frames: Frames, boxes: Arrays, short_side_px: int) -> Scene:
     scale = short_side_px / min(height, width)
     size = (round(width * scale), round(height * scale))
     small = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames])
-    mattes = decode_masks(boxes, "matte", height, width)
     hands: list[list[Hand]] = []
     sides: list[list[int]] = []
     for t in range(len(frames)):
@@ -145,9 +147,8 @@ def load_scene(frames: Frames, boxes: Arrays, short_side_px: int) -> Scene:
         lab=np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2LAB) for f in small]),
         hands=hands, sides=sides,
         faces=np.stack([cues.face_mask(p, small.shape[1:3]) for p in face_points]),
-        mattes=np.stack(
-            [cv2.resize(m.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) for m in mattes]
-        ).astype(bool),
+        still=cues.static_background(small, 8),
+        arms_px=(boxes["pose_landmarks_px"][:, [[13, 15], [14, 16]], :2] * scale),
     )  # fmt: skip
 
 
@@ -158,17 +159,16 @@ def segment_product(scene: Scene, config: ObjectsConfig) -> tuple[NDArray[np.boo
     confidence = np.zeros(len(scene.frames), np.float32)
     if not keys:
         return masks, confidence
-    skin, others = _learn_others(scene, keys, config.reach_hands)
-    product = cues.ColourModel()
-    for t in keys:  # first guess: near the grasp, unlike skin and unlike the rest of the picture
-        seed = _first_seed(scene, t, skin, others)
-        product.feed(scene.lab[t], seed)
+    skin, others = _learn_others(scene, keys)
+    product = _learn_product(scene, keys, skin, others)
     cut: dict[int, Mask] = {}
-    for _ in range(2):  # the second pass knows the product's colours
+    for _ in range(2):  # the second pass knows the product's colours from the first one's masks
         cut = {t: _cut_frame(scene, t, skin, others, product, config.reach_hands) for t in keys}
-        product = cues.ColourModel()
+        refined = cues.ColourModel()
         for t, mask in cut.items():
-            product.feed(scene.lab[t], mask)
+            refined.feed(scene.lab[t], mask)
+        if refined.num_pixels:
+            product = refined
     for t, mask in cut.items():
         masks[t] = mask
         confidence[t] = _agreement(scene, t, mask, product, others, skin)
@@ -177,17 +177,20 @@ def segment_product(scene: Scene, config: ObjectsConfig) -> tuple[NDArray[np.boo
 
 
 def _learn_others(
-    scene: Scene, keys: Sequence[int], reach: float
+    scene: Scene, keys: Sequence[int]
 ) -> tuple[cues.ColourModel, cues.ColourModel]:
     """Colours of skin, and of everything away from the hands (clothes, hair, room)."""
     skin, others = cues.ColourModel(), cues.ColourModel()
+    shape = scene.frames.shape[1:3]
     for t in keys:
-        shape = scene.frames.shape[1:3]
-        near = cues.reach_mask(scene.hands[t], shape, 0.6 * reach)
+        near = cues.reach_mask(scene.hands[t], shape, 0.8)
+        span = max(3, round(0.8 * np.sqrt(scene.faces[t].sum()))) | 1
+        head = cv2.dilate(scene.faces[t].astype(np.uint8), np.ones((span, span), np.uint8))
         skin.feed(scene.lab[t], scene.faces[t] & ~near)
         for hand in scene.hands[t]:
             skin.feed(scene.lab[t], _finger_cores(hand, shape))
-        others.feed(scene.lab[t], ~near)
+        # hair is often as dark as a product, and never in the hand
+        others.feed(scene.lab[t], ~near & ~head.astype(bool))
     return skin, others
 
 
@@ -196,17 +199,48 @@ def _finger_cores(hand: Hand, shape: tuple[int, int]) -> Mask:
     return np.asarray(thin, bool)
 
 
-def _first_seed(
-    scene: Scene, t: int, skin: cues.ColourModel, others: cues.ColourModel
-) -> Mask:
-    lab = scene.lab[t]
-    near = cues.reach_mask(scene.hands[t], lab.shape[:2], 0.55)
-    usual = np.maximum(skin.probability(lab), others.probability(lab))
-    cutoff = np.quantile(usual[near], 0.35) if near.any() else 0.0
-    fingers = np.zeros(lab.shape[:2], bool)
-    for hand in scene.hands[t]:
-        fingers |= _finger_cores(hand, lab.shape[:2])
-    return near & (usual <= cutoff) & ~fingers
+def _learn_product(
+    scene: Scene, keys: Sequence[int], skin: cues.ColourModel, others: cues.ColourModel
+) -> cues.ColourModel:
+    """Colours that are common at one hand's grasp and rare elsewhere; the hand that has more of them."""
+    candidates: list[tuple[float, cues.ColourModel]] = []
+    for side in (0, 1):
+        near, shape = cues.ColourModel(), scene.frames.shape[1:3]
+        places: dict[int, Mask] = {}
+        for t in keys:
+            hands = [h for h, s in zip(scene.hands[t], scene.sides[t], strict=True) if s == side]
+            if hands:
+                fingers = _finger_cores(hands[0], shape)
+                places[t] = cues.reach_mask(hands, shape, 0.45) & ~fingers & ~_not_held(scene, t)
+                near.feed(scene.lab[t], places[t])
+        product, strength = cues.ColourModel(), 0.0
+        for t, place in places.items():
+            lab = scene.lab[t]
+            rare = cues.product_posterior(lab, near, others, place) > 0.75
+            odd = rare & ~_is_skin(lab, skin, near)
+            product.feed(lab, odd)
+            strength += odd.sum() / max(place.sum(), 1)
+        if places:
+            candidates.append((strength / len(keys), product))
+    return max(candidates, key=lambda c: c[0])[1]
+
+
+def _not_held(scene: Scene, t: int) -> Mask:
+    """Forearms, and what stays put although the hands move about (H,W)."""
+    shape = scene.frames.shape[1:3]
+    size = max(h.size_px for h in scene.hands[t])
+    arms = cues.forearm_mask(scene.arms_px[t], shape, 0.3 * size)
+    return arms | (scene.still if _hands_move(scene, size) else np.zeros(shape, bool))
+
+
+def _hands_move(scene: Scene, size_px: float) -> bool:
+    """True if a hand wanders so far that nothing it holds can look still."""
+    grasps = np.array([h.grasp_px for hands in scene.hands for h in hands])
+    return bool(np.ptp(grasps, axis=0).max() > 0.3 * size_px)
+
+
+def _is_skin(lab: Frames, skin: cues.ColourModel, product: cues.ColourModel) -> Mask:
+    return np.asarray(skin.probability(lab) > 0.5 * product.probability(lab))
 
 
 def _cut_frame(
@@ -217,11 +251,12 @@ def _cut_frame(
     shape = lab.shape[:2]
     maybe = cues.reach_mask(hands, shape, reach)
     posterior = cues.product_posterior(lab, product, others, maybe)
-    skinness = skin.probability(lab) / (skin.probability(lab) + product.probability(lab) + 1e-9)
-    never = np.zeros(shape, bool)
+    smooth = cv2.GaussianBlur(posterior, (5, 5), 0)
+    is_skin = _is_skin(lab, skin, product)
+    never = _not_held(scene, t) | (smooth < 0.3)  # keeps the cut from growing into clothes that resemble nothing of it
     for hand in hands:
-        never |= _finger_cores(hand, shape) & (skinness > 0.4)
-    seed = maybe & (posterior > 0.6) & (skinness < 0.5)
+        never |= _finger_cores(hand, shape) & is_skin
+    seed = maybe & (smooth > 0.6) & ~is_skin
     return cues.keep_held(cues.cut(scene.frames[t], seed, maybe, never), hands)
 
 
@@ -245,7 +280,12 @@ def _agreement(
     hand_area = max(cues.hand_mask(h, mask.shape).sum() for h in hands)
     ratio = float(mask.sum() / max(hand_area, 1))
     plausible = float(np.clip(ratio / 0.35, 0, 1) * np.clip((12 - ratio) / 4, 0, 1))
-    return float((contrast * not_skin * plausible) ** (1 / 2))
+    rows, cols = np.nonzero(mask)
+    closest = min(
+        float(np.hypot(cols - h.grasp_px[0], rows - h.grasp_px[1]).min()) / h.size_px for h in hands
+    )
+    near = float(np.exp(-((closest / 0.3) ** 2)))
+    return float((contrast * not_skin * plausible * near) ** (1 / 2))
 
 
 def _carry(

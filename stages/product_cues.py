@@ -26,7 +26,7 @@ _FACE_OVAL_STEP = 4
 
 @dataclass(frozen=True)
 class Hand:
-    """One hand in one frame: 21 points in small pixels, their extent, and where it would hold things."""
+    """One hand in one frame: 21 points in small pixels, its length, and where it would hold things."""
 
     points_px: Floats
     size_px: float
@@ -36,7 +36,9 @@ class Hand:
     def of(cls, points_px: Floats) -> Hand:
         """From landmarks (21,2+)."""
         xy = points_px[:, :2]
-        size = float(np.linalg.norm(xy.max(axis=0) - xy.min(axis=0)))
+        # the longest finger's path keeps its length in a fist, unlike the extent of the points
+        paths = [np.linalg.norm(np.diff(xy[list(f)], axis=0), axis=1).sum() for f in FINGERS[1:]]
+        size = float(max(paths))
         return cls(xy, max(size, 4.0), xy[_GRASP_POINTS].mean(axis=0))
 
 
@@ -78,8 +80,33 @@ def hand_mask(hand: Hand, shape: tuple[int, int]) -> Mask:
     return canvas.astype(bool)
 
 
+def finger_mask(hand: Hand, shape: tuple[int, int], thickness: float) -> Mask:
+    """Fingers from their knuckles to their tips, ``thickness`` hand lengths wide (H,W)."""
+    canvas = np.zeros(shape, np.uint8)
+    points = hand.points_px.round().astype(np.int32)
+    thick = max(2, round(thickness * hand.size_px))
+    for finger in FINGERS:
+        cv2.polylines(canvas, [points[list(finger[1:])]], isClosed=False, color=1, thickness=thick)
+    return canvas.astype(bool)
+
+
+def forearm_mask(arms_px: Floats, shape: tuple[int, int], width_px: float) -> Mask:
+    """Elbow to wrist of both arms (2,2,2: arm, end, xy) as thick lines (H,W)."""
+    canvas = np.zeros(shape, np.uint8)
+    for arm in arms_px[np.isfinite(arms_px).all(axis=(1, 2))]:
+        ends = arm.round().astype(np.int32)
+        cv2.line(canvas, ends[0].tolist(), ends[1].tolist(), 1, max(2, round(width_px)))
+    return canvas.astype(bool)
+
+
+def static_background(frames: Image, every: int, max_std: float = 4.0) -> Mask:
+    """Pixels (H,W) that hardly change over the whole clip."""
+    grey = np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames[::every]])
+    return np.asarray(grey.astype(np.float32).std(axis=0) < max_std)
+
+
 def reach_mask(hands: list[Hand], shape: tuple[int, int], reach: float) -> Mask:
-    """Pixels within ``reach`` hand sizes of a grasp (H,W)."""
+    """Pixels within ``reach`` hand lengths of a grasp (H,W)."""
     rows, cols = np.indices(shape, dtype=np.float32)
     near = np.zeros(shape, bool)
     for hand in hands:
@@ -127,21 +154,25 @@ def keep_held(mask: Mask, hands: list[Hand], min_share: float = 0.15) -> Mask:
     closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
     reach = np.zeros(mask.shape, bool)
-    for hand in hands:
-        grown = cv2.dilate(
-            hand_mask(hand, mask.shape).astype(np.uint8),
-            np.ones((max(3, round(0.12 * hand.size_px)),) * 2, np.uint8),
-        )
-        reach |= grown.astype(bool) | reach_mask([hand], mask.shape, 0.3)
+    for hand in hands:  # sleeves touch the wrist, products touch fingers
+        reach |= finger_mask(hand, mask.shape, 0.1) | reach_mask([hand], mask.shape, 0.2)
     touching = set(np.unique(labels[reach & (labels > 0)]).tolist())
     if not touching:
         return np.zeros(mask.shape, bool)
     largest = max(stats[i, cv2.CC_STAT_AREA] for i in touching)
     kept = [i for i in range(1, count)
             if i in touching and stats[i, cv2.CC_STAT_AREA] >= min_share * largest]
-    whole = np.isin(labels, kept).astype(np.uint8)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    return np.asarray(cv2.morphologyEx(whole, cv2.MORPH_CLOSE, kernel), bool)
+    return fill_holes(np.isin(labels, kept), max(hand.size_px for hand in hands))
+
+
+def fill_holes(mask: Mask, hand_size_px: float) -> Mask:
+    """Close the gaps that printed labels and highlights leave, and fill what they enclose."""
+    width = max(3, round(0.12 * hand_size_px)) | 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(closed, outlines, -1, color=1, thickness=cv2.FILLED)
+    return np.asarray(closed, bool)
 
 
 def warp(mask: Mask, flow: Floats) -> Mask:

@@ -31,7 +31,7 @@ from schemas.base import BackendRef
 from schemas.errors import ConfigError
 from stages.backends.linear_body import BodyTables, LinearBody
 
-TABLE_VERSION = 3
+TABLE_VERSION = 4
 _INSTALL = "pip install anny==0.6.2"
 
 
@@ -41,7 +41,7 @@ class AnnyBody(LinearBody):
     ``faces`` (27420,3), ``num_vertices`` 13718, ``bone_names`` 104 (``root``, ``upperarm01.L``,
     ``finger2-3.R``, ``head`` ...), ``part_labels``; ``forward(rotations, translation, shape)``
     gives vertices and joints, ``landmarks`` the named points (nose, eyes, ears, mouth corners,
-    chin, fingertips, heels, toes).
+    chin, fingertips, knuckles, heels, toes).
     """
 
     def __init__(self, tables: BodyTables, phenotypes: Mapping[str, NDArray[np.float64]],

@@ -20,6 +20,9 @@ PHENOTYPE_AXES: dict[str, tuple[float, ...]] = {
 }
 _TO_Y_UP = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float64)
 """Anny: z up, facing -y. Ours: y up, facing +z."""
+_KNUCKLE = 0.2
+"""Anny's first finger joints sit near the web; the knuckle that hand detectors mark lies a fifth of a
+phalanx before them (from bone length ratios of detected hands)."""
 _COCO = {"left_eye": "eye.L", "right_eye": "eye.R", "left_ear": "ear.L",
          "right_ear": "ear.R"}
 
@@ -46,7 +49,7 @@ def distil(scratch: Path) -> tuple[Arrays, dict[str, str]]:
     split = vertices.shape[1]
     weights = _dense_weights(model, split, joints.shape[1])
     bones = list(model.bone_labels)
-    names, owners, regressor = _landmarks(model, mean[:split], weights, bones)
+    names, owners, regressor = _landmarks(model, mean, weights, bones)
     parents = np.array(model.bone_parents, np.int64)
     local = _local(mean, split, weights, parents, bones)
     directions = np.concatenate([local, directions])
@@ -57,8 +60,8 @@ def distil(scratch: Path) -> tuple[Arrays, dict[str, str]]:
         "template_vertices": mean[:split], "vertex_directions": directions[:, :split],
         "template_joints": mean[split:], "joint_directions": directions[:, split:],
         "weights": weights, "part_labels": _part_labels(weights, bones),
-        "landmark_bones": owners, "template_landmarks": regressor @ mean[:split],
-        "landmark_directions": np.einsum("kv,svd->skd", regressor, directions[:, :split]),
+        "landmark_bones": owners, "template_landmarks": regressor @ mean,
+        "landmark_directions": np.einsum("kv,svd->skd", regressor, directions),
         "grid_shapes": shapes.reshape(*[len(a) for a in PHENOTYPE_AXES.values()], -1),
     }
     for name, axis in PHENOTYPE_AXES.items():
@@ -123,10 +126,12 @@ def _part_labels(weights: NDArray[np.float64], bones: list[str]) -> NDArray[np.u
 
 
 def _landmarks(
-    model: Any, rest: NDArray[np.float64], weights: NDArray[np.float64], bones: list[str]
+    model: Any, mean: NDArray[np.float64], weights: NDArray[np.float64], bones: list[str]
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
-    """Names, owning bones (K,) and vertex regressor (K,V) of the landmarks."""
+    """Names, owning bones (K,) and regressor (K,V+B) of the landmarks from vertices and joints."""
     import anny
+
+    rest, joints = mean[: len(weights)], mean[len(weights) :]
 
     coco = anny.KeypointsRegressor.coco(model)
     dense = dict(zip(coco.labels, coco.regression_weights.double().numpy(), strict=True))
@@ -142,8 +147,8 @@ def _landmarks(
         for finger in range(1, 6):
             bone = f"finger{finger}-3.{side}"
             owned = weights[:, bones.index(bone)] > 0.9
-            parent = rest[owned].mean(0) - _head(model, bones, bone)
-            rows.append((f"finger{finger}.tip.{side}", bone, _extreme(rest, owned, parent)))
+            outwards = joints[bones.index(bone)] - joints[bones.index(f"finger{finger}-2.{side}")]
+            rows.append((f"finger{finger}.tip.{side}", bone, _extreme(rest, owned, outwards, 30)))
         foot = weights[:, bones.index(f"foot.{side}")] > 0.9
         rows.append((f"heel.{side}", f"foot.{side}",
                      _extreme(rest, foot, np.array([0.0, -0.7, -1.0]))))
@@ -151,12 +156,17 @@ def _landmarks(
         rows.append((f"toe.{side}", f"toe1-2.{side}",
                      _extreme(rest, toe, np.array([0.0, 0.0, 1.0]))))
     owners = np.array([bones.index(bone) for _, bone, _ in rows], np.int64)
-    return [name for name, _, _ in rows], owners, np.stack([row for _, _, row in rows])
-
-
-def _head(model: Any, bones: list[str], bone: str) -> NDArray[np.float64]:
-    heads = model.template_bone_heads.double().numpy() @ _TO_Y_UP.T
-    return np.asarray(heads[bones.index(bone)])
+    table = np.zeros((len(rows), len(mean)))
+    table[:, : len(rest)] = [row for _, _, row in rows]
+    names = [name for name, _, _ in rows]
+    for side in ("L", "R"):
+        for finger in range(2, 6):
+            base, middle = (bones.index(f"finger{finger}-{i}.{side}") for i in (1, 2))
+            row = np.zeros((1, len(mean)))
+            row[0, len(rest) + base], row[0, len(rest) + middle] = 1 + _KNUCKLE, -_KNUCKLE
+            table, names = np.concatenate([table, row]), [*names, f"knuckle{finger}.{side}"]
+            owners = np.append(owners, bones.index(f"wrist.{side}"))
+    return names, owners, table
 
 
 def _extreme(
