@@ -8,7 +8,7 @@ Sources: paper equation 2; CoInteract diffsynth/schedulers/flow_match.py (formul
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -43,7 +43,7 @@ class FlowConfig(Model):
     bf16_timestep: bool = False
 
     @classmethod
-    def for_mode(cls, mode: Mode) -> Self:
+    def for_mode(cls, mode: Mode) -> FlowConfig:
         """``official`` is the published trainer; ``paper`` leaves out what the paper does not state."""
         if mode == "official":
             return cls(sampling="grid", weighting="bell", bf16_timestep=True)

@@ -43,8 +43,8 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "pos_embed_seq_len": (None,),
 }
 """Public options with one supported value (or several names of it)."""
-_IGNORED = {"zero_init", "attention_head_dim", "_class_name", "_diffusers_version", "__name__"}
-"""Initialisation only, implied by other fields, or bookkeeping."""
+_IGNORED = {"zero_init", "attention_head_dim"}
+"""Initialisation only, or implied by other fields. Names with a leading underscore are bookkeeping."""
 
 
 def config_from_reference(
@@ -69,7 +69,7 @@ def config_from_reference(
         if name in _FIXED:
             if value not in _FIXED[name]:
                 raise ConfigError(f"{name}={value!r} is not supported: only {_FIXED[name]}")
-        elif name not in _IGNORED:
+        elif name not in _IGNORED and not name.startswith("_"):
             fields[_RENAMED.get(name, name)] = value
     if "attention_head_dim" in reference:
         fields.setdefault("dim", reference["attention_head_dim"] * fields["num_heads"])

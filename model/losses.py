@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 import torch.nn.functional as nnf
@@ -49,7 +48,7 @@ class ObjectiveConfig(Model):
     router: RouterWeights = Field(default_factory=RouterWeights)
 
     @classmethod
-    def for_mode(cls, mode: Mode) -> Self:
+    def for_mode(cls, mode: Mode) -> ObjectiveConfig:
         """``paper``: 1 and 1. ``official``: 0.5 and 0.05, with the published timestep weights."""
         flow = FlowConfig.for_mode(mode)
         if mode == "official":

@@ -50,7 +50,7 @@ class BodyConfig(StageConfig):
     rounds: int = Field(default=4, ge=1, le=20)
     steps: int = Field(default=3, ge=1, le=50)
     finger_steps: int = Field(default=6, ge=1, le=50)
-    num_shape: int = Field(default=10, ge=1, le=20)
+    num_shape: int = Field(default=9, ge=1, le=20)
     gate: BodyGate = Field(default_factory=BodyGate)
 
 

@@ -51,7 +51,7 @@ class FitOptions:
     steps: int = 3
     """Gauss-Newton steps of a round."""
     finger_steps: int = 6
-    num_shape: int = 10
+    num_shape: int = 9
     """Shape numbers that are fitted; the rest stay zero."""
 
 

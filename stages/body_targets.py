@@ -76,13 +76,18 @@ def read_detections(arrays: Arrays, width_px: int, height_px: int) -> Detections
     hand_names = {"L": "left", "R": "right"}
     visibility = np.nan_to_num(pose[..., 3])
     pose_m = arrays["pose_world_m"].astype(np.float64) * flip
+    head_px = head_height_px(pose[..., :2], visibility, pose_m, face)
+    hand_px = {s: arrays[f"{n}_hand_landmarks_px"][..., :2].astype(np.float64)
+               for s, n in hand_names.items()}
+    wrists = {s: np.where(visibility[:, [i]] >= MIN_VISIBILITY, pose[:, i, :2], np.nan)
+              for s, i in (("L", 15), ("R", 16))}
+    hand_px = own_hands(hand_px, wrists, head_px)
     return Detections(
         pose_px=pose[..., :2], visibility=visibility, pose_m=pose_m, face_px=face,
-        hand_px={s: arrays[f"{n}_hand_landmarks_px"][..., :2].astype(np.float64)
-                 for s, n in hand_names.items()},
+        hand_px=hand_px,
         hand_m={s: arrays[f"{n}_hand_world_m"].astype(np.float64) * flip
                 for s, n in hand_names.items()},
-        head_px=head_height_px(pose[..., :2], visibility, pose_m, face),
+        head_px=head_px,
         size_px=(width_px, height_px),
     )
 
@@ -101,6 +106,25 @@ def head_height_px(pose_px: Float, visibility: Float, pose_m: Float, face_px: Fl
     pixels = np.linalg.norm(pose_px[seen][:, [11, 12]] - pose_px[seen][:, [23, 24]], axis=-1)
     metres = np.linalg.norm(pose_m[seen][:, [11, 12]] - pose_m[seen][:, [23, 24]], axis=-1)
     return float(np.median(pixels / np.maximum(metres, 0.1)) * HEAD_M)
+
+
+def own_hands(
+    hand_px: Mapping[str, Float], wrists: Mapping[str, Float], head_px: float
+) -> dict[str, Float]:
+    """Hands without those that cannot be the person's own at that side; (T,21,2), NaN where dropped.
+
+    A hand goes where its wrist lies more than a head from the pose's wrist of its side, and where both
+    sides hold the same hand (closer than a third of a head on average): then the one farther from its own
+    wrist goes.
+    """
+    away = {s: np.linalg.norm(hand_px[s][:, 0] - wrists[s], axis=-1) for s in SIDES}
+    drop = {s: np.nan_to_num(away[s]) > head_px for s in SIDES}
+    gap = np.linalg.norm(hand_px["L"] - hand_px["R"], axis=-1).mean(-1)
+    is_same = np.nan_to_num(gap, nan=np.inf) < head_px / 3
+    left, right = (np.nan_to_num(away[s], nan=np.inf) for s in SIDES)
+    drop["L"] |= is_same & (left > right)
+    drop["R"] |= is_same & (left <= right)
+    return {s: np.where(drop[s][:, None, None], np.nan, hand_px[s]) for s in SIDES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +246,9 @@ def _observe_face(seen: Detections, name: str) -> tuple[Float, Float]:
 
 
 def _inside(place: Float, size_px: tuple[int, int]) -> Float:
-    """1 inside the picture; points that the detector imagines outside of it count a tenth."""
+    """1 inside the picture; points that the detector imagines outside of it count less."""
     inside = ((place >= 0) & (place < np.array(size_px))).all(-1)
-    return np.where(inside, 1.0, 0.1)
+    return np.where(inside, 1.0, 0.4)
 
 
 def _body_depths(
@@ -243,6 +267,7 @@ def _body_depths(
             rows.append((f"{near}.{side}", f"{far}.{side}", depth, deviation))
         for finger, landmark in _KNUCKLES.items():
             depth = seen.hand_m[side][:, landmark, 2] - seen.hand_m[side][:, 0, 2]
+            depth = np.where(np.isfinite(seen.hand_px[side][:, 0, 0]), depth, np.nan)
             rows.append((f"knuckle{finger}.{side}", f"wrist.{side}", depth, 0.02))
     for first, second in (("eye.L", "eye.R"), ("nose", "ear.L"), ("nose", "ear.R"),
                           ("chin", "nose"), ("mouth.L", "mouth.R"), ("eye.L", "chin"),

@@ -31,7 +31,7 @@ from schemas.base import BackendRef
 from schemas.errors import ConfigError
 from stages.backends.linear_body import BodyTables, LinearBody
 
-TABLE_VERSION = 4
+TABLE_VERSION = 5
 _INSTALL = "pip install anny==0.6.2"
 
 
@@ -54,7 +54,7 @@ class AnnyBody(LinearBody):
         """Shape numbers (S,) of an adult given by phenotypes.
 
         Args:
-            phenotypes: ``gender`` 0 male to 1 female; ``age`` 0.667 young to 1 old; ``muscle``,
+            phenotypes: ``gender`` 0 male to 1 female; ``age`` 0.667 young to 0.8 middle-aged; ``muscle``,
                 ``weight``, ``height``, ``proportions`` 0 to 1. What is left out is the middle.
 
         Raises:

@@ -13,9 +13,10 @@ from stages.backends.local_shape import Attached, local_directions
 from stages.body_rig import anny_roles
 
 NUM_SHAPE = 24
-# Anny interpolates linearly between these anchors, so a grid over them covers all adults.
+# Anny interpolates linearly between these anchors, so a grid over them covers all adults up to middle age
+# (skin folds of old age would only wrinkle a mesh that is fitted to joints).
 PHENOTYPE_AXES: dict[str, tuple[float, ...]] = {
-    "gender": (0.0, 1.0), "age": (2 / 3, 1.0), "muscle": (0.0, 0.5, 1.0),
+    "gender": (0.0, 1.0), "age": (2 / 3, 0.8), "muscle": (0.0, 0.5, 1.0),
     "weight": (0.0, 0.5, 1.0), "height": (0.0, 0.5, 1.0), "proportions": (0.0, 1.0),
 }
 _TO_Y_UP = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float64)

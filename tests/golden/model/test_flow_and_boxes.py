@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ def test_euler_steps(case):
     sigmas = sigma_grid(case["steps"], case["shift"], with_end=True)
     assert max_abs(sigmas[:-1], io["sigmas"]) <= FLOW["tolerance"]["tables_abs"]
     x = io["ex/x_T"]
-    for i, (now, after) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+    for i, (now, after) in enumerate(pairwise(sigmas)):
         velocity = torch.einsum("ij,bjthw->bithw", io["ex/A"], x) + now * x
         x = euler_step(x, velocity, float(now), float(after))
         if i == 0:

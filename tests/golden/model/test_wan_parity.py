@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from model.names import from_own, to_own
 from tests.golden.model.reference import S2V, T2V, Trace, batch, cases, fixture, max_abs, network
 
 S2V_TOLERANCE = fixture(S2V).meta["tolerance"]["float32_max_abs"]
@@ -82,6 +83,14 @@ def test_t2v_against_wan_and_diffusers(case):
     for name, expected in fixture(T2V).tensors(f"{case}/mid/").items():
         if name in seen:
             assert max_abs(seen[name], expected) <= 1e-4, name
+
+
+def test_diffusers_names_translate_both_ways():
+    key_map = fixture(T2V).meta["key_map"]
+    assert len(key_map) == len(network(T2V).state_dict())
+    for wan, diffusers in key_map.items():
+        assert from_own(wan, naming="diffusers") == diffusers
+        assert to_own(diffusers, naming="diffusers") == wan
 
 
 @pytest.mark.parametrize("case", cases(T2V))

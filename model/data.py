@@ -1,0 +1,358 @@
+"""Training clips as tensors: loading, transcoding of cheap latents, deterministic batches.
+
+Order is a pure function of (seed, epoch), and a batch of (seed, epoch, number): a run that resumes at a
+global step sees exactly what the uninterrupted run would have seen. No batch is dropped: clips of one
+shape share batches, and the last batch of a shape may be smaller.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from model.boxes import BoxGrid, BoxRule, boxes_to_mask
+from model.codecs import STRIDE_S, STRIDE_T, DctCodec, codec_id
+from model.config import DiTConfig
+from model.shards import SampleIndex, ShardReader
+from schemas.base import Model
+from schemas.errors import ConfigError
+from schemas.sample import Boxes, Sample
+from schemas.sample import Tensor as StoredTensor
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingClip:
+    """One sample as float32 tensors. Boxes are in pixels of the latent's own grid (8 per latent)."""
+
+    clip_id: str
+    rgb: Float[Tensor, "c n h w"]
+    motion: Float[Tensor, "c m h w"] | None
+    hoi: Float[Tensor, "c n h w"]
+    person: Float[Tensor, "c 1 h w"]
+    product: Float[Tensor, "c 1 h w"]
+    audio: Float[Tensor, "layers steps dim"] | None
+    text: Float[Tensor, "l text_dim"]
+    hoi_text: Float[Tensor, "lh text_dim"]
+    face: tuple[tuple[float, ...] | None, ...]
+    hands: tuple[tuple[tuple[float, ...], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Clips of one shape, stacked. ``head_mask`` and ``hand_mask`` mark target tokens in boxes."""
+
+    clip_ids: tuple[str, ...]
+    rgb: Float[Tensor, "b c n h w"]
+    motion: Float[Tensor, "b c m h w"] | None
+    hoi: Float[Tensor, "b c n h w"]
+    person: Float[Tensor, "b c 1 h w"]
+    product: Float[Tensor, "b c 1 h w"]
+    audio: Float[Tensor, "b layers steps dim"]
+    text: Float[Tensor, "b l text_dim"]
+    text_lens: Int[Tensor, " b"]
+    hoi_text: Float[Tensor, "b lh text_dim"]
+    hoi_text_lens: Int[Tensor, " b"]
+    head_mask: Bool[Tensor, "b tokens"]
+    hand_mask: Bool[Tensor, "b tokens"]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Move all tensors."""
+        moved = {
+            name: value.to(device)
+            for name in self.__dataclass_fields__
+            if isinstance(value := getattr(self, name), Tensor)
+        }
+        return replace(self, **moved)
+
+
+class Transcode(Model):
+    """Shrink ``dct`` latents once, at loading, to train a small network on a full-size root.
+
+    Latents are decoded, the pictures area-averaged to about ``height_px x width_px`` (the clip's own
+    orientation is kept, sides are multiples of 16) and encoded again; boxes are scaled alike. Only for
+    block-wise codecs without weights: shrinking latents of a VAE needs the original frames.
+    """
+
+    height_px: int = 96
+    width_px: int = 160
+
+    def size_for(self, height_px: int, width_px: int) -> tuple[int, int]:
+        """Target (height, width) for a clip, its long side along the clip's.
+
+        >>> Transcode().size_for(832, 480), Transcode().size_for(480, 832)
+        ((160, 96), (96, 160))
+        """
+        short, long = sorted((self.height_px, self.width_px))
+        return (long, short) if height_px > width_px else (short, long)
+
+
+class ClipStore:
+    """Training clips of a reader, kept in memory when they are transcoded.
+
+    Args:
+        reader: Checked shards.
+        transcode: How to shrink latents, or None to take them as they are.
+
+    Raises:
+        ConfigError: Transcoding is asked for a codec that does not allow it, or to a larger size.
+    """
+
+    def __init__(self, reader: ShardReader, transcode: Transcode | None = None) -> None:
+        self._reader, self._transcode = reader, transcode
+        self._codec = DctCodec()
+        codecs = {entry.codec for entry in reader.index}
+        if transcode is not None and codecs != {codec_id(self._codec.ref)}:
+            raise ConfigError(
+                f"data.transcode works on {codec_id(self._codec.ref)} latents only, the shards hold "
+                f"{sorted(codecs)}: remove data.transcode or curate with the dct codec"
+            )
+        self._kept: dict[int, TrainingClip] = {}
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    def __getitem__(self, number: int) -> TrainingClip:
+        """Load one clip."""
+        if number not in self._kept:
+            clip = clip_from_sample(self._reader[number])
+            if self._transcode is None:
+                return clip
+            self._kept[number] = transcode_clip(clip, self._transcode, self._codec)
+        return self._kept[number]
+
+    def bucket(self, number: int) -> tuple[object, ...]:
+        """What must be equal for clips to share a batch."""
+        entry = self._reader.index[number]
+        shape: tuple[int, ...] = entry.rgb_shape
+        if self._transcode is not None:
+            height, width = self._transcode.size_for(shape[2], shape[3])
+            shape = (*shape[:2], height // STRIDE_S, width // STRIDE_S)
+        return (shape, entry.motion_shape is not None)
+
+    @property
+    def index(self) -> Sequence[SampleIndex]:
+        """Shapes and names of the samples as stored."""
+        return self._reader.index
+
+
+def clip_from_sample(sample: Sample) -> TrainingClip:
+    """Turn a validated row into tensors."""
+    hands = zip(sample.left_hand_boxes_latent, sample.right_hand_boxes_latent, strict=True)
+    return TrainingClip(
+        clip_id=sample.clip_id,
+        rgb=to_torch(sample.rgb_latent),
+        motion=None if sample.rgb_motion_latent is None else to_torch(sample.rgb_motion_latent),
+        hoi=to_torch(sample.hoi_latent),
+        person=to_torch(sample.person_latent),
+        product=to_torch(sample.product_latent),
+        audio=None if sample.audio_features is None else to_torch(sample.audio_features),
+        text=to_torch(sample.text_features),
+        hoi_text=to_torch(sample.hoi_text_features),
+        face=sample.face_boxes_latent,
+        hands=tuple(tuple(box for box in pair if box is not None) for pair in hands),
+    )
+
+
+def to_torch(tensor: StoredTensor) -> Float[Tensor, "..."]:
+    """Read a stored tensor as float32.
+
+    Raises:
+        DataError: Never: shape and size were checked when the row was validated.
+    """
+    array = np.frombuffer(tensor.data, np.dtype(tensor.dtype).newbyteorder("<"))
+    return torch.from_numpy(array.reshape(tensor.shape).astype(np.float32))
+
+
+def transcode_clip(clip: TrainingClip, transcode: Transcode, codec: DctCodec) -> TrainingClip:
+    """Shrink all picture latents of a clip and scale its boxes.
+
+    Raises:
+        ConfigError: The target is larger than the clip.
+    """
+    height, width = (side * STRIDE_S for side in clip.rgb.shape[2:])
+    size = transcode.size_for(height, width)
+    if size[0] > height or size[1] > width or size[0] % 16 or size[1] % 16:
+        raise ConfigError(
+            f"data.transcode to {size[1]}x{size[0]} from {width}x{height}: expected multiples of 16, not "
+            "larger than the clip"
+        )
+    scale = (size[1] / width, size[0] / height) * 2
+
+    def shrink(latent: Float[Tensor, "c n h w"]) -> Float[Tensor, "c n h2 w2"]:
+        return shrink_latent(latent, size, codec)
+
+    def scaled(box: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(value * factor for value, factor in zip(box, scale, strict=True))
+
+    return replace(
+        clip,
+        rgb=shrink(clip.rgb),
+        motion=None if clip.motion is None else shrink(clip.motion),
+        hoi=shrink(clip.hoi),
+        person=shrink(clip.person),
+        product=shrink(clip.product),
+        face=tuple(None if box is None else scaled(box) for box in clip.face),
+        hands=tuple(tuple(scaled(box) for box in boxes) for boxes in clip.hands),
+    )
+
+
+def shrink_latent(
+    latent: Float[Tensor, "c n h w"], size: tuple[int, int], codec: DctCodec
+) -> Float[Tensor, "c n h2 w2"]:
+    """Decode each latent to its four frames, area-average them to ``size`` pixels, encode again."""
+    parts = []
+    for start in range(0, latent.shape[1], STRIDE_T):
+        frames = codec.decode_blocks(latent[None, :, start : start + STRIDE_T])[0]  # (3, f, H, W)
+        small = nnf.interpolate(frames.clamp(-1, 1), size=size, mode="area")
+        parts.append(codec.encode_blocks(small[None])[0])
+    return torch.cat(parts, dim=1)
+
+
+def seeded(*parts: object) -> torch.Generator:
+    """A CPU generator whose state depends on ``parts`` alone.
+
+    >>> seeded(0, "order", 3).initial_seed() == seeded(0, "order", 3).initial_seed()
+    True
+    """
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    generator = torch.Generator()
+    generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return generator
+
+
+class BatchOrder:
+    """Which clips make up which batch, for all epochs.
+
+    Args:
+        buckets: Bucket of every clip; clips of one bucket may share a batch.
+        batch_size: Largest batch.
+        seed: Seed of all orders.
+    """
+
+    def __init__(self, buckets: Sequence[object], batch_size: int, seed: int) -> None:
+        if not buckets:
+            raise ConfigError("the dataset has no samples")
+        self._buckets, self._batch_size, self._seed = tuple(buckets), batch_size, seed
+        self.batches_per_epoch = len(self.epoch(0))
+
+    def epoch(self, number: int) -> list[tuple[int, ...]]:
+        """All batches of an epoch: every clip exactly once."""
+        order = torch.randperm(len(self._buckets), generator=seeded(self._seed, "clips", number))
+        groups: dict[object, list[int]] = defaultdict(list)
+        for index in order.tolist():
+            groups[self._buckets[index]].append(index)
+        size = self._batch_size
+        batches = [
+            tuple(group[start : start + size])
+            for group in groups.values()
+            for start in range(0, len(group), size)
+        ]
+        shuffled = torch.randperm(len(batches), generator=seeded(self._seed, "batches", number))
+        return [batches[i] for i in shuffled.tolist()]
+
+    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> tuple[int, ...]:
+        """The batch of a rank at a global step; ranks take turns in one endless sequence of epochs."""
+        epoch, number = divmod(step * world_size + rank, self.batches_per_epoch)
+        return self.epoch(epoch)[number]
+
+
+def collate(clips: Sequence[TrainingClip], config: DiTConfig) -> Batch:
+    """Stack clips of one bucket.
+
+    Motion context of different length is padded with zeros at its old end, as FramePack does anyway. A clip
+    without sound gets the trained null condition (zeros).
+    """
+    steps = STRIDE_T * clips[0].rgb.shape[1]
+    silence = torch.zeros(config.num_audio_layers, steps, config.audio_dim)
+    text, text_lens = _pad_rows([c.text for c in clips])
+    hoi_text, hoi_text_lens = _pad_rows([c.hoi_text for c in clips])
+    masks = [token_masks(c, config.patch_size) for c in clips]
+    return Batch(
+        clip_ids=tuple(c.clip_id for c in clips),
+        rgb=torch.stack([c.rgb for c in clips]),
+        motion=_stack_motion([c.motion for c in clips]),
+        hoi=torch.stack([c.hoi for c in clips]),
+        person=torch.stack([c.person for c in clips]),
+        product=torch.stack([c.product for c in clips]),
+        audio=torch.stack([silence if c.audio is None else c.audio for c in clips]),
+        text=text,
+        text_lens=text_lens,
+        hoi_text=hoi_text,
+        hoi_text_lens=hoi_text_lens,
+        head_mask=torch.stack([head for head, _ in masks]),
+        hand_mask=torch.stack([hand for _, hand in masks]),
+    )
+
+
+def _stack_motion(parts: Sequence[Tensor | None]) -> Float[Tensor, "b c m h w"] | None:
+    given = [p for p in parts if p is not None]
+    if not given:
+        return None
+    if len(given) != len(parts):
+        raise ConfigError("a batch mixes clips with and without motion context")
+    length = max(p.shape[1] for p in given)
+    return torch.stack([nnf.pad(p, (0, 0, 0, 0, length - p.shape[1], 0)) for p in given])
+
+
+def _pad_rows(rows: Sequence[Float[Tensor, "l d"]]) -> tuple[Float[Tensor, "b l d"], Int[Tensor, " b"]]:
+    length = max(len(r) for r in rows)
+    padded = torch.stack([nnf.pad(r, (0, 0, 0, length - len(r))) for r in rows])
+    return padded, torch.tensor([len(r) for r in rows])
+
+
+def token_masks(
+    clip: TrainingClip, patch: tuple[int, int, int]
+) -> tuple[Bool[Tensor, " tokens"], Bool[Tensor, " tokens"]]:
+    """Mark the target tokens of a clip that touch a face box and a hand box."""
+    _, frames, height, width = clip.rgb.shape
+    grid = BoxGrid(frames, height // patch[1], width // patch[2], patch=(patch[1], patch[2]))
+    faces: Boxes = clip.face  # type: ignore[assignment]
+    head = {STRIDE_T * k: [box] for k, box in enumerate(faces) if box is not None}
+    hand = {STRIDE_T * k: list(boxes) for k, boxes in enumerate(clip.hands)}
+    return boxes_to_mask(head, grid, BoxRule()), boxes_to_mask(hand, grid, BoxRule())
+
+
+def handshake(index: Sequence[SampleIndex], config: DiTConfig) -> None:
+    """Check, before the first step, that shards and network fit.
+
+    Raises:
+        ConfigError: Mixed latent or feature spaces, or shapes that the network does not take.
+    """
+    for what in ("codec", "text_encoder"):
+        found = {getattr(entry, what) for entry in index}
+        if len(found) != 1:
+            raise ConfigError(f"the shards mix {what} spaces {sorted(found)}: train on one of them")
+    audio = {e.audio_encoder for e in index if e.audio_shape is not None}
+    if len(audio) > 1:
+        raise ConfigError(f"the shards mix audio_encoder spaces {sorted(audio)}: train on one of them")
+    for entry in index:
+        _check_fit(entry, config)
+
+
+def _check_fit(entry: SampleIndex, config: DiTConfig) -> None:
+    wanted: list[tuple[str, object, object]] = [
+        ("latent channels", entry.rgb_shape[0], config.in_dim),
+        ("model.text_dim", entry.text_shape[1], config.text_dim),
+    ]
+    if entry.audio_shape is not None:
+        wanted.append(("model.num_audio_layers", entry.audio_shape[0], config.num_audio_layers))
+        wanted.append(("model.audio_dim", entry.audio_shape[2], config.audio_dim))
+    for what, got, expected in wanted:
+        if got != expected:
+            raise ConfigError(
+                f"clip {entry.clip_id} does not fit the network: {what} is {got} in the shard and "
+                f"{expected} in the config"
+            )
+    longest = max(entry.text_shape[0], entry.hoi_text_shape[0])
+    if config.text_len is not None and longest > config.text_len:
+        raise ConfigError(
+            f"clip {entry.clip_id} has {longest} text tokens, model.text_len={config.text_len}: raise it"
+        )

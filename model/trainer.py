@@ -1,0 +1,458 @@
+"""The trainer: a plain function. Ray, signals and consoles are its callers' business.
+
+Every random number depends on (seed, step, rank), every order on (seed, epoch). Stopping after any step and
+resuming from its checkpoint gives the same weights, bit for bit on CPU, as never having stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.checkpoint import COGEN_PARTS, load_weights
+from model.config import DiTConfig
+from model.curves import curves_svg
+from model.data import BatchOrder, Batch, ClipStore, collate, handshake, seeded
+from model.dit import CoGenDiT
+from model.shards import ShardReader, shard_paths
+from model.train_config import OptimiserConfig, TrainConfig
+from model.train_state import (
+    FeatureSpaces,
+    TrainState,
+    check_resume,
+    dataset_digest,
+    latest_checkpoint,
+    read_state,
+    restore,
+    save_checkpoint,
+)
+from model.train_step import StepOutput, attention_at, eval_step, train_step
+from schemas.errors import ConfigError, ModelOutputError
+
+Report = Callable[[dict[str, Any]], None]
+METRICS_FILE, CURVES_FILE = "metrics.jsonl", "curves.svg"
+
+
+def _silent(_: dict[str, Any]) -> None:
+    """Report to nobody."""
+
+
+def _identity(model: nn.Module) -> nn.Module:
+    return model
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One process of a training run.
+
+    Attributes:
+        rank: Index of this process; rank 0 writes.
+        world_size: Number of processes.
+        wrap: Makes a data-parallel module of the network (``ray.train.torch.prepare_model``, say). Motion
+            dropout leaves parameters unused: let it find unused parameters.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    wrap: Callable[[nn.Module], nn.Module] = _identity
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        step: Steps done in all.
+        is_stopped: True when ``should_stop`` ended it early.
+        checkpoint: The last checkpoint.
+        first_eval: Metrics of the first evaluation of the whole run (also from before a resume).
+        last_eval: Metrics of the last one.
+    """
+
+    step: int
+    is_stopped: bool
+    checkpoint: Path
+    first_eval: dict[str, Any] = field(default_factory=dict)
+    last_eval: dict[str, Any] = field(default_factory=dict)
+
+
+def train(
+    config: TrainConfig,
+    source: Path | Sequence[Path],
+    out: Path,
+    *,
+    report: Report = _silent,
+    should_stop: Callable[[], bool] = _never,
+    resume: bool = False,
+    worker: Worker | None = None,
+) -> TrainResult:
+    """Train on the shards of a snapshot.
+
+    Args:
+        config: What to do.
+        source: An output root (its latest snapshot), a snapshot's json, or shard files.
+        out: Folder for checkpoints, ``metrics.jsonl`` and ``curves.svg``.
+        report: Gets every metric line, on rank 0.
+        should_stop: Asked after every step; True writes a checkpoint and ends the run.
+        resume: Go on from the latest checkpoint in ``out``; without one, start.
+        worker: This process's place in a data-parallel run.
+
+    Raises:
+        ConfigError: Shards and network do not fit, or ``out`` holds another run.
+        ResumeMismatchError: The checkpoint belongs to other settings or clips.
+        ModelOutputError: ``loss_not_finite``.
+    """
+    return _Run(config, source, out, report, worker or Worker()).execute(should_stop, resume)
+
+
+class _Run:
+    """State of one run in one process."""
+
+    def __init__(
+        self, config: TrainConfig, source: Path | Sequence[Path], out: Path, report: Report, worker: Worker
+    ) -> None:
+        self.config, self.out, self.report, self.worker = config, out, report, worker
+        self.network = config.network.build()
+        self.device = resolve_device(config.device)
+        reader = ShardReader(shard_paths(source), verify_names=config.data.verify_names)
+        handshake(reader.index, self.network)
+        self.store = ClipStore(reader, config.data.transcode)
+        self.train_clips, self.eval_clips = split_holdout(
+            [entry.clip_id for entry in reader.index], config.data.num_holdout
+        )
+        self.buckets = [self.store.bucket(i) for i in self.train_clips]
+        self.order = BatchOrder(self.buckets, config.data.batch_size, config.seed)
+        self.model = build_network(config, self.network).to(self.device)
+        self.optimiser = build_optimiser(self.model, config.optimiser)
+        self.ema = self._start_ema()
+        self.log = MetricsLog(out / METRICS_FILE, is_writer=worker.rank == 0)
+
+    def execute(self, should_stop: Callable[[], bool], resume: bool) -> TrainResult:
+        """Run to the end or until asked to stop."""
+        step = self._begin(resume)
+        wrapped = self.worker.wrap(self.model)
+        is_stopped, checkpoint = False, latest_checkpoint(self.out)
+        if step == 0:
+            self._evaluate(step)
+        while step < self.config.steps and not is_stopped:
+            self._step(wrapped, step)
+            step += 1
+            is_stopped = should_stop()
+            is_last = step == self.config.steps
+            if is_last or step % self.config.eval_every == 0:
+                self._evaluate(step)
+            if is_last or is_stopped or step % self.config.checkpoint_every == 0:
+                checkpoint = self._save(step)
+        self._draw()
+        assert checkpoint is not None
+        evals = self.log.of_kind("eval")
+        return TrainResult(step, is_stopped, checkpoint, *(evals[0], evals[-1]) if evals else ({}, {}))
+
+    def _begin(self, resume: bool) -> int:
+        found = latest_checkpoint(self.out)
+        if found is not None and not resume:
+            raise ConfigError(
+                f"{self.out} already holds {found.name}: go on with --resume, or train into a new folder"
+            )
+        if self.config.steps == 0:
+            raise ConfigError("steps_full + steps_asymmetric is 0: nothing to train")
+        step = 0
+        if found is not None:
+            state = read_state(found)
+            check_resume(state, self._state(state.step))
+            restore(found, self.model, self.optimiser, self.ema)
+            step = state.step
+        self.log.open(step)
+        return step
+
+    def _step(self, wrapped: nn.Module, step: int) -> None:
+        batch = self._batch(
+            [self.train_clips[i] for i in self.order.batch(step, self.worker.rank, self.worker.world_size)]
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(step, self.config)
+        self.optimiser.zero_grad(set_to_none=True)
+        with self._autocast():
+            done = train_step(wrapped, batch, self.config, step, self.worker.rank)
+        if not bool(torch.isfinite(done.terms.total)):
+            raise ModelOutputError(
+                "loss_not_finite", f"step {step}, clips {batch.clip_ids}: lower the learning rate"
+            )
+        done.terms.total.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(
+            [p for p in self.model.parameters() if p.grad is not None], self.config.optimiser.grad_clip
+        )
+        self.optimiser.step()
+        self._average()
+        if (step + 1) % self.config.log_every == 0:
+            self._emit({"kind": "train", "step": step + 1, **self._train_metrics(done, step, float(norm))})
+
+    def _train_metrics(self, done: StepOutput, step: int, norm: float) -> dict[str, Any]:
+        terms = done.terms
+        return {
+            "attention": attention_at(step, self.config),
+            "loss": float(terms.total),
+            "rgb": float(terms.rgb),
+            "hoi": float(terms.hoi),
+            "router": float(terms.router),
+            "grad_norm": norm,
+            "lr": self.optimiser.param_groups[0]["lr"],
+            **accuracies(done.router_hits),
+        }
+
+    def _evaluate(self, step: int) -> None:
+        """Loss at fixed noise levels; on held-out clips where there are some."""
+        chosen = (self.eval_clips or self.train_clips)[: self.config.eval_clips]
+        attention = attention_at(max(0, step - 1), self.config)
+        sums, hits, regions = Counter[str](), Counter[str](), Counter[str]()
+        for number in chosen:
+            batch = self._batch([number])
+            for sigma in self.config.eval_sigmas:
+                with self._autocast():
+                    done = eval_step(self.model, batch, self.config, sigma, attention)
+                add_eval(done, sigma, sums, hits, regions)
+        metrics = eval_metrics(sums, hits, regions, len(chosen), self.config.eval_sigmas)
+        held_out = bool(self.eval_clips)
+        self._emit({"kind": "eval", "step": step, "attention": attention, "is_held_out": held_out, **metrics})
+
+    def _emit(self, line: dict[str, Any]) -> None:
+        if self.worker.rank == 0:
+            self.log.write(line)
+            self.report(line)
+
+    def _batch(self, numbers: Sequence[int]) -> Batch:
+        return collate([self.store[i] for i in numbers], self.network).to(self.device)
+
+    def _autocast(self) -> Any:
+        if self.config.dtype == "bfloat16" and self.device.type == "cuda":
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return nullcontext()
+
+    def _start_ema(self) -> dict[str, Tensor] | None:
+        if self.config.optimiser.ema_decay is None:
+            return None
+        return {name: p.detach().clone() for name, p in self.model.named_parameters()}
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = self.config.optimiser.ema_decay
+        if self.ema is None or decay is None:
+            return
+        for name, parameter in self.model.named_parameters():
+            self.ema[name].lerp_(parameter, 1 - decay)
+
+    def _save(self, step: int) -> Path:
+        target = self.out / f"step-{step:08d}"
+        if self.worker.rank == 0:
+            save_checkpoint(self.out, self._state(step), self.model, self.optimiser, self.ema)
+            self._draw()
+        return target
+
+    def _state(self, step: int) -> TrainState:
+        index = self.store.index
+        (shape, _), _ = Counter(self.buckets).most_common(1)[0]
+        audio = next((e.audio_encoder for e in index if e.audio_shape), None)
+        motion = max((e.motion_shape[1] for e in index if e.motion_shape), default=0)
+        return TrainState(
+            step=step,
+            network=self.network,
+            resume_key=self.config.resume_key,
+            dataset_sha256=dataset_digest(index),
+            spaces=FeatureSpaces(
+                codec=index[0].codec,
+                text_encoder=index[0].text_encoder,
+                audio_encoder=audio,
+                latent_shape=shape[1:],
+                num_motion_latents=motion,
+            ),
+        )
+
+    def _draw(self) -> None:
+        if self.worker.rank == 0:
+            (self.out / CURVES_FILE).write_text(curves_svg(self.log.panels()))
+
+
+class MetricsLog:
+    """``metrics.jsonl``: one line per report. Resuming cuts lines past the checkpoint's step."""
+
+    def __init__(self, path: Path, *, is_writer: bool) -> None:
+        self._path, self._is_writer = path, is_writer
+        self.lines: list[dict[str, Any]] = []
+
+    def open(self, step: int) -> None:
+        """Keep what was logged up to ``step``; start anew at 0."""
+        if not self._is_writer:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if step > 0 and self._path.exists():
+            lines = [json.loads(text) for text in self._path.read_text().splitlines()]
+            self.lines = [line for line in lines if line["step"] <= step]
+        text = "".join(json.dumps(line) + "\n" for line in self.lines)
+        partial = self._path.with_suffix(".partial")
+        partial.write_text(text)
+        partial.replace(self._path)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append a line."""
+        self.lines.append(line)
+        with self._path.open("a") as out:
+            out.write(json.dumps(line) + "\n")
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        """All lines of one kind."""
+        return [line for line in self.lines if line["kind"] == kind]
+
+    def panels(self) -> dict[str, dict[str, list[tuple[float, float]]]]:
+        """Curves for ``curves.svg``."""
+        evals = self.of_kind("eval")
+
+        def curve(lines: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+            return [(x["step"], x[key]) for x in lines if x.get(key) is not None]
+
+        return {
+            "training loss (at random noise levels)": {
+                key: smooth(curve(self.of_kind("train"), key)) for key in ("rgb", "hoi", "router")
+            },
+            "evaluation loss (mean over fixed noise levels)": {
+                key: curve(evals, key) for key in ("rgb", "hoi", "router")
+            },
+            "router accuracy in evaluation": {
+                key: curve(evals, f"accuracy_{key}") for key in ("head", "hand", "base")
+            },
+        }
+
+
+def smooth(points: list[tuple[float, float]], decay: float = 0.9) -> list[tuple[float, float]]:
+    """Exponential mean of a curve, without the start's bias."""
+    out, mean, weight = [], 0.0, 0.0
+    for x, y in points:
+        mean, weight = decay * mean + (1 - decay) * y, decay * weight + (1 - decay)
+        out.append((x, mean / weight))
+    return out
+
+
+def accuracies(hits: dict[str, tuple[int, int]]) -> dict[str, float | None]:
+    """Share of right tokens per class; None for a class without tokens."""
+    return {f"accuracy_{k}": right / count if count else None for k, (right, count) in hits.items()}
+
+
+def add_eval(
+    done: StepOutput, sigma: float, sums: Counter[str], hits: Counter[str], regions: Counter[str]
+) -> None:
+    """Add one evaluation step to running sums."""
+    for key in ("rgb", "hoi", "router"):
+        value = float(getattr(done.terms, key))
+        sums[key] += value  # type: ignore[assignment]
+        sums[f"{key}@{sigma:g}"] += value  # type: ignore[assignment]
+    for name, (right, count) in done.router_hits.items():
+        hits[f"{name}/right"] += right
+        hits[f"{name}/all"] += count
+    for name, (error, count) in done.regions.items():
+        regions[f"{name}/sum"] += error * count  # type: ignore[assignment]
+        regions[f"{name}/all"] += count
+
+
+def eval_metrics(
+    sums: Counter[str], hits: Counter[str], regions: Counter[str], num_clips: int, sigmas: Sequence[float]
+) -> dict[str, Any]:
+    """Turn running sums into means."""
+    per_clip = {k: v / num_clips / (1 if "@" in k else len(sigmas)) for k, v in sums.items()}
+    names = {k.partition("/")[0] for k in hits}
+    counted = {n: (hits[f"{n}/right"], hits[f"{n}/all"]) for n in sorted(names)}
+    by_region = {
+        f"rgb_{name}": regions[f"{name}/sum"] / regions[f"{name}/all"] if regions[f"{name}/all"] else None
+        for name in sorted({k.partition("/")[0] for k in regions})
+    }
+    return {**per_clip, **accuracies(counted), **by_region, "num_clips": num_clips}
+
+
+def split_holdout(clip_ids: Sequence[str], num_holdout: int) -> tuple[list[int], list[int]]:
+    """Choose held-out clips by the hash of their id, so that growth of the set moves few of them.
+
+    Raises:
+        ConfigError: Nothing would be left to train on.
+    """
+    if num_holdout >= len(clip_ids):
+        raise ConfigError(f"data.num_holdout={num_holdout} leaves none of {len(clip_ids)} clips to train on")
+    ranked = sorted(range(len(clip_ids)), key=lambda i: seeded("holdout", clip_ids[i]).initial_seed())
+    held = set(ranked[:num_holdout])
+    return [i for i in range(len(clip_ids)) if i not in held], sorted(held)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the torch device.
+
+    Raises:
+        ConfigError: CUDA is asked for and absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device={name}, but torch sees no CUDA device here: use device=cpu or auto")
+    return torch.device(name)
+
+
+def build_network(config: TrainConfig, network: DiTConfig) -> CoGenDiT:
+    """Create the network: fresh weights depend on the seed alone; given weights are loaded over them.
+
+    Raises:
+        ConfigError: Weights do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        if config.network.weights:
+            with torch.device("meta"):
+                model = CoGenDiT(network)
+            sources = [Path(p) for p in config.network.weights]
+            load_weights(model, sources, allow_missing=COGEN_PARTS, dtype=torch.float32)
+        else:
+            model = CoGenDiT(network)
+    model.checkpoint_blocks = config.network.recompute_blocks
+    patterns = config.optimiser.trainable
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(fnmatchcase(name, p) for p in patterns))
+    return model
+
+
+def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
+    """AdamW with decay on matrices only.
+
+    Raises:
+        ConfigError: No parameter matches ``trainable``.
+    """
+    learning = [p for p in model.parameters() if p.requires_grad]
+    if not learning:
+        raise ConfigError(f"optimiser.trainable={config.trainable} matches no parameter")
+    matrices = [p for p in learning if p.ndim >= 2]
+    others = [p for p in learning if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Learning rate of a step (0-based): warm-up from a third, then cosine to a tenth, or constant."""
+    optimiser = config.optimiser
+    peak, warmup = optimiser.learning_rate, optimiser.warmup_steps
+    if step < warmup:
+        return peak * (1 / 3 + (2 / 3) * step / warmup)
+    if optimiser.schedule == "constant":
+        return peak
+    progress = (step - warmup) / max(1, config.steps - warmup)
+    return peak * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
