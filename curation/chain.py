@@ -21,9 +21,9 @@ AnyStage = Stage[Any, Any, Any]
 STAGE_CLASSES = {
     "probe": "stages.probe:ProbeStage",
     "segment": "stages.segment:SegmentStage",
+    "detect": "stages.detect:DetectStage",
     "quality": "stages.quality:QualityStage",
     "speech": "stages.speech:SpeechStage",
-    "detect": "stages.detect:DetectStage",
     "objects": "stages.objects:ObjectsStage",
     "references": "stages.references:ReferencesStage",
     "triplets": "stages.triplets:TripletsStage",
@@ -37,7 +37,7 @@ STAGE_CLASSES = {
 
 GROUPS = (
     ("probe", "segment"),
-    ("quality", "speech", "detect"),
+    ("detect", "quality", "speech"),
     ("objects", "references", "triplets"),
     ("body", "structure", "caption"),
     ("latents",),

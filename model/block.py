@@ -86,9 +86,9 @@ class DiTBlock(nn.Module):
         self.cross_attn = MultiHeadAttention(dim, config.num_heads, config.eps)
         self.norm3 = nn.LayerNorm(dim, eps=config.eps)
         self.ffn = MoEFFN(config) if config.has_moe else FeedForward(dim, config.ffn_dim)
-        self.modulation = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
+        self.modulation = nn.Parameter(torch.empty(1, 6, dim))
         if config.hoi_branch:
-            self.depth_modulation = nn.Parameter(self.modulation.detach().clone())
+            self.depth_modulation = nn.Parameter(torch.empty(1, 6, dim))
 
     def forward(
         self,
@@ -154,7 +154,7 @@ class Head(nn.Module):
         self.eps = config.eps
         pt, ph, pw = config.patch_size
         self.head = nn.Linear(config.dim, pt * ph * pw * config.out_dim)
-        self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
+        self.modulation = nn.Parameter(torch.empty(1, 2, config.dim))
 
     def forward(
         self, x: Float[Tensor, "b n d"], e: Float[Tensor, "b d"]

@@ -214,8 +214,11 @@ class _Placer:
 
 
 def _finite(name: str, tensor: Tensor) -> Tensor:
-    bad = int(tensor.numel() - torch.isfinite(tensor).sum())
-    if bad:
+    if tensor.is_floating_point() and tensor.numel():
+        low, high = torch.aminmax(tensor)  # one pass; a NaN anywhere makes both NaN
+        if bool(torch.isfinite(low) & torch.isfinite(high)):
+            return tensor
+        bad = int((~torch.isfinite(tensor)).sum())
         raise ConfigError(f"{name} holds {bad} NaN or infinite values of {tensor.numel()}")
     return tensor
 

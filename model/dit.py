@@ -69,7 +69,7 @@ class CoGenDiT(nn.Module):
         self.head = Head(config)
         if config.speech:
             self.cond_encoder = PatchEmbedding(config.cond_dim, dim, config.patch_size)
-            self.trainable_cond_mask = nn.Embedding(3, dim)
+            self.trainable_cond_mask = _embedding(3, dim)
             self.frame_packer = FramePacker(config)
         if config.has_audio:
             self.casual_audio_encoder = CausalAudioEncoder(config)
@@ -77,7 +77,7 @@ class CoGenDiT(nn.Module):
         if config.hoi_branch:
             self.depth_patch_embedding = PatchEmbedding(config.in_dim, dim, config.patch_size)
             self.depth_head = Head(config)
-            self.depth_cond_mask = nn.Embedding(1, dim)
+            self.depth_cond_mask = _embedding(1, dim)
         initialise(self)
 
     def forward(self, inputs: DiTInputs, *, attention: Attention) -> DiTOutputs:
@@ -300,6 +300,11 @@ def _hoi_t(inputs: DiTInputs) -> Float[Tensor, " b"]:
 
 def _scales(scale: float | Tensor) -> list[float]:
     return [float(s) for s in scale] if isinstance(scale, Tensor) else [scale]
+
+
+def _embedding(rows: int, dim: int) -> nn.Embedding:
+    # a ready weight: drawing random numbers on the meta device would import a compiler
+    return nn.Embedding(rows, dim, _weight=torch.empty(rows, dim))
 
 
 def _linear(module: nn.Module) -> nn.Linear:

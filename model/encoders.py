@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 
-from model.codecs import model_folder, require_package, weights_digest
+from model.weights import model_folder, require_package, weights_digest
 from schemas.base import BackendRef, Model
 
 SAMPLE_RATE_HZ = 16_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -143,8 +142,7 @@ class PatchEmbedding(nn.Module):
         self.patch = patch
         self.weight = nn.Parameter(torch.empty(dim, in_dim, *patch))
         self.bias = nn.Parameter(torch.zeros(dim))
-        bound = 1 / math.sqrt(in_dim * math.prod(patch))
-        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.xavier_uniform_(self.weight.flatten(1))
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n d"]:
         """Embed every patch."""

@@ -205,10 +205,10 @@ class _Run:
         terms = done.terms
         return {
             "attention": attention_at(step, self.config),
-            "loss": float(terms.total),
-            "rgb": float(terms.rgb),
-            "hoi": float(terms.hoi),
-            "router": float(terms.router),
+            "loss": float(terms.total.detach()),
+            "rgb": float(terms.rgb.detach()),
+            "hoi": float(terms.hoi.detach()),
+            "router": float(terms.router.detach()),
             "grad_norm": norm,
             "lr": self.optimiser.param_groups[0]["lr"],
             **accuracies(done.router_hits),

@@ -164,6 +164,8 @@ class ReferencesFacet(Model):
     product_confidence: Share
     product_truncated: bool
     """True where the cut-out touches the border of the frame."""
+    product_sharpness: NonNegative
+    """Variance of the Laplacian inside the cut-out, its outline left out."""
     backend: BackendRef
 
 

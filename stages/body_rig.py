@@ -131,8 +131,8 @@ def palm_axes(roles: Roles, rest: Float, side: str) -> tuple[Vector, Vector]:
     along = _unit(rest[fingers[3][0]] - wrist)
     across = rest[fingers[2][0]] - rest[fingers[5][0]]
     normal = _unit(np.cross(along, across))
-    # On the left hand, (towards the fingers) x (towards the thumb) points out of the back of the hand.
-    back = normal if side == "L" else -normal
+    # On the left hand, (towards the fingers) x (towards the thumb) points out of the palm.
+    back = -normal if side == "L" else normal
     hinge = _unit(np.cross(along, -back))
     return hinge, _unit(np.cross(hinge, along))
 

@@ -1,0 +1,37 @@
+"""Strides that all codecs share, and pixels between u8 frames and tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+STRIDE_T = 4
+STRIDE_S = 8
+CHANNELS = 16
+
+
+def check_pixels(pixels: Float[Tensor, "b 3 f hp wp"]) -> None:
+    """Refuse sizes that do not fit the strides.
+
+    Raises:
+        ValueError: With the numbers.
+    """
+    _, channels, frames, height, width = pixels.shape
+    if channels != 3 or frames % STRIDE_T != 1 or height % STRIDE_S or width % STRIDE_S:
+        raise ValueError(
+            f"expected (b, 3, 1+4m, multiple of 8, multiple of 8) pixels, got {tuple(pixels.shape)}"
+        )
+
+
+def to_pixels(frames: UInt8[np.ndarray, "f hp wp 3"]) -> Float[Tensor, "1 3 f hp wp"]:
+    """Turn u8 RGB frames into float pixels in [-1, 1]."""
+    pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2)
+    return pixels.float().div_(127.5).sub_(1.0)[None]
+
+
+def to_frames(pixels: Float[Tensor, "1 3 f hp wp"]) -> UInt8[np.ndarray, "f hp wp 3"]:
+    """Turn float pixels in [-1, 1] into u8 RGB frames."""
+    frames = ((pixels[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return np.asarray(frames.permute(1, 2, 3, 0).contiguous().numpy())
