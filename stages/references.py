@@ -77,6 +77,7 @@ class ReferencesStage(Stage[ReferencesConfig, Clip, Clip]):
             product_height_px=cut_size[0], product_width_px=cut_size[1],
             product_confidence=float(objects["confidence"][product_frame]),
             product_truncated=truncated, backend=COMPOSE,
+            product_sharpness=focus(frames[product_frame], objects["box_xyxy_px"][product_frame]),
         )  # fmt: skip
         return Kept((row.with_facet(self.facet, facet),))
 

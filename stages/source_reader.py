@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
 
@@ -38,8 +35,6 @@ _SNIFF_BYTES = 1024
 _TS_PACKETS = ((188, 0), (192, 4))
 _MP4_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
-_BT2020 = 9
-_UNSPECIFIED = 2
 _MAX_BAD_SHARE = 0.01
 _MIN_BAD_PACKETS = 3
 _THREADS = 2
@@ -174,7 +169,7 @@ def _video_stream(container: InputContainer, budget: ReadBudget) -> VideoStream:
         raise DecodeError("too_many_frames", f"{declared} declared, at most {budget.max_frames}")
     if has_alpha(stream):
         raise DecodeError("has_alpha", f"{context.pix_fmt}: the transparent part would be lost")
-    refuse_hdr(int(context.color_trc or 0), int(context.color_primaries or 0))
+    refuse_hdr(int(context.color_trc or 0))
     context.thread_type = "AUTO"
     context.thread_count = _THREADS
     return stream
@@ -197,41 +192,14 @@ def has_alpha(stream: VideoStream) -> bool:
     return tagged or (pixels is not None and any(c.is_alpha for c in pixels.components))
 
 
-def refuse_hdr(transfer: int, primaries: int) -> None:
-    """Refuse PQ, HLG and BT.2020 primaries: without tone and gamut mapping they come out grey.
+def refuse_hdr(transfer: int) -> None:
+    """Refuse PQ and HLG: without tone mapping they come out grey.
 
     Raises:
         DecodeError: ``unsupported_hdr``.
     """
     if transfer in _HDR_TRANSFERS:
         raise DecodeError("unsupported_hdr", f"{_HDR_TRANSFERS[transfer]} transfer; convert to SDR first")
-    if primaries == _BT2020:
-        raise DecodeError("unsupported_hdr", "BT.2020 primaries; convert to BT.709 first")
-
-
-def to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
-    """Convert a frame to (H,W,3) u8 RGB by its own matrix; untagged ones by the usual rule of players."""
-    return frame.reformat(format="rgb24", src_colorspace=_matrix(frame), threads=1).to_ndarray()
-
-
-def thumbnail(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
-    """Convert a frame to (height,width,3) u8 RGB, not turned."""
-    small = frame.reformat(
-        width, height, "rgb24", src_colorspace=_matrix(frame), interpolation="AREA", threads=1
-    )
-    return small.to_ndarray()
-
-
-def to_grey(frame: VideoFrame) -> NDArray[np.uint8]:
-    """Luma (H,W) u8 in full range."""
-    return frame.reformat(format="gray", threads=1).to_ndarray()
-
-
-def _matrix(frame: VideoFrame) -> int | None:
-    """None where the frame says it itself; else BT.709 for HD and BT.601 for smaller pictures."""
-    if int(frame.colorspace) != _UNSPECIFIED:
-        return None
-    return int(Colorspace.ITU709 if max(frame.height, frame.width) >= 1280 else Colorspace.ITU601)
 
 
 @dataclass
@@ -298,7 +266,7 @@ class VideoReader:
             raise DecodeError("size_changes", f"{size} to {(frame.width, frame.height)}")
         if self.num_frames >= self.budget.max_frames:
             raise DecodeError("too_many_frames", f"more than {self.budget.max_frames}")
-        refuse_hdr(int(frame.color_trc or 0), int(frame.color_primaries or 0))
+        refuse_hdr(int(frame.color_trc or 0))
         self.num_interlaced += bool(frame.interlaced_frame)
 
     def _decode(

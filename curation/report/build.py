@@ -1,0 +1,144 @@
+"""Counts decisions into a report and writes report.json, index.html and its pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from curation.recipe import RunGates
+from curation.report.strips import write_strip
+from schemas.errors import InvariantError
+from schemas.manifest import RunRecord
+from schemas.outcome import Decision, Outcome
+from schemas.report import GateLine, RunReport, SourceLine, StageLine, Verdict
+from schemas.rows import Clip, SourceVideo
+from stages.files import Blobs
+
+SOURCES_STAGE = "sources"
+_MAX_STRIPS = 60
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything a report is made of."""
+
+    run: RunRecord
+    decisions: tuple[Decision, ...]
+    """One per row per stage reached; the first stage is called ``sources``."""
+    sources: tuple[SourceVideo, ...]
+    clips: tuple[Clip, ...]
+    gates: RunGates
+    blobs: Blobs
+
+
+def build_report(inputs: ReportInputs, out_dir: Path) -> RunReport:
+    """Write the report into an empty folder.
+
+    Raises:
+        InvariantError: The books of a stage do not balance (report.json is written all the same).
+    """
+    report = summarise(inputs)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    (out_dir / "report.json").write_text(report.model_dump_json(indent=1))
+    broken = [s.name for s in report.stages if not s.is_balanced]
+    if broken:
+        raise InvariantError(f"in = kept + dropped + failed + quarantined is broken at {broken}")
+    kept = set(report.kept_clip_ids)
+    shown = sorted((c for c in inputs.clips if c.clip_id in kept), key=lambda c: c.clip_id)
+    (out_dir / "media").mkdir(exist_ok=True)
+    strips = [(c, write_strip(c, inputs.blobs, out_dir / "media")) for c in shown[:_MAX_STRIPS]]
+    environment = Environment(
+        loader=PackageLoader("curation.report"), autoescape=select_autoescape(default=True),
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    page = environment.get_template("index.html.j2").render(
+        report=report, strips=strips, run=inputs.run, num_hidden=max(0, len(shown) - _MAX_STRIPS),
+        dropped=_dropped_clips(inputs),
+    )  # fmt: skip
+    (out_dir / "index.html").write_text(page, encoding="utf-8")
+    return report
+
+
+def summarise(inputs: ReportInputs) -> RunReport:
+    """Count everything, without touching files."""
+    order = [SOURCES_STAGE, *(s.name for s in inputs.run.stages)]
+    stages = tuple(_stage_line(name, inputs) for name in order)
+    last = order[-1]
+    kept = tuple(
+        sorted(d.row_id for d in inputs.decisions if d.stage == last and d.outcome is Outcome.KEPT)
+    )
+    gates = _gate_lines(inputs, stages, len(kept))
+    return RunReport(
+        run_id=inputs.run.run_id, verdict=_verdict(gates, stages), gates=gates, stages=stages,
+        sources=_source_lines(inputs, set(kept)), kept_clip_ids=kept, num_samples=len(kept),
+        snapshot=inputs.run.snapshot, wall_s=inputs.run.wall_s, versions=inputs.run.versions,
+    )  # fmt: skip
+
+
+def _stage_line(name: str, inputs: ReportInputs) -> StageLine:
+    here = [d for d in inputs.decisions if d.stage == name]
+    count = Counter(d.outcome for d in here)
+    return StageLine(
+        name=name, num_in=len(here), num_kept=count[Outcome.KEPT],
+        num_dropped=count[Outcome.DROPPED], num_failed=count[Outcome.FAILED],
+        num_quarantined=count[Outcome.QUARANTINED],
+        num_out=sum(d.num_emitted for d in here if d.outcome is Outcome.KEPT),
+        seconds_in=sum(d.seconds for d in here),
+        seconds_kept=sum(d.seconds for d in here if d.outcome is Outcome.KEPT),
+        work_s=sum(d.seconds_spent for d in here),
+        num_computed=inputs.run.num_stage_calls.get(name, 0),
+        reasons=dict(sorted(Counter(d.reason for d in here if d.reason).items())),
+    )  # fmt: skip
+
+
+def _gate_lines(
+    inputs: ReportInputs, stages: tuple[StageLine, ...], num_kept: int
+) -> tuple[GateLine, ...]:
+    gates, num_sources = inputs.gates, max(len(inputs.sources), 1)
+    failed = sum(s.num_failed for s in stages) / num_sources
+    quarantined = sum(s.num_quarantined for s in stages) / num_sources
+    return (
+        GateLine(name="min_kept_clips", threshold=gates.min_kept_clips, observed=num_kept,
+                 passed=num_kept >= gates.min_kept_clips),
+        GateLine(name="max_failed_share", threshold=gates.max_failed_share, observed=failed,
+                 passed=failed <= gates.max_failed_share),
+        GateLine(name="max_quarantined_share", threshold=gates.max_quarantined_share,
+                 observed=quarantined, passed=quarantined <= gates.max_quarantined_share),
+    )  # fmt: skip
+
+
+def _verdict(gates: tuple[GateLine, ...], stages: tuple[StageLine, ...]) -> Verdict:
+    if not all(g.passed for g in gates):
+        return "FAIL"
+    return "WARN" if any(s.num_quarantined for s in stages) else "PASS"
+
+
+def _source_lines(inputs: ReportInputs, kept: set[str]) -> tuple[SourceLine, ...]:
+    clips = Counter(c.source_id for c in inputs.clips)
+    good = Counter(c.source_id for c in inputs.clips if c.clip_id in kept)
+    ends = {
+        d.row_id: d for d in inputs.decisions
+        if d.stage in {SOURCES_STAGE, "probe", "segment"} and d.outcome is not Outcome.KEPT
+    }  # fmt: skip
+    lines = []
+    for source in sorted(inputs.sources, key=lambda s: s.uri):
+        end = ends.get(source.row_id)
+        lines.append(
+            SourceLine(
+                uri=source.uri, source_id=source.row_id,
+                outcome=str(end.outcome) if end else str(Outcome.KEPT),
+                stage=end.stage if end else "", reason=end.reason if end else "",
+                detail=end.detail if end else "", num_clips=clips[source.row_id],
+                num_kept=good[source.row_id],
+            )  # fmt: skip
+        )
+    return tuple(lines)
+
+
+def _dropped_clips(inputs: ReportInputs) -> list[tuple[Clip, Decision]]:
+    clips = {c.clip_id: c for c in inputs.clips}
+    ended = [d for d in inputs.decisions if d.outcome is not Outcome.KEPT and d.row_id in clips]
+    return sorted(((clips[d.row_id], d) for d in ended), key=lambda p: (p[1].reason, p[0].clip_id))

@@ -1,0 +1,85 @@
+"""Pictures of a kept clip: frames over time as RGB, mask and boxes, and HOI; and a small video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.rows import Clip
+from stages import media
+from stages.files import Arrays, Blobs
+from stages.masks import decode_masks
+
+Frames = NDArray[np.uint8]
+_NUM_FRAMES, _THUMB_HEIGHT = 8, 208
+_BOX_COLOURS = {"face": (250, 210, 60), "left_hand": (80, 220, 120), "right_hand": (240, 90, 90)}
+_MASK_COLOUR = (230, 60, 220)
+
+
+def write_strip(clip: Clip, blobs: Blobs, folder: Path) -> dict[str, str]:
+    """Write ``<clip_id>.jpg`` and ``.mp4``; returns their names and those of the references."""
+    assert clip.structure is not None
+    rgb = media.read_video(blobs.fetch(clip.media.video))
+    hoi = media.read_video(blobs.fetch(clip.structure.video))
+    marked = mark(rgb, clip, blobs)
+    picks = np.linspace(0, len(rgb) - 1, _NUM_FRAMES).astype(int)
+    rows = [np.hstack([_thumb(stream[t]) for t in picks]) for stream in (rgb, marked, hoi)]
+    names = {"strip": f"{clip.clip_id}.jpg", "video": f"{clip.clip_id}.mp4"}
+    sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(folder / names["strip"]), sheet, [cv2.IMWRITE_JPEG_QUALITY, 82])
+    side_by_side = np.stack(
+        [np.hstack([_half(a), _half(b), _half(c)]) for a, b, c in zip(rgb, marked, hoi, strict=True)]
+    )
+    video = folder / names["video"]
+    if not video.exists():
+        media.write_video(video, side_by_side, crf=27)
+    return names | _write_references(clip, blobs, folder)
+
+
+def mark(rgb: Frames, clip: Clip, blobs: Blobs) -> Frames:
+    """Tint the product and draw boxes on copies of the frames."""
+    out = rgb.copy()
+    if clip.objects is not None:
+        arrays = media_arrays(blobs, clip.objects.arrays)
+        masks = decode_masks(arrays, "mask", *rgb.shape[1:3])
+        out[masks] = (0.45 * out[masks] + 0.55 * np.array(_MASK_COLOUR)).astype(np.uint8)
+    if clip.boxes is not None:
+        arrays = media_arrays(blobs, clip.boxes.arrays)
+        for kind, colour in _BOX_COLOURS.items():
+            for frame, box in zip(out, arrays[f"{kind}_box_xyxy_px"], strict=True):
+                if np.isfinite(box).all():
+                    x0, y0, x1, y1 = (int(v) for v in box)
+                    cv2.rectangle(frame, (x0, y0), (x1, y1), colour, 3)
+    return out
+
+
+def media_arrays(blobs: Blobs, ref: object) -> Arrays:
+    """Read one arrays file."""
+    from safetensors.numpy import load_file
+
+    return dict(load_file(blobs.fetch(ref)))  # type: ignore[arg-type]
+
+
+def _write_references(clip: Clip, blobs: Blobs, folder: Path) -> dict[str, str]:
+    if clip.references is None:
+        return {}
+    names = {}
+    for kind in ("person", "product"):
+        image = media.read_png(blobs.fetch(getattr(clip.references, f"{kind}_image")))
+        names[kind] = f"{clip.clip_id}-{kind}.jpg"
+        small = cv2.cvtColor(_thumb(image[..., :3]), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(folder / names[kind]), small)
+    return names
+
+
+def _thumb(image: Frames) -> Frames:
+    width = round(image.shape[1] * _THUMB_HEIGHT / image.shape[0])
+    return np.asarray(cv2.resize(image, (width, _THUMB_HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _half(image: Frames) -> Frames:
+    height, width = (side // 4 * 2 for side in image.shape[:2])
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,50 @@
+"""Reports of finished runs: read what the run recorded, write the page beside it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from curation.blobs import StoreBlobs
+from curation.recipe import RunGates
+from curation.report import ReportInputs, build_report
+from curation.storage import Store, join
+from curation.tables import models_from_parquet
+from schemas.manifest import RunRecord
+from schemas.outcome import Decision
+from schemas.report import RunReport
+from schemas.rows import Clip, SourceVideo
+
+
+def load_inputs(store: Store, run: RunRecord) -> ReportInputs:
+    """Read a run's rows and decisions."""
+    cache = Path(tempfile.mkdtemp(prefix="handloom-report-"))
+    settings = run.recipe.get("run", {})
+    gates = settings.get("gates", {}) if isinstance(settings, dict) else {}
+    return ReportInputs(
+        run=run,
+        decisions=tuple(models_from_parquet(store.read(run.decisions.name), Decision)),
+        sources=tuple(models_from_parquet(store.read(run.sources.name), SourceVideo)),
+        clips=tuple(models_from_parquet(store.read(run.clips.name), Clip)),
+        gates=RunGates.model_validate(gates),
+        blobs=StoreBlobs(store, store.options, cache),
+    )
+
+
+def write_report(store: Store, inputs: ReportInputs) -> tuple[RunReport, str]:
+    """Write a run's report into the root, or find the one that is there.
+
+    Returns:
+        The report and the address of its page.
+    """
+    base = f"runs/{inputs.run.run_id}/report"
+    try:
+        report = RunReport.model_validate_json(store.read(f"{base}/report.json"))
+    except FileNotFoundError:
+        with tempfile.TemporaryDirectory(prefix="handloom-page-") as folder:
+            report = build_report(inputs, Path(folder))
+            # report.json goes last: a report without it is written again
+            files = sorted(p for p in Path(folder).rglob("*") if p.is_file())
+            for path in sorted(files, key=lambda p: p.name == "report.json"):
+                store.put_new(f"{base}/{path.relative_to(folder)}", path)
+    return report, join(store.uri, f"{base}/index.html")

@@ -1,0 +1,75 @@
+"""report.json: what a run did, in numbers. Version it when a field changes its meaning."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.base import Model
+
+REPORT_VERSION = "1.0"
+Verdict = Literal["PASS", "WARN", "FAIL"]
+
+
+class GateLine(Model):
+    """One quality gate of the run."""
+
+    name: str
+    threshold: float
+    observed: float
+    passed: bool
+
+
+class StageLine(Model):
+    """One stage's books: in = kept + dropped + failed + quarantined, in rows and in seconds."""
+
+    name: str
+    num_in: int = Field(ge=0)
+    num_kept: int = Field(ge=0)
+    num_dropped: int = Field(ge=0)
+    num_failed: int = Field(ge=0)
+    num_quarantined: int = Field(ge=0)
+    num_out: int = Field(ge=0)
+    """Rows that went on: more than kept after a fan-out."""
+    seconds_in: float
+    seconds_kept: float
+    work_s: float
+    num_computed: int = Field(ge=0)
+    """Stage calls of this run; the rest was known from earlier runs."""
+    reasons: dict[str, int]
+
+    @property
+    def is_balanced(self) -> bool:
+        """The conservation law for this stage."""
+        ends = (self.num_kept, self.num_dropped, self.num_failed, self.num_quarantined)
+        return self.num_in == sum(ends)
+
+
+class SourceLine(Model):
+    """One object of the raw bucket."""
+
+    uri: str
+    source_id: str
+    outcome: str
+    stage: str
+    reason: str
+    detail: str
+    num_clips: int
+    num_kept: int
+
+
+class RunReport(Model):
+    """The whole report."""
+
+    report_version: str = REPORT_VERSION
+    run_id: str
+    verdict: Verdict
+    gates: tuple[GateLine, ...]
+    stages: tuple[StageLine, ...]
+    sources: tuple[SourceLine, ...]
+    kept_clip_ids: tuple[str, ...]
+    num_samples: int
+    snapshot: int | None
+    wall_s: float
+    versions: dict[str, str]
