@@ -11,8 +11,9 @@ inference cannot change RGB.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from einops import rearrange
@@ -96,6 +97,12 @@ def co_attend(
     keys = torch.cat([*(rgb.k[:, run] for run in visible), hoi.k], dim=1)
     values = torch.cat([*(rgb.v[:, run] for run in visible), hoi.v], dim=1)
     return attend(rgb.q, rgb.k, rgb.v), attend(hoi.q, keys, values)
+
+
+CoAttend: TypeAlias = Callable[
+    [QKV, QKV | None, Attention, Sequence[slice]], tuple[Tensor, Tensor | None]
+]
+"""Form of ``co_attend``."""
 
 
 def _fields(stream: QKV) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,7 +19,7 @@ import torch.nn.functional as nnf
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from model.attention import MultiHeadAttention, Rotary, co_attend
+from model.attention import CoAttend, MultiHeadAttention, Rotary, co_attend
 from model.config import DiTConfig
 from model.functional import gate, layer_norm, linear_fp32, modulate
 from model.inputs import Attention
@@ -86,6 +86,7 @@ class DiTBlock(nn.Module):
         self.cross_attn = MultiHeadAttention(dim, config.num_heads, config.eps)
         self.norm3 = nn.LayerNorm(dim, eps=config.eps)
         self.ffn = MoEFFN(config) if config.has_moe else FeedForward(dim, config.ffn_dim)
+        self.co_attend: CoAttend = co_attend  # replaceable, for oracles and comparisons
         self.modulation = nn.Parameter(torch.empty(1, 6, dim))
         if config.hoi_branch:
             self.depth_modulation = nn.Parameter(torch.empty(1, 6, dim))
@@ -100,12 +101,12 @@ class DiTBlock(nn.Module):
         m_rgb = Modulation.of(self.modulation, on.rgb.times)
         qkv_rgb = self.self_attn.project(self._normed(rgb, m_rgb, on.rgb), on.rgb.rotary)
         if hoi is None or on.hoi is None:
-            seen, _ = co_attend(qkv_rgb, None, on.attention, on.visible)
+            seen, _ = self.co_attend(qkv_rgb, None, on.attention, on.visible)
             rgb, routing = self._rgb_rest(rgb, seen, m_rgb, on)
             return rgb, None, routing
         m_hoi = Modulation.of(self.depth_modulation, on.hoi.times)
         qkv_hoi = self.self_attn.project(self._normed(hoi, m_hoi, on.hoi), on.hoi.rotary)
-        seen, seen_hoi = co_attend(qkv_rgb, qkv_hoi, on.attention, on.visible)
+        seen, seen_hoi = self.co_attend(qkv_rgb, qkv_hoi, on.attention, on.visible)
         assert seen_hoi is not None
         rgb, routing = self._rgb_rest(rgb, seen, m_rgb, on)
         return rgb, self._hoi_rest(hoi, seen_hoi, m_hoi, on.hoi), routing

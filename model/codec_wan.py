@@ -58,7 +58,6 @@ class WanVaeCodec:
         vae: A ``diffusers.AutoencoderKLWan`` in evaluation mode.
         weights_sha256: Digest of its weight files.
         device: Where to run.
-        dtype: Computation type; ``float32`` on CPU.
     """
 
     is_blockwise = False
@@ -81,8 +80,8 @@ class WanVaeCodec:
             weights_sha256=weights_sha256,
             licence="Apache-2.0",
         )
-        self._vae = vae.to(device=device, dtype=dtype).eval().requires_grad_(False)
-        self._device, self._dtype = device, dtype
+        self._vae = vae.to(device).eval().requires_grad_(False)
+        self._device, self._dtype = device, vae.dtype
         shape = (1, CHANNELS, 1, 1, 1)
         self._mean = torch.tensor(WAN_LATENT_MEAN, device=device).view(shape)
         self._std = torch.tensor(WAN_LATENT_STD, device=device).view(shape)

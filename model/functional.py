@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as nnf
@@ -26,7 +27,9 @@ def sinusoid(t: Float[Tensor, " b"], dim: int) -> Float[Tensor, "b dim"]:
 
 def linear_fp32(layer: nn.Linear, x: Float[Tensor, "... d"]) -> Float[Tensor, "... o"]:
     """Apply a linear layer in float32 whatever its weights' type and whatever autocast says."""
-    with torch.autocast(device_type=x.device.type, enabled=False):
+    device = x.device.type
+    available = torch.amp.autocast_mode.is_autocast_available(device)  # not on the meta device
+    with torch.autocast(device, enabled=False) if available else nullcontext():
         bias = None if layer.bias is None else layer.bias.float()
         return nnf.linear(x.float(), layer.weight.float(), bias)
 

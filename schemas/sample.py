@@ -81,10 +81,10 @@ class Sample(Model):
     hoi_text_features: Tensor
 
     face_boxes_latent: Boxes
-    left_hand_boxes_latent: Boxes
-    right_hand_boxes_latent: Boxes
     face_boxes_frame: Boxes
+    left_hand_boxes_latent: Boxes
     left_hand_boxes_frame: Boxes
+    right_hand_boxes_latent: Boxes
     right_hand_boxes_frame: Boxes
 
     scores: dict[str, float]

@@ -22,6 +22,7 @@ def square_frames(num_frames: int, height: int, width: int, *, hoi: bool = False
     for t in range(num_frames):
         x = square_x(t, width)
         frames[t, height // 4 : height // 4 + 16, x : x + 16] = (230, 216, 200)
+        frames[t, 2:14, width // 2 : width // 2 + 14] = (240, 60, 20)  # the "face"
     return frames
 
 
@@ -75,7 +76,7 @@ def make_clip(
         references=f.ReferencesFacet(
             person_image=person, product_image=product, person_frame=0, product_frame=0,
             filled_share=0.1, product_height_px=40, product_width_px=30, product_confidence=0.8,
-            product_truncated=False, backend=TOY,
+            product_truncated=False, product_sharpness=50.0, backend=TOY,
         ),
         structure=_structure(files, hoi, total),
         caption=f.CaptionFacet(
@@ -87,7 +88,7 @@ def make_clip(
 
 def _audio(files: Files, total: int):
     samples = np.zeros(total * media.SAMPLES_PER_FRAME, np.float32)
-    samples[::1600] = 0.5
+    samples[300::1920] = 0.5
     path = files.scratch / f"sound-{total}.wav"
     path.unlink(missing_ok=True)
     media.write_wav(path, samples)

@@ -1,0 +1,122 @@
+"""Training under Ray Train: the plain trainer in one worker process, followed through its metrics file."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from model.train_config import TrainConfig
+from model.trainer import METRICS_FILE
+from schemas.errors import ConfigError, HandloomError
+
+Metrics = dict[str, Any]
+
+
+def train_under_ray(
+    config: TrainConfig, root: Path, out: Path, *, resume: bool, on_metrics: Callable[[Metrics], None]
+) -> None:
+    """Run ``model.trainer.train`` in a Ray Train worker and report its metrics as they come.
+
+    Raises:
+        ConfigError: The trainer refused the request.
+        HandloomError: Training failed.
+    """
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    from curation.execute import start_ray
+
+    start_ray()
+    has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={
+            "config": config.model_dump(mode="json"), "root": str(root.absolute()),
+            "out": str(out.absolute()), "resume": resume,
+        },
+        scaling_config=ray.train.ScalingConfig(num_workers=1, use_gpu=has_gpu),
+        run_config=ray.train.RunConfig(name="train", storage_path=str(out.absolute() / "ray")),
+    )  # fmt: skip
+    finished = threading.Event()
+    follower = threading.Thread(
+        target=follow, args=(out / METRICS_FILE, on_metrics, finished), daemon=True
+    )
+    follower.start()
+    try:
+        trainer.fit()
+    except Exception as error:  # Ray wraps what the worker raised
+        cause = _our_cause(error)
+        if cause is not None:
+            raise cause from error
+        raise HandloomError(f"training failed: {str(error).splitlines()[-1]}") from error
+    finally:
+        finished.set()
+        follower.join(timeout=5)
+
+
+def train_worker(settings: dict[str, Any]) -> None:
+    """The function that Ray Train runs."""
+    import ray.train
+    import torch
+
+    from model.trainer import train
+
+    if not torch.cuda.is_available():
+        torch.set_num_threads(os.cpu_count() or 1)  # Ray would leave it at one
+    result = train(
+        TrainConfig.model_validate(settings["config"]), Path(settings["root"]),
+        Path(settings["out"]), resume=settings["resume"],
+    )  # fmt: skip
+    ray.train.report({"step": result.step})
+
+
+def follow(
+    path: Path, on_metrics: Callable[[Metrics], None], finished: threading.Event
+) -> None:
+    """Hand on every whole line of a growing JSON-lines file until ``finished``."""
+    position = 0
+    while True:
+        is_last = finished.wait(0.5)
+        if path.exists():
+            with path.open("rb") as handle:
+                handle.seek(position)
+                data = handle.read()
+            whole = data.rpartition(b"\n")[0]
+            position += len(whole) + 1 if whole else 0
+            for line in whole.splitlines():
+                on_metrics(json.loads(line))
+        if is_last:
+            return
+
+
+def _our_cause(error: BaseException | None) -> HandloomError | None:
+    """The HandloomError inside Ray's wrapping, if there is one."""
+    while error is not None:
+        failures = getattr(error, "worker_failures", None) or {}
+        for failure in failures.values():
+            found = _our_cause(failure)
+            if found:
+                return found
+        if isinstance(error, HandloomError):
+            return error
+        cause = getattr(error, "cause", None)
+        error = cause if isinstance(cause, BaseException) else error.__cause__
+    return None
+
+
+def check_local_root(root: str) -> Path:
+    """Training reads a local root.
+
+    Raises:
+        ConfigError: It is remote, or no Handloom root.
+    """
+    path = Path(root)
+    if "://" in root:
+        raise ConfigError(f"{root}: training reads a local root; copy its dataset/ and blobs/ first")
+    if not (path / "_format.json").is_file():
+        raise ConfigError(f"{root} is not a Handloom root; make one with: handloom curate SRC --out {root}")
+    return path
