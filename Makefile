@@ -1,4 +1,4 @@
-# `make demo` and `make test` set everything up themselves.
+# Every target sets up what it needs.
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ export VENV
 
 FAST := not gpu and not slow and not chaos and not shared_data
 
-.PHONY: help setup demo check format test test-all golden lock clean
+.PHONY: help setup check format test test-all golden lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -15,9 +15,6 @@ setup: $(VENV)/.stamp ## Virtual environment, locked packages, system libraries 
 
 $(VENV)/.stamp: requirements.lock pyproject.toml scripts/setup.sh
 	@bash scripts/setup.sh
-
-demo: setup ## Studio clips -> shards -> report -> a few training steps -> a sampled video
-	@bash scripts/demo.sh
 
 format: setup ## Format and fix what can be fixed
 	$(BIN)/ruff format .
@@ -43,4 +40,4 @@ lock: setup ## Resolve the dependencies again
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --generate-hashes --quiet -o requirements.lock
 
 clean: ## Remove what the commands here made
-	rm -rf demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,1 +1,1 @@
-"""Command line, job entry points, recipes and the studio."""
+"""Command line, job entry points, and recipes."""

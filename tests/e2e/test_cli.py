@@ -65,5 +65,5 @@ def test_reports_and_training_need_a_root(tmp_path):
 def test_help_is_fast_and_names_every_command():
     done = handloom("--help")
     assert done.returncode == 0
-    for name in ("curate", "report", "explain", "train", "sample", "studio", "doctor", "models"):
+    for name in ("curate", "report", "explain", "train", "sample", "doctor", "models"):
         assert name in done.stdout
