@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stages.shards import plan_shards
-
 from curation.chain import Chain
 from curation.ledger import Ledger
 from curation.recipe import Recipe
 from schemas.manifest import DatasetManifest, ShardEntry
 from schemas.rows import Clip, Row
 from schemas.sample import SCHEMA_VERSION, ShardPlan
+from stages.shards import plan_shards
 
 
 def plan_dataset(clips: Sequence[Clip], max_samples: int) -> list[ShardPlan]:

@@ -131,7 +131,9 @@ class Store:
         Raises:
             FileNotFoundError: There is none of that name.
         """
-        return self._guard(f"read {name}", lambda: bytes(obstore.get(self._store, self._path(name)).bytes()))
+        return self._guard(
+            f"read {name}", lambda: bytes(obstore.get(self._store, self._path(name)).bytes())
+        )
 
     def stream(self, name: str) -> Iterator[bytes]:
         """Read an object in chunks."""
@@ -167,7 +169,9 @@ class Store:
         )
         for batch in batches:
             found.extend(
-                ObjectMeta(o["path"][strip:], o["size"], o["e_tag"] or "", o["last_modified"].timestamp())
+                ObjectMeta(
+                    o["path"][strip:], o["size"], o["e_tag"] or "", o["last_modified"].timestamp()
+                )
                 for o in batch
             )
         return iter(sorted(found, key=lambda o: o.name))
@@ -237,7 +241,7 @@ def _open_remote(uri: str, options: StoreOptions) -> ObjectStore:
     if options.anonymous:
         config["skip_signature"] = True
     endpoint = options.endpoint_url or os.environ.get("AWS_ENDPOINT_URL", "")
-    return from_url(
+    return from_url(  # type: ignore[call-overload,no-any-return]
         uri, config=config, client_options={"allow_http": endpoint.startswith("http://")}
     )
 

@@ -40,7 +40,9 @@ def open_root(root: str, access: StoreOptions) -> tuple[Store, RunRecord]:
     from curation.ledger import Ledger
 
     if not is_remote(root) and not (Path(root) / "_format.json").is_file():
-        raise ConfigError(f"{root} is not a Handloom root; make one with: handloom curate SRC --out {root}")
+        raise ConfigError(
+            f"{root} is not a Handloom root; make one with: handloom curate SRC --out {root}"
+        )
     store = Store(root, access)
     record = Ledger(store).latest_run()
     if record is None:

@@ -17,7 +17,12 @@ Metrics = dict[str, Any]
 
 
 def train_under_ray(
-    config: TrainConfig, root: Path, out: Path, *, resume: bool, on_metrics: Callable[[Metrics], None]
+    config: TrainConfig,
+    root: Path,
+    out: Path,
+    *,
+    resume: bool,
+    on_metrics: Callable[[Metrics], None],
 ) -> None:
     """Run ``model.trainer.train`` in a Ray Train worker and report its metrics as they come.
 
@@ -74,9 +79,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     ray.train.report({"step": result.step})
 
 
-def follow(
-    path: Path, on_metrics: Callable[[Metrics], None], finished: threading.Event
-) -> None:
+def follow(path: Path, on_metrics: Callable[[Metrics], None], finished: threading.Event) -> None:
     """Hand on every whole line of a growing JSON-lines file until ``finished``."""
     position = 0
     while True:
@@ -116,7 +119,11 @@ def check_local_root(root: str) -> Path:
     """
     path = Path(root)
     if "://" in root:
-        raise ConfigError(f"{root}: training reads a local root; copy its dataset/ and blobs/ first")
+        raise ConfigError(
+            f"{root}: training reads a local root; copy its dataset/ and blobs/ first"
+        )
     if not (path / "_format.json").is_file():
-        raise ConfigError(f"{root} is not a Handloom root; make one with: handloom curate SRC --out {root}")
+        raise ConfigError(
+            f"{root} is not a Handloom root; make one with: handloom curate SRC --out {root}"
+        )
     return path

@@ -137,8 +137,13 @@ class DctCodec:
         x = colour @ x.flatten(2)  # (b, c, (n t h y w x))
         width = pixels.shape[-1] // STRIDE_S
         x = rearrange(
-            x, "b c (n t h y w x) -> c t y x b n h w",
-            n=n, t=self._kept[1], y=self._kept[2], x=self._kept[3], w=width,
+            x,
+            "b c (n t h y w x) -> c t y x b n h w",
+            n=n,
+            t=self._kept[1],
+            y=self._kept[2],
+            x=self._kept[3],
+            w=width,
         )
         kept = rearrange(x[self._slots], "c b n h w -> b c n h w")
         return (kept - self._mean) / self._std
@@ -148,7 +153,9 @@ class DctCodec:
         colour, time, rows, columns = self._bases
         b, _, n, h, w = latents.shape
         full = torch.zeros(*self._kept, b, n, h, w)
-        full[self._slots] = rearrange(latents.float() * self._std + self._mean, "b c n h w -> c b n h w")
+        full[self._slots] = rearrange(
+            latents.float() * self._std + self._mean, "b c n h w -> c b n h w"
+        )
         x = rearrange(full, "c t y x b n h w -> b c (n t h y w x)")
         x = rearrange(colour.T @ x, "b c (n t v) -> b c n t v", n=n, t=self._kept[1])
         x = rearrange(time.T @ x, "b c n p (h y v) -> b c (n p) h y v", h=h, y=self._kept[2])

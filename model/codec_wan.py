@@ -68,7 +68,7 @@ class WanVaeCodec:
         weights_sha256: str = "",
         *,
         device: str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype = torch.float32,  # noqa: ARG002
     ) -> None:
         if vae.config.z_dim != CHANNELS:
             raise ConfigError(

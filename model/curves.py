@@ -48,7 +48,9 @@ def _panel(title: str, curves: Mapping[str, Points], top: float) -> str:
         )
     for value, anchor in ((x_low, "start"), (x_high, "end")):
         x, y = place(value, y_low)
-        out.append(f'<text x="{x:.1f}" y="{y + 16:.1f}" text-anchor="{anchor}">step {value:.0f}</text>')
+        out.append(
+            f'<text x="{x:.1f}" y="{y + 16:.1f}" text-anchor="{anchor}">step {value:.0f}</text>'
+        )
     for i, (name, curve) in enumerate(curves.items()):
         colour = _COLOURS[i % len(_COLOURS)]
         path = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in curve)

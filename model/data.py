@@ -72,7 +72,7 @@ class Batch:
             for name in self.__dataclass_fields__
             if isinstance(value := getattr(self, name), Tensor)
         }
-        return replace(self, **moved)
+        return replace(self, **moved)  # type: ignore[arg-type]
 
 
 class Transcode(Model):
@@ -304,7 +304,9 @@ def _stack_motion(parts: Sequence[Tensor | None]) -> Float[Tensor, "b c m h w"] 
     return torch.stack([nnf.pad(p, (0, 0, 0, 0, length - p.shape[1], 0)) for p in given])
 
 
-def _pad_rows(rows: Sequence[Float[Tensor, "l d"]]) -> tuple[Float[Tensor, "b l d"], Int[Tensor, " b"]]:
+def _pad_rows(
+    rows: Sequence[Float[Tensor, "l d"]],
+) -> tuple[Float[Tensor, "b l d"], Int[Tensor, " b"]]:
     length = max(len(r) for r in rows)
     padded = torch.stack([nnf.pad(r, (0, 0, 0, length - len(r))) for r in rows])
     return padded, torch.tensor([len(r) for r in rows])
@@ -334,7 +336,9 @@ def handshake(index: Sequence[SampleIndex], config: DiTConfig) -> None:
             raise ConfigError(f"the shards mix {what} spaces {sorted(found)}: train on one of them")
     audio = {e.audio_encoder for e in index if e.audio_shape is not None}
     if len(audio) > 1:
-        raise ConfigError(f"the shards mix audio_encoder spaces {sorted(audio)}: train on one of them")
+        raise ConfigError(
+            f"the shards mix audio_encoder spaces {sorted(audio)}: train on one of them"
+        )
     for entry in index:
         _check_fit(entry, config)
 

@@ -15,7 +15,9 @@ def on_white(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
     return (image[:, :, :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
 
 
-def fill_crop(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+def fill_crop(
+    image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "H W 3"]:
     """Scale an image to cover (height, width), then cut the centre."""
     resized = _scale(image, max(size[0] / image.shape[0], size[1] / image.shape[1]))
     top = max(0, resized.shape[0] - size[0]) // 2
@@ -33,11 +35,15 @@ def fit_pad(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[n
     return canvas
 
 
-def fit_exact(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+def fit_exact(
+    image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "H W 3"]:
     """Repair a rounding difference of a pixel."""
     if image.shape[:2] == size:
         return image
-    return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return np.asarray(
+        cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.uint8
+    )
 
 
 def _scale(image: UInt8[np.ndarray, "h w 3"], scale: float) -> UInt8[np.ndarray, "H W 3"]:

@@ -6,8 +6,10 @@ streams have their own random generator, so that RGB starts from the same noise 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +147,10 @@ def sample(
     return Sampler(checkpoint, config or SampleConfig()).run(request, progress)
 
 
+def _tick(progress: Progress, before: int, total: int, done: int) -> None:
+    progress(before + done, total)
+
+
 class Sampler:
     """A loaded network with its codec and encoders.
 
@@ -174,16 +180,22 @@ class Sampler:
         self.size_px = (config.height_px or h * STRIDE_S, config.width_px or w * STRIDE_S)
 
     def _check_spaces(self, spaces: FeatureSpaces) -> None:
-        pairs = [("codec", codec_id(self.codec.ref), spaces.codec),
-                 ("text_encoder", codec_id(self.text.ref), spaces.text_encoder)]
+        pairs = [
+            ("codec", codec_id(self.codec.ref), spaces.codec),
+            ("text_encoder", codec_id(self.text.ref), spaces.text_encoder),
+        ]
         if spaces.audio_encoder is not None:
             pairs.append(("audio_encoder", codec_id(self.audio.ref), spaces.audio_encoder))
         for name, given, trained in pairs:
             if given != trained:
-                raise ConfigError(f"{name} is {given}, the checkpoint was trained on {trained}: configure that")
+                raise ConfigError(
+                    f"{name} is {given}, the checkpoint was trained on {trained}: configure that"
+                )
 
     @torch.no_grad()
-    def run(self, request: SampleRequest, progress: Progress = lambda done, of: None) -> SampleResult:
+    def run(
+        self, request: SampleRequest, progress: Progress = lambda done, of: None
+    ) -> SampleResult:
         """Sample all clips of a request."""
         config = self.config
         audio, has_audio = self._audio_features(request)
@@ -194,7 +206,7 @@ class Sampler:
             window = audio[:, :, clip * steps : (clip + 1) * steps]
             given = self._conditions(request, window, has_audio)
             rgb, hoi = self._denoise(
-                given, motion, clip, lambda i, c=clip: progress(c * config.steps + i, total)
+                given, motion, clip, partial(_tick, progress, clip * config.steps, total)
             )
             rgb_parts.append(self._decode(rgb, motion, given.person))
             if hoi is not None:
@@ -216,7 +228,7 @@ class Sampler:
         rgb = torch.randn(shape, generator=seeded("rgb", config.seed, clip)).to(self.device)
         hoi = torch.randn(shape, generator=seeded("hoi", config.seed, clip)).to(self.device)
         sigmas = sigma_grid(config.steps, config.shift, with_end=True).tolist()
-        for i, (sigma, following) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
+        for i, (sigma, following) in enumerate(itertools.pairwise(sigmas)):
             v_rgb, v_hoi = self._guided(given, motion, rgb, hoi if config.with_hoi else None, sigma)
             rgb = euler_step(rgb, v_rgb, sigma, following)
             if v_hoi is not None:
@@ -232,7 +244,7 @@ class Sampler:
         hoi: Float[Tensor, "1 c n h w"] | None,
         sigma: float,
     ) -> tuple[Float[Tensor, "1 c n h w"], Float[Tensor, "1 c n h w"] | None]:
-        """v = v(0,0) + a (v(0,audio) - v(0,0)) + s (v(text,audio) - v(0,audio)); equal terms run once."""
+        """V = v(0,0) + a (v(0,audio) - v(0,0)) + s (v(text,audio) - v(0,audio)); equal terms run once."""
         inputs = DiTInputs(
             rgb_latent=rgb,
             t=torch.full((1,), NUM_TRAIN_STEPS * sigma, device=self.device),
@@ -286,7 +298,9 @@ class Sampler:
             features, _ = self.text.encode(prompt)
         except ValueError as error:
             raise ConfigError(f"prompt {prompt!r}: {error}") from error
-        return torch.from_numpy(features.astype(np.float16).astype(np.float32))[None].to(self.device)
+        return torch.from_numpy(features.astype(np.float16).astype(np.float32))[None].to(
+            self.device
+        )
 
     def _image(self, image: Image) -> Float[Tensor, "1 c 1 h w"]:
         return encode_frames(self.codec, image[None])[None].to(self.device)
@@ -298,7 +312,9 @@ class Sampler:
         num_frames = self.config.num_clips * STRIDE_T * self.num_latents
         if request.audio is None:
             network = self.network
-            return torch.zeros(1, network.num_audio_layers, num_frames, network.audio_dim, device=self.device), False
+            return torch.zeros(
+                1, network.num_audio_layers, num_frames, network.audio_dim, device=self.device
+            ), False
         if self.spaces.audio_encoder is None:
             raise ConfigError("the checkpoint was trained without sound: sample without audio")
         samples = np.zeros(num_frames * SAMPLES_PER_FRAME, np.float32)

@@ -30,8 +30,17 @@ MAX_ROWS_PER_SHARD = 1_000_000
 MAX_ROW_GROUP_BYTES = 4 << 30
 MAX_FOOTER_BYTES = 64 << 20
 _SCAN_COLUMNS = (
-    "clip_id", "codec", "text_encoder", "audio_encoder", "width_px", "height_px", "rgb_latent.shape",
-    "rgb_motion_latent.shape", "text_features.shape", "hoi_text_features.shape", "audio_features.shape",
+    "clip_id",
+    "codec",
+    "text_encoder",
+    "audio_encoder",
+    "width_px",
+    "height_px",
+    "rgb_latent.shape",
+    "rgb_motion_latent.shape",
+    "text_features.shape",
+    "hoi_text_features.shape",
+    "audio_features.shape",
 )
 
 
@@ -182,9 +191,18 @@ def _index_entry(record: dict[str, Any], shard: int, row_group: int, row: int) -
         return value
 
     return SampleIndex(
-        shard, row_group, row, record["clip_id"], record["codec"], record["text_encoder"],
-        record["audio_encoder"], (record["height_px"], record["width_px"]), required("rgb_latent"),
-        shape("rgb_motion_latent"), required("text_features"), required("hoi_text_features"),
+        shard,
+        row_group,
+        row,
+        record["clip_id"],
+        record["codec"],
+        record["text_encoder"],
+        record["audio_encoder"],
+        (record["height_px"], record["width_px"]),
+        required("rgb_latent"),
+        shape("rgb_motion_latent"),
+        required("text_features"),
+        required("hoi_text_features"),
         shape("audio_features"),
     )
 
@@ -208,7 +226,9 @@ def _check_name(path: Path) -> None:
     with path.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     if digest != path.stem:
-        raise ConfigError(f"{path} is damaged: its content has sha256 {digest}; run `handloom verify`")
+        raise ConfigError(
+            f"{path} is damaged: its content has sha256 {digest}; run `handloom verify`"
+        )
 
 
 def _check_schema(schema: pa.Schema, path: Path) -> None:

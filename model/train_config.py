@@ -11,8 +11,8 @@ from model.config import DiTConfig, Mode, preset
 from model.data import Transcode
 from model.losses import ObjectiveConfig
 from schemas.base import Model
-from schemas.facets import Share
 from schemas.errors import ConfigError
+from schemas.facets import Share
 
 
 class NetworkConfig(Model):
@@ -141,8 +141,16 @@ class TrainConfig(Model):
     @property
     def resume_key(self) -> dict[str, Any]:
         """What must be equal for a run to go on from a checkpoint."""
-        free = {"name", "description", "device", "log_every", "eval_every", "eval_sigmas", "eval_clips",
-                "checkpoint_every"}
+        free = {
+            "name",
+            "description",
+            "device",
+            "log_every",
+            "eval_every",
+            "eval_sigmas",
+            "eval_clips",
+            "checkpoint_every",
+        }
         return self.model_dump(mode="json", exclude=free)
 
 

@@ -1,10 +1,10 @@
 """Checkpoints of a training run: a folder that is there whole or not at all. No pickles.
 
-    step-00000200/
-        model.safetensors        weights, with the network's configuration in the metadata
-        ema.safetensors          moving average, where it is kept
-        optimiser.safetensors    AdamW moments by parameter name
-        state.json               step, configuration, data and feature spaces
+step-00000200/
+model.safetensors        weights, with the network's configuration in the metadata
+ema.safetensors          moving average, where it is kept
+optimiser.safetensors    AdamW moments by parameter name
+state.json               step, configuration, data and feature spaces
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ from schemas.errors import ConfigError, ResumeMismatchError
 
 STATE_FILE = "state.json"
 STATE_VERSION = 1
-MODEL_FILE, EMA_FILE, OPTIMISER_FILE = "model.safetensors", "ema.safetensors", "optimiser.safetensors"
+MODEL_FILE, EMA_FILE, OPTIMISER_FILE = (
+    "model.safetensors",
+    "ema.safetensors",
+    "optimiser.safetensors",
+)
 
 
 class FeatureSpaces(Model):
@@ -178,7 +182,9 @@ def load_optimiser(
     for key, value in stored.items():
         name, _, field = key.rpartition("/")
         if name not in parameters:
-            raise ConfigError(f"the checkpoint has optimiser state of {name}, the network has no such part")
+            raise ConfigError(
+                f"the checkpoint has optimiser state of {name}, the network has no such part"
+            )
         place = "cpu" if field == "step" else parameters[name].device
         optimiser.state[parameters[name]][field] = value.clone().to(place)
 

@@ -13,7 +13,14 @@ from model.config import ROUTER_CLASSES
 from model.data import Batch, seeded
 from model.flow import TrainingTimes, add_noise, sample_times, times_at, velocity_target
 from model.inputs import Attention, DiTInputs, DiTOutputs
-from model.losses import LossTerms, ObjectiveConfig, Targets, objective, region_losses, router_classes
+from model.losses import (
+    LossTerms,
+    ObjectiveConfig,
+    Targets,
+    objective,
+    region_losses,
+    router_classes,
+)
 from model.train_config import DropoutConfig, TrainConfig
 
 
@@ -142,5 +149,5 @@ def router_hits(
 
 def _patch(model: nn.Module) -> tuple[int, int, int]:
     inner = getattr(model, "module", model)  # a data-parallel wrapper keeps the network there
-    patch: tuple[int, int, int] = inner.config.patch_size
+    patch: tuple[int, int, int] = inner.config.patch_size  # type: ignore[union-attr,assignment]
     return patch

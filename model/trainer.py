@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from model.checkpoint import COGEN_PARTS, load_weights
 from model.config import DiTConfig
 from model.curves import curves_svg
-from model.data import BatchOrder, Batch, ClipStore, collate, handshake, seeded
+from model.data import Batch, BatchOrder, ClipStore, collate, handshake, seeded
 from model.dit import CoGenDiT
 from model.shards import ShardReader, shard_paths
 from model.train_config import OptimiserConfig, TrainConfig
@@ -123,7 +123,12 @@ class _Run:
     """State of one run in one process."""
 
     def __init__(
-        self, config: TrainConfig, source: Path | Sequence[Path], out: Path, report: Report, worker: Worker
+        self,
+        config: TrainConfig,
+        source: Path | Sequence[Path],
+        out: Path,
+        report: Report,
+        worker: Worker,
     ) -> None:
         self.config, self.out, self.report, self.worker = config, out, report, worker
         self.network = config.network.build()
@@ -160,7 +165,9 @@ class _Run:
         self._draw()
         assert checkpoint is not None
         evals = self.log.of_kind("eval")
-        return TrainResult(step, is_stopped, checkpoint, *(evals[0], evals[-1]) if evals else ({}, {}))
+        return TrainResult(
+            step, is_stopped, checkpoint, *(evals[0], evals[-1]) if evals else ({}, {})
+        )
 
     def _begin(self, resume: bool) -> int:
         found = latest_checkpoint(self.out)
@@ -181,7 +188,10 @@ class _Run:
 
     def _step(self, wrapped: nn.Module, step: int) -> None:
         batch = self._batch(
-            [self.train_clips[i] for i in self.order.batch(step, self.worker.rank, self.worker.world_size)]
+            [
+                self.train_clips[i]
+                for i in self.order.batch(step, self.worker.rank, self.worker.world_size)
+            ]
         )
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(step, self.config)
@@ -192,14 +202,17 @@ class _Run:
             raise ModelOutputError(
                 "loss_not_finite", f"step {step}, clips {batch.clip_ids}: lower the learning rate"
             )
-        done.terms.total.backward()  # type: ignore[no-untyped-call]
+        done.terms.total.backward()
         norm = nn.utils.clip_grad_norm_(
-            [p for p in self.model.parameters() if p.grad is not None], self.config.optimiser.grad_clip
+            [p for p in self.model.parameters() if p.grad is not None],
+            self.config.optimiser.grad_clip,
         )
         self.optimiser.step()
         self._average()
         if (step + 1) % self.config.log_every == 0:
-            self._emit({"kind": "train", "step": step + 1, **self._train_metrics(done, step, float(norm))})
+            self._emit(
+                {"kind": "train", "step": step + 1, **self._train_metrics(done, step, float(norm))}
+            )
 
     def _train_metrics(self, done: StepOutput, step: int, norm: float) -> dict[str, Any]:
         terms = done.terms
@@ -227,7 +240,15 @@ class _Run:
                 add_eval(done, sigma, sums, hits, regions)
         metrics = eval_metrics(sums, hits, regions, len(chosen), self.config.eval_sigmas)
         held_out = bool(self.eval_clips)
-        self._emit({"kind": "eval", "step": step, "attention": attention, "is_held_out": held_out, **metrics})
+        self._emit(
+            {
+                "kind": "eval",
+                "step": step,
+                "attention": attention,
+                "is_held_out": held_out,
+                **metrics,
+            }
+        )
 
     def _emit(self, line: dict[str, Any]) -> None:
         if self.worker.rank == 0:
@@ -276,7 +297,7 @@ class _Run:
                 codec=index[0].codec,
                 text_encoder=index[0].text_encoder,
                 audio_encoder=audio,
-                latent_shape=shape[1:],
+                latent_shape=shape[1:],  # type: ignore[index]
                 num_motion_latents=motion,
             ),
         )
@@ -367,14 +388,20 @@ def add_eval(
 
 
 def eval_metrics(
-    sums: Counter[str], hits: Counter[str], regions: Counter[str], num_clips: int, sigmas: Sequence[float]
+    sums: Counter[str],
+    hits: Counter[str],
+    regions: Counter[str],
+    num_clips: int,
+    sigmas: Sequence[float],
 ) -> dict[str, Any]:
     """Turn running sums into means."""
     per_clip = {k: v / num_clips / (1 if "@" in k else len(sigmas)) for k, v in sums.items()}
     names = {k.partition("/")[0] for k in hits}
     counted = {n: (hits[f"{n}/right"], hits[f"{n}/all"]) for n in sorted(names)}
     by_region = {
-        f"rgb_{name}": regions[f"{name}/sum"] / regions[f"{name}/all"] if regions[f"{name}/all"] else None
+        f"rgb_{name}": regions[f"{name}/sum"] / regions[f"{name}/all"]
+        if regions[f"{name}/all"]
+        else None
         for name in sorted({k.partition("/")[0] for k in regions})
     }
     return {**per_clip, **accuracies(counted), **by_region, "num_clips": num_clips}
@@ -387,8 +414,12 @@ def split_holdout(clip_ids: Sequence[str], num_holdout: int) -> tuple[list[int],
         ConfigError: Nothing would be left to train on.
     """
     if num_holdout >= len(clip_ids):
-        raise ConfigError(f"data.num_holdout={num_holdout} leaves none of {len(clip_ids)} clips to train on")
-    ranked = sorted(range(len(clip_ids)), key=lambda i: seeded("holdout", clip_ids[i]).initial_seed())
+        raise ConfigError(
+            f"data.num_holdout={num_holdout} leaves none of {len(clip_ids)} clips to train on"
+        )
+    ranked = sorted(
+        range(len(clip_ids)), key=lambda i: seeded("holdout", clip_ids[i]).initial_seed()
+    )
     held = set(ranked[:num_holdout])
     return [i for i in range(len(clip_ids)) if i not in held], sorted(held)
 
@@ -402,7 +433,9 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device={name}, but torch sees no CUDA device here: use device=cpu or auto")
+        raise ConfigError(
+            f"device={name}, but torch sees no CUDA device here: use device=cpu or auto"
+        )
     return torch.device(name)
 
 

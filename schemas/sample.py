@@ -209,7 +209,9 @@ SAMPLE_SCHEMA = pa.schema(
             "num_frames", pa.int32(), "frames of the clip: motion context, then 4n+1 target frames"
         ),
         _field(
-            "num_motion_frames", pa.int32(), "frames of motion context in the clip; the newest 1+4j are encoded"
+            "num_motion_frames",
+            pa.int32(),
+            "frames of motion context in the clip; the newest 1+4j are encoded",
         ),
         _field("rgb_latent", _TENSOR, "(c,n,h,w): latent k covers target frames 4k..4k+3"),
         _field(

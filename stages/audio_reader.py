@@ -68,7 +68,8 @@ class AudioReader:
                     yield self._count(frame), frame
         if self.num_bad_packets > max(3, _MAX_BAD_SHARE * self.num_packets):
             raise DecodeError(
-                "audio_damaged", f"{self.num_bad_packets} of {self.num_packets} packets do not decode"
+                "audio_damaged",
+                f"{self.num_bad_packets} of {self.num_packets} packets do not decode",
             )
 
     def _count(self, frame: AudioFrame) -> float | None:
@@ -108,8 +109,10 @@ class Timeline:
                 if segment is None or not segment.continues_at(time_s, frame):
                     if segment:
                         self._put(segment.position, segment.flush())
-                        time_s = segment.end_s if time_s is None else time_s
-                    segment = _Segment.starting(origin_s if time_s is None else time_s, origin_s, frame)
+                        time_s = segment.end_s if time_s is None else time_s  # noqa: PLW2901
+                    segment = _Segment.starting(
+                        origin_s if time_s is None else time_s, origin_s, frame
+                    )
                 position = segment.position
                 self._put(position, segment.push(frame))
             if segment:
@@ -172,4 +175,4 @@ class _Segment:
         parts = [f.to_ndarray().reshape(-1) for f in frames]
         samples = np.concatenate(parts) if parts else np.zeros(0, np.int16)
         self.position += len(samples)
-        return samples
+        return np.asarray(samples, np.int16)

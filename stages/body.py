@@ -106,8 +106,9 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
         tables = self._model.body.tables
         roles = _roles(self.config.backend, tables.bone_names)
         config = self.config
-        options = FitOptions(config.focal_ratio, config.rounds, config.steps, config.finger_steps,
-                             config.num_shape)
+        options = FitOptions(
+            config.focal_ratio, config.rounds, config.steps, config.finger_steps, config.num_shape
+        )
         try:
             fit = fit_body(tables, roles, seen, options)
         except np.linalg.LinAlgError as error:
@@ -116,7 +117,8 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
             raise ModelOutputError("fit_failed", "the fit gave values that are not finite")
         ref = files.put_arrays(fit_arrays(fit))
         facet = BodyFacet(
-            arrays=ref, backend=body_ref(config.backend, config.model_file),
+            arrays=ref,
+            backend=body_ref(config.backend, config.model_file),
             **fit_scores(fit, seen, target),
         )
         return Kept((row.with_facet("body", facet),))
@@ -148,8 +150,11 @@ def _roles(backend: BackendName, bone_names: tuple[str, ...]) -> Roles:
 def fit_arrays(fit: BodyFit) -> dict[str, NDArray[Any]]:
     """What is stored: parameters, camera, joints in the picture."""
     return {
-        "rotations": fit.rotations, "translation_m": fit.translation, "shape": fit.shape,
-        "joints_px": fit.joints_px, "is_valid": fit.is_valid.astype(np.uint8),
+        "rotations": fit.rotations,
+        "translation_m": fit.translation,
+        "shape": fit.shape,
+        "joints_px": fit.joints_px,
+        "is_valid": fit.is_valid.astype(np.uint8),
         "focal_px": np.array([fit.camera.focal_px], np.float32),
         "principal_px": np.array(fit.camera.principal_px, np.float32),
     }
@@ -163,8 +168,9 @@ def fit_scores(fit: BodyFit, seen: Detections, target: slice) -> dict[str, Any]:
         "reprojection_error_head": _median(fit.body_error_head[target]),
         "hand_reprojection_error_head": _median(hands),
         "hand_tracked_share": float(np.isfinite(hands).any(1).mean()),
-        "jerk": jerk(fit.joints_px[target] / seen.head_px, inside(fit.joints_px[target], width,
-                                                                  height)),
+        "jerk": jerk(
+            fit.joints_px[target] / seen.head_px, inside(fit.joints_px[target], width, height)
+        ),
         "valid_share": float(fit.is_valid[target].mean()),
         "num_left_right_flips": left_right_flips(seen.pose_px[target] / seen.head_px),
     }

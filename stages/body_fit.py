@@ -108,15 +108,22 @@ def fit_body(
     rotations[:, problem.kept] = posed.local
     body_error = _errors(problem, camera, posed.points, seen.head_px)
     hand_errors = [
-        _fit_fingers(tables, roles, seen, side, rotations, translation, shape, camera,
-                     options.finger_steps)
+        _fit_fingers(
+            tables, roles, seen, side, rotations, translation, shape, camera, options.finger_steps
+        )
         for side in SIDES
     ]
     full = _full_chain(tables, shape)
     joints = forward(full, np.zeros((len(q), 0)), translation, rotations).joints
     return BodyFit(
-        rotations.astype(np.float32), translation.astype(np.float32), shape.astype(np.float32),
-        camera, seen.is_valid, joints, project(joints, camera).astype(np.float32), body_error,
+        rotations.astype(np.float32),
+        translation.astype(np.float32),
+        shape.astype(np.float32),
+        camera,
+        seen.is_valid,
+        joints,
+        project(joints, camera).astype(np.float32),
+        body_error,
         np.concatenate(hand_errors, 1),
     )
 
@@ -130,7 +137,11 @@ def body_problem(tables: BodyTables, roles: Roles, seen: Detections, shape: Floa
 
 
 def cut(
-    tables: BodyTables, model: RestModel, tracked: Tracked, dofs: Sequence[Dof], targets: Targets,
+    tables: BodyTables,
+    model: RestModel,
+    tracked: Tracked,
+    dofs: Sequence[Dof],
+    targets: Targets,
     root: int = 0,
 ) -> Problem:
     """Keep only the joints between ``root`` and the tracked points; ``root`` gets no parent."""
@@ -146,8 +157,15 @@ def cut(
 
 
 def _fit_fingers(
-    tables: BodyTables, roles: Roles, seen: Detections, side: str, rotations: Float,
-    translation: Float, shape: Float, camera: Pinhole, steps: int,
+    tables: BodyTables,
+    roles: Roles,
+    seen: Detections,
+    side: str,
+    rotations: Float,
+    translation: Float,
+    shape: Float,
+    camera: Pinhole,
+    steps: int,
 ) -> Float:
     """Fit one hand's fingers with the wrist held; writes into ``rotations``, returns errors (T,21)."""
     model = RestModel.of(tables, shape)
@@ -161,8 +179,9 @@ def _fit_fingers(
     base[:, 0] = log_rotation(arm.rotations[:, wrist])
     place = arm.joints[:, wrist] - model.joints[wrist]
     q = np.tile([d.mean for d in dofs], (len(rotations), 1))
-    q, _ = solve(problem.chain, problem.targets, camera, q, place, steps=steps, base=base,
-                 move_root=False)
+    q, _ = solve(
+        problem.chain, problem.targets, camera, q, place, steps=steps, base=base, move_root=False
+    )
     posed = forward(problem.chain, q, place, base)
     rotations[:, problem.kept[1:]] = posed.local[:, 1:]
     return _errors(problem, camera, posed.points, seen.head_px)

@@ -30,11 +30,14 @@ def first_guess(
         q[:, at[f"elbow.{side}"]] = elbow
     depth = camera.focal_px * HEAD_M / seen.head_px
     middle = pose_px[:, 11:13].mean(1)
-    target = np.stack([
-        (middle[:, 0] - camera.principal_px[0]) * depth / camera.focal_px,
-        -(middle[:, 1] - camera.principal_px[1]) * depth / camera.focal_px,
-        np.full(len(middle), -depth),
-    ], 1)
+    target = np.stack(
+        [
+            (middle[:, 0] - camera.principal_px[0]) * depth / camera.focal_px,
+            -(middle[:, 1] - camera.principal_px[1]) * depth / camera.focal_px,
+            np.full(len(middle), -depth),
+        ],
+        1,
+    )
     neck = rest[[roles.shoulder[s] for s in SIDES]].mean(0)
     above = neck - rest[roles.root]
     translation = target - rest[roles.root] - (torso @ above)
@@ -65,7 +68,10 @@ def arm_rotation(
 ) -> tuple[Float, Float]:
     """Shoulder rotation (T,3) relative to the torso and elbow angle (T,) that give an arm's bones."""
     first = 11 + (side == "R")
-    upper, lower = pose_m[:, first + 2] - pose_m[:, first], pose_m[:, first + 4] - pose_m[:, first + 2]
+    upper, lower = (
+        pose_m[:, first + 2] - pose_m[:, first],
+        pose_m[:, first + 4] - pose_m[:, first + 2],
+    )
     upper = upper / np.linalg.norm(upper, axis=-1, keepdims=True).clip(1e-6)
     lower = lower / np.linalg.norm(lower, axis=-1, keepdims=True).clip(1e-6)
     axis, bent = elbow_axis(roles, rest, side)

@@ -64,15 +64,23 @@ def _unit(vector: Vector) -> Vector:
 
 
 def _ball(
-    name: str, joints: tuple[int, ...], deviation: float, acceleration: float,
+    name: str,
+    joints: tuple[int, ...],
+    deviation: float,
+    acceleration: float,
     axes: Float | None = None,
 ) -> list[Dof]:
     """Three degrees shared evenly by several joints."""
     frame = np.eye(3) if axes is None else axes
     share = 1.0 / len(joints)
     return [
-        Dof(f"{name}.{i}", tuple((j, frame[i] * share) for j in joints), 0.0, deviation,
-            acceleration=acceleration)
+        Dof(
+            f"{name}.{i}",
+            tuple((j, frame[i] * share) for j in joints),
+            0.0,
+            deviation,
+            acceleration=acceleration,
+        )
         for i in range(3)
     ]
 
@@ -97,8 +105,9 @@ def _arm_dofs(roles: Roles, rest: Float, side: str) -> list[Dof]:
     dofs = _ball(f"clavicle.{side}", roles.clavicle[side], 0.15, 0.02)
     dofs += _ball(f"shoulder.{side}", (shoulder,), 1.2, 0.04)
     dofs.append(Dof(f"elbow.{side}", ((elbow, axis),), 0.6, 1.0, -bent, 2.6 - bent, 0.05))
-    dofs.append(Dof(f"twist.{side}", tuple((j, along * share) for j in twist), 0.0, 0.8, -1.7, 1.7,
-                    0.06))
+    dofs.append(
+        Dof(f"twist.{side}", tuple((j, along * share) for j in twist), 0.0, 0.8, -1.7, 1.7, 0.06)
+    )
     hinge, sweep = palm_axes(roles, rest, side)
     dofs.append(Dof(f"wrist.{side}.flex", ((wrist, hinge),), 0.0, 0.45, -1.3, 1.3, 0.06))
     dofs.append(Dof(f"wrist.{side}.sweep", ((wrist, sweep),), 0.0, 0.25, -0.6, 0.6, 0.05))
@@ -149,8 +158,9 @@ def finger_dofs(roles: Roles, rest: Float, tips: Mapping[int, Vector], side: str
         name = f"finger{finger}.{side}"
         dofs.append(Dof(f"{name}.bend", ((base, flex),), 0.2, 0.6, -0.5, 1.6, 0.08))
         dofs.append(Dof(f"{name}.spread", ((base, spread),), 0.0, 0.12, -0.35, 0.35, 0.04))
-        dofs.append(Dof(f"{name}.curl", ((middle, flex), (end, 0.7 * flex)), 0.3, 0.7, -0.3, 1.8,
-                        0.08))
+        dofs.append(
+            Dof(f"{name}.curl", ((middle, flex), (end, 0.7 * flex)), 0.3, 0.7, -0.3, 1.8, 0.08)
+        )
     base, middle, end = roles.fingers[side][1]
     dofs += _ball(f"finger1.{side}", (base,), 0.35, 0.05)
     first, last = _unit(rest[end] - rest[middle]), _unit(tips[1] - rest[end])
@@ -176,10 +186,18 @@ def anny_roles(names: tuple[str, ...]) -> Roles:
         neck=(at["neck01"], at["neck02"], at["neck03"]),
         head=at["head"],
         clavicle={s: (at[f"clavicle.{s}"], at[f"shoulder01.{s}"]) for s in SIDES},
-        shoulder=both("upperarm01.{}"), elbow=both("lowerarm01.{}"),
+        shoulder=both("upperarm01.{}"),
+        elbow=both("lowerarm01.{}"),
         twist={s: (at[f"lowerarm02.{s}"], at[f"wrist.{s}"]) for s in SIDES},
-        wrist=both("wrist.{}"), hip=both("upperleg01.{}"), knee=both("lowerleg01.{}"),
+        wrist=both("wrist.{}"),
+        hip=both("upperleg01.{}"),
+        knee=both("lowerleg01.{}"),
         ankle=both("foot.{}"),
-        fingers={s: {f: (at[f"finger{f}-1.{s}"], at[f"finger{f}-2.{s}"], at[f"finger{f}-3.{s}"])
-                     for f in FINGERS} for s in SIDES},
+        fingers={
+            s: {
+                f: (at[f"finger{f}-1.{s}"], at[f"finger{f}-2.{s}"], at[f"finger{f}-3.{s}"])
+                for f in FINGERS
+            }
+            for s in SIDES
+        },
     )

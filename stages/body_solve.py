@@ -207,8 +207,15 @@ def robust_weight(squared: Float, scale: float) -> Float:
 
 
 def solve(
-    chain: Chain, targets: Targets, camera: Pinhole, q: Float, translation: Float,
-    *, steps: int, base: Float | None = None, move_root: bool = True,
+    chain: Chain,
+    targets: Targets,
+    camera: Pinhole,
+    q: Float,
+    translation: Float,
+    *,
+    steps: int,
+    base: Float | None = None,
+    move_root: bool = True,
     translation_acceleration_m: float = 0.004,
 ) -> tuple[Float, Float]:
     """Improve q (T,D) and translation (T,3) by ``steps`` Gauss-Newton steps; returns new ones."""

@@ -27,14 +27,34 @@ FACE_TO_HEAD = 1.28
 MIN_VISIBILITY = 0.5
 _POSE_SIDE = {"L": 11, "R": 12}
 _FACE_POINTS: dict[str, tuple[int, ...]] = {
-    "nose": (4,), "eye.L": (263, 362), "eye.R": (33, 133), "mouth.L": (291,), "mouth.R": (61,),
-    "chin": (152,), "ear.L": (454,), "ear.R": (234,),
+    "nose": (4,),
+    "eye.L": (263, 362),
+    "eye.R": (33, 133),
+    "mouth.L": (291,),
+    "mouth.R": (61,),
+    "chin": (152,),
+    "ear.L": (454,),
+    "ear.R": (234,),
 }
-_POSE_FACE = {"nose": 0, "eye.L": 2, "eye.R": 5, "ear.L": 7, "ear.R": 8, "mouth.L": 9, "mouth.R": 10}
+_POSE_FACE = {
+    "nose": 0,
+    "eye.L": 2,
+    "eye.R": 5,
+    "ear.L": 7,
+    "ear.R": 8,
+    "mouth.L": 9,
+    "mouth.R": 10,
+}
 _POSE_BODY = {"shoulder": 11, "elbow": 13, "wrist": 15, "hip": 23, "knee": 25, "ankle": 27}
 # Deviations in head heights: how far a perfect fit would still lie from the detector's point.
-_DEVIATION = {"shoulder": 0.10, "elbow": 0.08, "wrist": 0.08, "hip": 0.20, "knee": 0.15,
-              "ankle": 0.15}
+_DEVIATION = {
+    "shoulder": 0.10,
+    "elbow": 0.08,
+    "wrist": 0.08,
+    "hip": 0.20,
+    "knee": 0.15,
+    "ankle": 0.15,
+}
 _FACE_DEVIATION, _POSE_FACE_DEVIATION, _HAND_DEVIATION = 0.05, 0.10, 0.03
 _KNUCKLES = {1: 1, 2: 5, 3: 9, 4: 13, 5: 17}
 """Hand landmark of each finger's first joint."""
@@ -77,16 +97,24 @@ def read_detections(arrays: Arrays, width_px: int, height_px: int) -> Detections
     visibility = np.nan_to_num(pose[..., 3])
     pose_m = arrays["pose_world_m"].astype(np.float64) * flip
     head_px = head_height_px(pose[..., :2], visibility, pose_m, face)
-    hand_px = {s: arrays[f"{n}_hand_landmarks_px"][..., :2].astype(np.float64)
-               for s, n in hand_names.items()}
-    wrists = {s: np.where(visibility[:, [i]] >= MIN_VISIBILITY, pose[:, i, :2], np.nan)
-              for s, i in (("L", 15), ("R", 16))}
+    hand_px = {
+        s: arrays[f"{n}_hand_landmarks_px"][..., :2].astype(np.float64)
+        for s, n in hand_names.items()
+    }
+    wrists = {
+        s: np.where(visibility[:, [i]] >= MIN_VISIBILITY, pose[:, i, :2], np.nan)
+        for s, i in (("L", 15), ("R", 16))
+    }
     hand_px = own_hands(hand_px, wrists, head_px)
     return Detections(
-        pose_px=pose[..., :2], visibility=visibility, pose_m=pose_m, face_px=face,
+        pose_px=pose[..., :2],
+        visibility=visibility,
+        pose_m=pose_m,
+        face_px=face,
         hand_px=hand_px,
-        hand_m={s: arrays[f"{n}_hand_world_m"].astype(np.float64) * flip
-                for s, n in hand_names.items()},
+        hand_m={
+            s: arrays[f"{n}_hand_world_m"].astype(np.float64) * flip for s, n in hand_names.items()
+        },
         head_px=head_px,
         size_px=(width_px, height_px),
     )
@@ -170,16 +198,26 @@ class RestModel:
                 owners.append(what if owner is None else owner)
                 rest.append(self.joints[what])
                 directions.append(self.tables.joint_directions[:, what])
-        return Tracked(tuple(r[0] for r in rows), np.array(owners), np.stack(rest),
-                       np.stack(directions, 1).astype(np.float64))
+        return Tracked(
+            tuple(r[0] for r in rows),
+            np.array(owners),
+            np.stack(rest),
+            np.stack(directions, 1).astype(np.float64),
+        )
 
 
 def body_points(model: RestModel, roles: Roles) -> Tracked:
     """Head landmarks, limb joints, and knuckles as rigid parts of the wrist."""
     rows: list[tuple[str, int | str, int | None]] = [(n, n, None) for n in _FACE_POINTS]
     for side in SIDES:
-        joints = {"shoulder": roles.shoulder, "elbow": roles.elbow, "wrist": roles.wrist,
-                  "hip": roles.hip, "knee": roles.knee, "ankle": roles.ankle}
+        joints = {
+            "shoulder": roles.shoulder,
+            "elbow": roles.elbow,
+            "wrist": roles.wrist,
+            "hip": roles.hip,
+            "knee": roles.knee,
+            "ankle": roles.ankle,
+        }
         rows += [(f"{name}.{side}", joint[side], None) for name, joint in joints.items()]
         rows.append((f"knuckle1.{side}", roles.fingers[side][1][0], roles.wrist[side]))
         rows += [(f"knuckle{f}.{side}", f"knuckle{f}.{side}", None) for f in FINGERS[1:]]
@@ -207,8 +245,9 @@ def body_targets(seen: Detections, tracked: Tracked) -> Targets:
     weights = np.where(np.isfinite(points).all(-1), weights, 0.0) / seen.head_px**2
     weights *= seen.is_valid[:, None]
     pairs, depths, depth_weights = _body_depths(seen, tracked)
-    return Targets(np.nan_to_num(points), weights, pairs, depths, depth_weights,
-                   robust_px=0.5 * seen.head_px)
+    return Targets(
+        np.nan_to_num(points), weights, pairs, depths, depth_weights, robust_px=0.5 * seen.head_px
+    )
 
 
 def _observe(seen: Detections, name: str) -> tuple[Float, Float]:
@@ -241,8 +280,10 @@ def _observe_face(seen: Detections, name: str) -> tuple[Float, Float]:
     pose = np.where(seen.visibility[:, index] >= MIN_VISIBILITY, 1.0, 0.0)
     # The mesh's outline slides along the cheek when the head turns: its ears are only a hint.
     scale = 0.1 if name.startswith("ear") else 1.0
-    return (np.where(has_mesh[:, None], mesh, seen.pose_px[:, index]),
-            np.where(has_mesh, scale / _FACE_DEVIATION**2, pose / _POSE_FACE_DEVIATION**2))
+    return (
+        np.where(has_mesh[:, None], mesh, seen.pose_px[:, index]),
+        np.where(has_mesh, scale / _FACE_DEVIATION**2, pose / _POSE_FACE_DEVIATION**2),
+    )
 
 
 def _inside(place: Float, size_px: tuple[int, int]) -> Float:
@@ -251,27 +292,36 @@ def _inside(place: Float, size_px: tuple[int, int]) -> Float:
     return np.where(inside, 1.0, 0.4)
 
 
-def _body_depths(
-    seen: Detections, tracked: Tracked
-) -> tuple[NDArray[np.int64], Float, Float]:
+def _body_depths(seen: Detections, tracked: Tracked) -> tuple[NDArray[np.int64], Float, Float]:
     """Depth of one point relative to another, from the pose's and the hands' metric landmarks."""
     at = {name: index for index, name in enumerate(tracked.names)}
     rows: list[tuple[str, str, Float, float]] = []
-    rows += [(f"{n}.L", f"{n}.R", _pose_depth(seen, n, "L", n, "R"), 0.10)
-             for n in ("shoulder", "hip")]
+    rows += [
+        (f"{n}.L", f"{n}.R", _pose_depth(seen, n, "L", n, "R"), 0.10) for n in ("shoulder", "hip")
+    ]
     for side in SIDES:
-        for near, far, deviation in (("elbow", "shoulder", 0.08), ("wrist", "elbow", 0.08),
-                                     ("shoulder", "hip", 0.15), ("knee", "hip", 0.15),
-                                     ("ankle", "knee", 0.15)):
+        for near, far, deviation in (
+            ("elbow", "shoulder", 0.08),
+            ("wrist", "elbow", 0.08),
+            ("shoulder", "hip", 0.15),
+            ("knee", "hip", 0.15),
+            ("ankle", "knee", 0.15),
+        ):
             depth = _pose_depth(seen, near, side, far, side)
             rows.append((f"{near}.{side}", f"{far}.{side}", depth, deviation))
         for finger, landmark in _KNUCKLES.items():
             depth = seen.hand_m[side][:, landmark, 2] - seen.hand_m[side][:, 0, 2]
             depth = np.where(np.isfinite(seen.hand_px[side][:, 0, 0]), depth, np.nan)
             rows.append((f"knuckle{finger}.{side}", f"wrist.{side}", depth, 0.02))
-    for first, second in (("eye.L", "eye.R"), ("nose", "ear.L"), ("nose", "ear.R"),
-                          ("chin", "nose"), ("mouth.L", "mouth.R"), ("eye.L", "chin"),
-                          ("eye.R", "chin")):
+    for first, second in (
+        ("eye.L", "eye.R"),
+        ("nose", "ear.L"),
+        ("nose", "ear.R"),
+        ("chin", "nose"),
+        ("mouth.L", "mouth.R"),
+        ("eye.L", "chin"),
+        ("eye.R", "chin"),
+    ):
         rows.append((first, second, _face_depth(seen, first, second), 0.015))
     pairs = np.array([(at[a], at[b]) for a, b, _, _ in rows])
     depths = np.stack([d for _, _, d, _ in rows], 1)
@@ -300,7 +350,10 @@ def hand_targets(seen: Detections, side: str, names: Sequence[str]) -> Targets:
     pairs = np.array([(i, 0) for i in range(1, len(names))])
     depths = seen.hand_m[side][:, 1:, 2] - seen.hand_m[side][:, :1, 2]
     return Targets(
-        np.nan_to_num(points), has / (_HAND_DEVIATION * seen.head_px) ** 2, pairs,
-        np.nan_to_num(depths), np.isfinite(depths) * has[:, 1:] / 0.02**2,
+        np.nan_to_num(points),
+        has / (_HAND_DEVIATION * seen.head_px) ** 2,
+        pairs,
+        np.nan_to_num(depths),
+        np.isfinite(depths) * has[:, 1:] / 0.02**2,
         robust_px=0.5 * seen.head_px,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
 from stages import source_media
+from stages.clip_windows import FPS, Fit, Window, content_box, fit_frame, plan_windows
 from stages.media import SAMPLES_PER_FRAME, write_video, write_wav
 from stages.source_reader import ReadBudget
-from stages.clip_windows import FPS, Fit, Window, content_box, fit_frame, plan_windows
 
 Frame = NDArray[np.uint8]
 _BAR_SAMPLE_S = 0.5
@@ -85,7 +86,7 @@ def find_shots(
     manager.detect_scenes(video)
     cuts = [float(begin.seconds) for begin, _ in manager.get_scene_list()[1:]]
     bounds = [0.0, *(c for c in cuts if 0 < c < duration_s), duration_s]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(itertools.pairwise(bounds))
 
 
 def measure_content(
@@ -158,7 +159,9 @@ def scale(frame: Frame, fit: Fit) -> Frame:
     crop = frame[fit.y0 : fit.y1, fit.x0 : fit.x1]
     shrinks = crop.shape[1] > fit.width_px
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    resized = cv2.resize(np.ascontiguousarray(crop), (fit.width_px, fit.height_px), interpolation=method)
+    resized = cv2.resize(
+        np.ascontiguousarray(crop), (fit.width_px, fit.height_px), interpolation=method
+    )
     return np.asarray(resized, np.uint8)
 
 
@@ -170,5 +173,3 @@ def window_of(samples: NDArray[np.float32], first: int, count: int) -> NDArray[n
     """
     part = samples[first : first + count]
     return np.pad(part, (0, count - len(part)))
-
-

@@ -67,7 +67,9 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
     def check(self) -> None:
         """Check that mediapipe is there."""
         if importlib.util.find_spec("mediapipe") is None:
-            raise ConfigError("detect.backend=mediapipe: mediapipe is not installed; run make setup")
+            raise ConfigError(
+                "detect.backend=mediapipe: mediapipe is not installed; run make setup"
+            )
 
     def setup(self) -> None:
         """Load the models."""

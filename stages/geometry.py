@@ -114,7 +114,9 @@ def choose_bucket(
     distance = {b: abs(math.log(width / height) - math.log(b[0] / b[1])) for b in buckets}
     near = [b for b in buckets if distance[b] <= min(distance.values()) + 0.05]
     fitting = [b for b in near if max(b[0] / width, b[1] / height) <= max_upscale + 1e-9]
-    return max(fitting, key=lambda b: b[0] * b[1]) if fitting else min(near, key=lambda b: b[0] * b[1])
+    return (
+        max(fitting, key=lambda b: b[0] * b[1]) if fitting else min(near, key=lambda b: b[0] * b[1])
+    )
 
 
 def frame_in_bucket(inner: Box, sample_aspect_ratio: float, bucket: tuple[int, int]) -> Framing:

@@ -11,6 +11,7 @@ killed with its whole group when the wall clock runs out or it says too much.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -30,9 +31,25 @@ from schemas.errors import ChildCrashError, ConfigError, DataError, DecodeError
 
 Payload = dict[str, Any]
 
-_FATAL_SIGNALS = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGKILL", "SIGTERM", "SIGSYS")
+_FATAL_SIGNALS = (
+    "SIGSEGV",
+    "SIGABRT",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGILL",
+    "SIGKILL",
+    "SIGTERM",
+    "SIGSYS",
+)
 CHILD_REASONS = frozenset(
-    {"timeout", "out_of_memory", "crash_exit", "crash_other", "child_error", "child_output_too_large"}
+    {
+        "timeout",
+        "out_of_memory",
+        "crash_exit",
+        "crash_other",
+        "child_error",
+        "child_output_too_large",
+    }
     | {f"crash_{name}" for name in _FATAL_SIGNALS}
 )
 """Every code of a ``ChildCrashError`` raised here."""
@@ -91,7 +108,14 @@ def _start(budget: ChildBudget, function: str) -> subprocess.Popen[bytes]:
         "OMP_NUM_THREADS": "1",
         "PYTHONFAULTHANDLER": "1",
     }
-    argv = [sys.executable, "-m", "stages.isolate", function, str(os.getpid()), str(budget.memory_bytes)]
+    argv = [
+        sys.executable,
+        "-m",
+        "stages.isolate",
+        function,
+        str(os.getpid()),
+        str(budget.memory_bytes),
+    ]
     return subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         process_group=0, env=env, bufsize=0,
@@ -102,7 +126,9 @@ def _talk(
     child: subprocess.Popen[bytes], request: bytes, budget: ChildBudget
 ) -> tuple[bytes, bytes, str]:
     """Feed the request and read both pipes until they close: (answer, stderr tail, verdict)."""
-    assert child.stdin and child.stdout and child.stderr
+    assert child.stdin
+    assert child.stdout
+    assert child.stderr
     deadline = time.monotonic() + budget.wall_s
     answer, stderr = bytearray(), bytearray()
     with selectors.DefaultSelector() as selector:
@@ -149,10 +175,8 @@ def _write_some(descriptor: int, rest: memoryview) -> memoryview:
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:
     """End the child and whatever it started, and reap it."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody may be left in it
         os.killpg(child.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass  # nobody is left in the group
     child.wait()
     for pipe in (child.stdin, child.stdout, child.stderr):
         if pipe:
@@ -191,7 +215,7 @@ def _tail(stderr: bytes) -> str:
 
 
 def clean_text(text: str) -> str:
-    """Replace control characters, which container metadata may carry into logs and pages.
+    r"""Replace control characters, which container metadata may carry into logs and pages.
 
     >>> clean_text("a\\x1b[31mb\\nc")
     'a [31mb c'

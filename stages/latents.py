@@ -94,13 +94,28 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
     row_in = Clip
     row_out = Clip
     needs: ClassVar[tuple[str, ...]] = (
-        "segment", "speech", "detect", "references", "structure", "caption",
+        "segment",
+        "speech",
+        "detect",
+        "references",
+        "structure",
+        "caption",
     )
-    reasons: ClassVar[frozenset[str]] = frozenset({
-        "codec_psnr_low", "hoi_codec_psnr_low", "latents_not_finite", "frames_unsupported",
-        "size_unsupported", "streams_misaligned", "audio_misaligned", "prompt_blank", "clip_unreadable",
-        "audio_unreadable", "image_unreadable",
-    })
+    reasons: ClassVar[frozenset[str]] = frozenset(
+        {
+            "codec_psnr_low",
+            "hoi_codec_psnr_low",
+            "latents_not_finite",
+            "frames_unsupported",
+            "size_unsupported",
+            "streams_misaligned",
+            "audio_misaligned",
+            "prompt_blank",
+            "clip_unreadable",
+            "audio_unreadable",
+            "image_unreadable",
+        }
+    )
 
     @property
     def resources(self) -> Resources:
@@ -110,7 +125,7 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
         return Resources(num_cpus=1.0, num_gpus=gpus, memory_bytes=gb * 1_000_000_000)
 
     @cached_property
-    def weights_sha256(self) -> str:  # type: ignore[override]
+    def weights_sha256(self) -> str:
         """Digest over the weight files of codec and encoders; empty for the embedded ones."""
         config = self.config
         parts = [codec_weights_sha256(config.codec)]
@@ -177,7 +192,9 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
         if facet.rgb_psnr_db < gate.min_rgb_psnr_db:
             return Dropped("codec_psnr_low", f"{facet.rgb_psnr_db:.1f} < {gate.min_rgb_psnr_db} dB")
         if facet.hoi_psnr_db < gate.min_hoi_psnr_db:
-            return Dropped("hoi_codec_psnr_low", f"{facet.hoi_psnr_db:.1f} < {gate.min_hoi_psnr_db} dB")
+            return Dropped(
+                "hoi_codec_psnr_low", f"{facet.hoi_psnr_db:.1f} < {gate.min_hoi_psnr_db} dB"
+            )
         return None
 
     def _encode_rgb(self, row: Clip, files: Files, window: Window, arrays: Arrays) -> float:
@@ -210,7 +227,10 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
 
     def _encode_prompts(self, row: Clip, arrays: Arrays) -> bool:
         caption, cuts = _need(row.caption), []
-        for key, text in (("text_features", caption.prompt), ("hoi_text_features", caption.hoi_prompt)):
+        for key, text in (
+            ("text_features", caption.prompt),
+            ("hoi_text_features", caption.hoi_prompt),
+        ):
             try:
                 features, is_cut = self._text.encode(text)
             except ValueError as error:
@@ -231,7 +251,9 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
         gain = loudness_gain(_need(row.speech).loudness_lufs, self.config.target_lufs)
         features = self._audio.encode(samples * np.float32(gain))
         start = window.first_target
-        arrays["audio_features"] = features[:, start : start + 4 * window.num_latents].astype(np.float16)
+        arrays["audio_features"] = features[:, start : start + 4 * window.num_latents].astype(
+            np.float16
+        )
 
 
 def box_arrays(boxes: Arrays, window: Window, size: tuple[int, int]) -> Arrays:
@@ -277,7 +299,9 @@ def clip_boxes(
 def _window(row: Clip) -> Window:
     width, height = row.media.width_px, row.media.height_px
     if width % SIZE_MULTIPLE_PX or height % SIZE_MULTIPLE_PX:
-        raise DataError("size_unsupported", f"{width}x{height} is no multiple of {SIZE_MULTIPLE_PX}")
+        raise DataError(
+            "size_unsupported", f"{width}x{height} is no multiple of {SIZE_MULTIPLE_PX}"
+        )
     try:
         return clip_window(row.media.num_frames, row.media.num_motion_frames)
     except ValueError as error:
@@ -302,4 +326,3 @@ def _need(facet: Any) -> Any:
     """Facets named in ``needs`` are there: the engine runs their stages first."""
     assert facet is not None
     return facet
-

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -86,7 +87,7 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
         in_hand = touch(scene, masks)
         flicker = _flicker(scene, masks)
         full = _upsample(masks, frames.shape[1:3])
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "confidence": confidence, "in_hand": in_hand, "box_xyxy_px": _boxes(full),
             **encode_masks(full, "mask"),
         }  # fmt: skip
@@ -176,9 +177,7 @@ def segment_product(scene: Scene, config: ObjectsConfig) -> tuple[NDArray[np.boo
     return masks, confidence
 
 
-def _learn_others(
-    scene: Scene, keys: Sequence[int]
-) -> tuple[cues.ColourModel, cues.ColourModel]:
+def _learn_others(scene: Scene, keys: Sequence[int]) -> tuple[cues.ColourModel, cues.ColourModel]:
     """Colours of skin, and of everything away from the hands (clothes, hair, room)."""
     skin, others = cues.ColourModel(), cues.ColourModel()
     shape = scene.frames.shape[1:3]
@@ -253,7 +252,9 @@ def _cut_frame(
     posterior = cues.product_posterior(lab, product, others, maybe)
     smooth = cv2.GaussianBlur(posterior, (5, 5), 0)
     is_skin = _is_skin(lab, skin, product)
-    never = _not_held(scene, t) | (smooth < 0.3)  # keeps the cut from growing into clothes that resemble nothing of it
+    never = _not_held(scene, t) | (
+        smooth < 0.3
+    )  # keeps the cut from growing into clothes that resemble nothing of it
     for hand in hands:
         never |= _finger_cores(hand, shape) & is_skin
     seed = maybe & (smooth > 0.6) & ~is_skin
@@ -288,13 +289,11 @@ def _agreement(
     return float((contrast * not_skin * plausible * near) ** (1 / 2))
 
 
-def _carry(
-    scene: Scene, keys: Sequence[int], masks: NDArray[np.bool_], confidence: Floats
-) -> None:
+def _carry(scene: Scene, keys: Sequence[int], masks: NDArray[np.bool_], confidence: Floats) -> None:
     """Carry key masks to the frames between by flow, in place; disagreement lowers confidence."""
     flow = cues.make_flow()
     grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in scene.frames]
-    for before, after in zip(keys[:-1], keys[1:], strict=True):
+    for before, after in itertools.pairwise(keys):
         if after - before > 4 * (keys[1] - keys[0] if len(keys) > 1 else 1):
             continue  # the hands were out of sight in between
         moved = cues.warp(masks[before], flow.calc(grey[after], grey[before], None))
@@ -347,7 +346,9 @@ def _flicker(scene: Scene, masks: NDArray[np.bool_]) -> Floats:
 def _upsample(masks: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
     size = (shape[1], shape[0])
     big = [
-        cv2.GaussianBlur(cv2.resize(m.astype(np.float32), size, interpolation=cv2.INTER_CUBIC), (7, 7), 0)
+        cv2.GaussianBlur(
+            cv2.resize(m.astype(np.float32), size, interpolation=cv2.INTER_CUBIC), (7, 7), 0
+        )
         for m in masks
     ]
     return np.stack(big) > 0.5
@@ -360,5 +361,3 @@ def _boxes(masks: NDArray[np.bool_]) -> Floats:
         if len(rows):
             out[t] = (cols[0], rows[0], cols[-1] + 1, rows[-1] + 1)
     return out
-
-

@@ -92,14 +92,18 @@ class ProbeStage(Stage[ProbeConfig, SourceVideo, SourceVideo]):
         probe, gate = row.probe, self.config.gate
         assert probe is not None
         if probe.duration_s < gate.min_duration_s:
-            return Dropped("too_short", f"{probe.duration_s:.3f} s, at least {gate.min_duration_s} s")
+            return Dropped(
+                "too_short", f"{probe.duration_s:.3f} s, at least {gate.min_duration_s} s"
+            )
         if gate.max_duration_s is not None and probe.duration_s > gate.max_duration_s:
             return Dropped("too_long", f"{probe.duration_s:.1f} s, at most {gate.max_duration_s} s")
         if min(probe.width_px, probe.height_px) < gate.min_side_px:
             size = f"{probe.width_px}x{probe.height_px}"
             return Dropped("too_small", f"{size}, shorter side at least {gate.min_side_px}")
         if probe.average_fps < gate.min_fps:
-            return Dropped("low_frame_rate", f"{probe.average_fps:.2f} fps, at least {gate.min_fps}")
+            return Dropped(
+                "low_frame_rate", f"{probe.average_fps:.2f} fps, at least {gate.min_fps}"
+            )
         return None
 
 

@@ -18,7 +18,13 @@ Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
-FINGERS = ((0, 1, 2, 3, 4), (0, 5, 6, 7, 8), (0, 9, 10, 11, 12), (0, 13, 14, 15, 16), (0, 17, 18, 19, 20))
+FINGERS = (
+    (0, 1, 2, 3, 4),
+    (0, 5, 6, 7, 8),
+    (0, 9, 10, 11, 12),
+    (0, 13, 14, 15, 16),
+    (0, 17, 18, 19, 20),
+)
 _GRASP_POINTS = [4, 5, 8, 9, 12]
 _BINS = 16
 _FACE_OVAL_STEP = 4
@@ -124,9 +130,7 @@ def face_mask(face_points_px: Floats, shape: tuple[int, int]) -> Mask:
     return canvas.astype(bool)
 
 
-def product_posterior(
-    lab: Image, product: ColourModel, others: ColourModel, near: Mask
-) -> Floats:
+def product_posterior(lab: Image, product: ColourModel, others: ColourModel, near: Mask) -> Floats:
     """Probability (H,W) that a pixel near the grasp has the product's colours, prior one half."""
     inside, outside = product.probability(lab), others.probability(lab)
     return np.where(near, inside / (inside + outside + 1e-9), 0).astype(np.float32)
@@ -160,8 +164,11 @@ def keep_held(mask: Mask, hands: list[Hand], min_share: float = 0.15) -> Mask:
     if not touching:
         return np.zeros(mask.shape, bool)
     largest = max(stats[i, cv2.CC_STAT_AREA] for i in touching)
-    kept = [i for i in range(1, count)
-            if i in touching and stats[i, cv2.CC_STAT_AREA] >= min_share * largest]
+    kept = [
+        i
+        for i in range(1, count)
+        if i in touching and stats[i, cv2.CC_STAT_AREA] >= min_share * largest
+    ]
     return fill_holes(np.isin(labels, kept), max(hand.size_px for hand in hands))
 
 
@@ -191,4 +198,4 @@ def iou(a: Mask, b: Mask) -> float:
 
 def make_flow() -> Any:
     """Dense inverse search flow (Kroeger et al. 2016), the fast preset."""
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # type: ignore[attr-defined]

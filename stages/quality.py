@@ -135,7 +135,11 @@ def is_still(grey: Frames) -> NDArray[np.bool_]:
     """(T-1,) bool: the step from one frame to the next shows nothing but coding noise."""
     size = (max(1, grey.shape[2] // 32), max(1, grey.shape[1] // 32))
     liveliest = [
-        float(cv2.resize(cv2.absdiff(a, b).astype(np.float32), size, interpolation=cv2.INTER_AREA).max())
+        float(
+            cv2.resize(
+                cv2.absdiff(a, b).astype(np.float32), size, interpolation=cv2.INTER_AREA
+            ).max()
+        )
         for a, b in pairwise(grey)
     ]
     return np.asarray(liveliest) < _FREEZE_LUMA
@@ -154,7 +158,9 @@ def longest_run(flags: NDArray[np.bool_]) -> int:
 def motion_px(grey: Frames, every: int) -> float:
     """Mean flow magnitude per frame step, in pixels at 240 px short side (DIS flow)."""
     factor = _FLOW_SIDE_PX / min(grey.shape[1:])
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    flow = cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]
+        cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST
+    )
     small = [cv2.resize(g, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
              for g in grey]  # fmt: skip
     steps = range(0, len(small) - 1, every)

@@ -148,7 +148,9 @@ def choose_product_frame(
         whole = 0.25 if touches_border(masks[t]) else 1.0
         hidden = hidden_share(box, boxes, int(t))
         sharp = np.log1p(focus(frames[t], box))
-        score = whole * (area / largest) ** 0.5 * sharp * objects["confidence"][t] * (1 - 0.5 * hidden)
+        score = (
+            whole * (area / largest) ** 0.5 * sharp * objects["confidence"][t] * (1 - 0.5 * hidden)
+        )
         best = max(best or (-1.0, 0), (float(score), int(t)))
     if best is None:
         raise DataError("product_too_small", "no frame shows the product")
@@ -194,7 +196,9 @@ def remove_product(
         shift = _shift(frames[donor], frames[index], hole | grow(masks[donor], grow_px))
         if shift is None:
             continue
-        moved = cv2.warpAffine(frames[donor], shift, image.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
+        moved = cv2.warpAffine(
+            frames[donor], shift, image.shape[1::-1], borderMode=cv2.BORDER_REFLECT
+        )
         hidden = cv2.warpAffine(
             grow(masks[donor], grow_px).astype(np.uint8), shift, image.shape[1::-1], borderValue=1
         )
@@ -202,7 +206,9 @@ def remove_product(
         image[use] = moved[use]
         todo &= ~use
     if todo.any():
-        image = np.asarray(cv2.inpaint(image, todo.astype(np.uint8), 5, cv2.INPAINT_TELEA), np.uint8)
+        image = np.asarray(
+            cv2.inpaint(image, todo.astype(np.uint8), 5, cv2.INPAINT_TELEA), np.uint8
+        )
     seam = cv2.GaussianBlur(hole.astype(np.float32), (7, 7), 0)[..., None]
     blended = seam * image + (1 - seam) * np.where(hole[..., None], image, frames[index])
     return blended.round().astype(np.uint8), filled_share
@@ -210,7 +216,10 @@ def remove_product(
 
 def _shift(source: Frames, target: Frames, ignore: Mask) -> NDArray[np.float32] | None:
     """Translation (2,3) that moves source onto target outside ``ignore``; None if they differ."""
-    small = [cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), None, fx=0.25, fy=0.25) for f in (source, target)]
+    small = [
+        cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), None, fx=0.25, fy=0.25)
+        for f in (source, target)
+    ]
     weight = cv2.resize((~ignore).astype(np.uint8), small[0].shape[::-1])
     a, b = (np.float32(g) * weight for g in small)
     (dx, dy), response = cv2.phaseCorrelate(a, b)

@@ -150,8 +150,9 @@ class MeshRenderer:
     def empty(self) -> Rendered:
         """What an empty scene gives."""
         size = (self.camera.height_px, self.camera.width_px)
-        return Rendered(np.zeros(size, np.float32), np.zeros(size, np.uint8),
-                        np.zeros(size, np.uint8))
+        return Rendered(
+            np.zeros(size, np.float32), np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+        )
 
     def close(self) -> None:
         """Free the OpenGL context."""
@@ -163,15 +164,20 @@ class MeshRenderer:
             import pyrender
 
             primitive = pyrender.Primitive(
-                positions=self._data[:, :3].copy(), color_0=self._data[:, 3:].copy(),
-                indices=self._split_faces, mode=4,
+                positions=self._data[:, :3].copy(),
+                color_0=self._data[:, 3:].copy(),
+                indices=self._split_faces,
+                mode=4,
             )
             scene = pyrender.Scene(bg_color=(0, 0, 0, 0))
             scene.add(pyrender.Mesh([primitive]))
             c = self.camera
-            scene.add(pyrender.IntrinsicsCamera(
-                c.focal_px, c.focal_px, c.principal_px[0], c.principal_px[1], c.near_m, c.far_m
-            ), pose=np.eye(4))
+            scene.add(
+                pyrender.IntrinsicsCamera(
+                    c.focal_px, c.focal_px, c.principal_px[0], c.principal_px[1], c.near_m, c.far_m
+                ),
+                pose=np.eye(4),
+            )
             renderer = pyrender.OffscreenRenderer(c.width_px, c.height_px)
         except (ImportError, AttributeError, RuntimeError, OSError) as error:
             raise ConfigError(
@@ -205,8 +211,9 @@ def split_by_part(
         is left hand, is right hand.
     """
     corner_part = part_labels[faces]
-    face_part = np.where(corner_part[:, 0] == corner_part[:, 1], corner_part[:, 0],
-                         corner_part[:, 2])
+    face_part = np.where(
+        corner_part[:, 0] == corner_part[:, 1], corner_part[:, 0], corner_part[:, 2]
+    )
     hand = np.where(np.isin(face_part, (1, 2)), face_part, 0).astype(np.int64)
     keys = faces.astype(np.int64) * 3 + hand[:, None]
     unique, inverse = np.unique(keys, return_inverse=True)
@@ -218,11 +225,14 @@ def vertex_normals(vertices: Float, faces: NDArray[np.int64], to_vertices: Any) 
     """Unit normals (V,3): area-weighted mean of the normals of the faces around."""
     a, b, c = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]
     u, v = b - a, c - a
-    flat = np.stack([
-        u[:, 1] * v[:, 2] - u[:, 2] * v[:, 1],
-        u[:, 2] * v[:, 0] - u[:, 0] * v[:, 2],
-        u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0],
-    ], 1)
+    flat = np.stack(
+        [
+            u[:, 1] * v[:, 2] - u[:, 2] * v[:, 1],
+            u[:, 2] * v[:, 0] - u[:, 0] * v[:, 2],
+            u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0],
+        ],
+        1,
+    )
     summed = to_vertices @ flat
     length = np.sqrt((summed * summed).sum(1, keepdims=True))
     return np.asarray(summed / np.maximum(length, 1e-12), np.float32)

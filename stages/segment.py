@@ -15,12 +15,11 @@ from schemas.errors import ConfigError
 from schemas.facets import ClipTransform, MediaFacet
 from schemas.rows import Clip, SourceVideo
 from stages.base import Dropped, Kept, Stage, StageConfig
+from stages.clip_windows import BUCKETS_480P
 from stages.files import Files
 from stages.isolate import CHILD_REASONS, ChildBudget, run_isolated
 from stages.media import FPS
 from stages.source_reader import READER_REASONS
-from stages.clip_windows import BUCKETS_480P
-
 
 _MAX_PIXELS, _MAX_FRAMES = 1 << 28, 1 << 30  # probe has applied the real budgets
 
@@ -88,7 +87,9 @@ class SegmentStage(Stage[SegmentConfig, SourceVideo, Clip]):
         )  # fmt: skip
         if not done["clips"]:
             needed = config.num_frames / FPS
-            detail = f"{done['num_shots']} shots in {row.probe.duration_s:.2f} s, none of {needed:.2f} s"
+            detail = (
+                f"{done['num_shots']} shots in {row.probe.duration_s:.2f} s, none of {needed:.2f} s"
+            )
             return Dropped("no_window", detail)
         return Kept(tuple(self._clip(row, made, files) for made in done["clips"]))
 

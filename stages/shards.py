@@ -34,7 +34,15 @@ from stages.base import Dropped, Kept, Resources, Stage, StageConfig
 from stages.files import Arrays, Files
 
 SCORE_FACETS = (
-    "quality", "speech", "boxes", "objects", "references", "triplets", "body", "structure", "latents",
+    "quality",
+    "speech",
+    "boxes",
+    "objects",
+    "references",
+    "triplets",
+    "body",
+    "structure",
+    "latents",
 )
 _MAX_TRIE_BITS = 256
 
@@ -60,8 +68,17 @@ class ShardsStage(Stage[ShardsConfig, ShardPlan, ShardPlan]):
     row_in = ShardPlan
     row_out = ShardPlan
     needs: ClassVar[tuple[str, ...]] = (
-        "segment", "quality", "speech", "detect", "objects", "references", "triplets", "body", "structure",
-        "caption", "latents",
+        "segment",
+        "quality",
+        "speech",
+        "detect",
+        "objects",
+        "references",
+        "triplets",
+        "body",
+        "structure",
+        "caption",
+        "latents",
     )
     reasons: ClassVar[frozenset[str]] = frozenset({"sample_invalid", "latents_missing"})
 
@@ -125,8 +142,14 @@ def write_shard(plan: ShardPlan, files: Files, config: ShardsConfig | None = Non
     config = config or ShardsConfig()
     path = files.scratch / "shard.parquet"
     with pq.ParquetWriter(
-        path, SAMPLE_SCHEMA, version="2.6", compression="zstd", compression_level=config.zstd_level,
-        use_dictionary=False, write_statistics=True, store_schema=True,
+        path,
+        SAMPLE_SCHEMA,
+        version="2.6",
+        compression="zstd",
+        compression_level=config.zstd_level,
+        use_dictionary=False,
+        write_statistics=True,
+        store_schema=True,
     ) as writer:
         for start in range(0, len(plan.clips), config.row_group_samples):
             clips = plan.clips[start : start + config.row_group_samples]
@@ -137,7 +160,9 @@ def write_shard(plan: ShardPlan, files: Files, config: ShardsConfig | None = Non
 
 def _arrays(clip: Clip, files: Files) -> Arrays:
     if clip.latents is None:
-        raise DataError("latents_missing", f"clip {clip.clip_id} has not been through stage latents")
+        raise DataError(
+            "latents_missing", f"clip {clip.clip_id} has not been through stage latents"
+        )
     return files.arrays(clip.latents.arrays)
 
 
@@ -157,25 +182,41 @@ def build_sample(clip: Clip, arrays: Arrays) -> Sample:
     tensors = {
         name: to_tensor(arrays[name]) if name in arrays else None
         for name in (
-            "rgb_latent", "rgb_motion_latent", "hoi_latent", "person_latent", "product_latent",
-            "audio_features", "text_features", "hoi_text_features",
+            "rgb_latent",
+            "rgb_motion_latent",
+            "hoi_latent",
+            "person_latent",
+            "product_latent",
+            "audio_features",
+            "text_features",
+            "hoi_text_features",
         )
     }
     try:
-        return Sample.model_validate({
-            "clip_id": clip.clip_id, "source_id": clip.source_id, "source_uri": clip.source_uri,
-            "start_s": clip.start_s, "end_s": clip.end_s, "fps": clip.media.fps,
-            "width_px": clip.media.width_px, "height_px": clip.media.height_px,
-            "num_frames": clip.media.num_frames, "num_motion_frames": clip.media.num_motion_frames,
-            **tensors, **boxes,
-            "prompt": clip.caption.prompt, "hoi_prompt": clip.caption.hoi_prompt,
-            "scores": clip_scores(clip),
-            "fingerprints": {path: ref.sha256 for path, ref in walk_facets(clip, FileRef)},
-            "backends": {path: codec_id(ref) for path, ref in walk_facets(clip, BackendRef)},
-            "codec": codec_id(clip.latents.codec),
-            "text_encoder": codec_id(clip.latents.text_encoder),
-            "audio_encoder": codec_id(clip.latents.audio_encoder),
-        })
+        return Sample.model_validate(
+            {
+                "clip_id": clip.clip_id,
+                "source_id": clip.source_id,
+                "source_uri": clip.source_uri,
+                "start_s": clip.start_s,
+                "end_s": clip.end_s,
+                "fps": clip.media.fps,
+                "width_px": clip.media.width_px,
+                "height_px": clip.media.height_px,
+                "num_frames": clip.media.num_frames,
+                "num_motion_frames": clip.media.num_motion_frames,
+                **tensors,
+                **boxes,
+                "prompt": clip.caption.prompt,
+                "hoi_prompt": clip.caption.hoi_prompt,
+                "scores": clip_scores(clip),
+                "fingerprints": {path: ref.sha256 for path, ref in walk_facets(clip, FileRef)},
+                "backends": {path: codec_id(ref) for path, ref in walk_facets(clip, BackendRef)},
+                "codec": codec_id(clip.latents.codec),
+                "text_encoder": codec_id(clip.latents.text_encoder),
+                "audio_encoder": codec_id(clip.latents.audio_encoder),
+            }
+        )
     except ValidationError as error:
         raise DataError("sample_invalid", f"clip {clip.clip_id}: {str(error)[:500]}") from error
 
@@ -213,7 +254,9 @@ def to_tensor(array: NDArray[Any]) -> Tensor:
 def to_boxes(array: NDArray[np.float32]) -> Boxes:
     """Turn (n,4) rows into boxes, None where a row is NaN."""
     return tuple(
-        None if np.isnan(row).any() else (float(row[0]), float(row[1]), float(row[2]), float(row[3]))
+        None
+        if np.isnan(row).any()
+        else (float(row[0]), float(row[1]), float(row[2]), float(row[3]))
         for row in array
     )
 

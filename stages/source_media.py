@@ -74,7 +74,7 @@ def _probe_audio(path: str) -> dict[str, Any]:
 def frames(path: str, budget: ReadBudget) -> Iterator[tuple[float, Frame]]:
     """Upright RGB frames (H,W,3) u8 with their times in seconds from the first one."""
     for time_s, frame in VideoReader(Path(path), budget).frames():
-        image = frame.to_ndarray(format="rgb24")
+        image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
         turns = round(frame.rotation / 90) % 4
         yield time_s, np.rot90(image, turns) if turns else image
 

@@ -54,7 +54,7 @@ class ReadBudget:
 
 
 def sniff(head: bytes) -> str:
-    """Name the container family by its first bytes; the extension says nothing. Empty if unknown.
+    r"""Name the container family by its first bytes; the extension says nothing. Empty if unknown.
 
     >>> sniff(b"\\x00\\x00\\x00\\x18ftypisom")
     'mp4'
@@ -87,7 +87,8 @@ def sniff_file(path: Path) -> str:
     family = sniff(head)
     if not family:
         raise DecodeError(
-            "not_video", f"starts with {head[:12]!r}; expected mp4/mov, matroska/webm, avi or mpeg-ts"
+            "not_video",
+            f"starts with {head[:12]!r}; expected mp4/mov, matroska/webm, avi or mpeg-ts",
         )
     return family
 
@@ -150,7 +151,9 @@ def _open_error(path: Path, family: str, error: Exception) -> DecodeError:
 
 
 def _video_stream(container: InputContainer, budget: ReadBudget) -> VideoStream:
-    streams = [s for s in container.streams.video if "attached_pic" not in s.disposition.name.lower()]
+    streams = [
+        s for s in container.streams.video if "attached_pic" not in str(s.disposition.name).lower()
+    ]
     if not streams:
         raise DecodeError("no_video_stream", f"streams: {[s.type for s in container.streams][:16]}")
     best = container.streams.best("video")
@@ -163,7 +166,9 @@ def _video_stream(container: InputContainer, budget: ReadBudget) -> VideoStream:
     if width <= 0 or height <= 0:
         raise DecodeError("container_damaged", f"video size {width}x{height}")
     if width * height > budget.max_frame_pixels:
-        raise DecodeError("too_large", f"{width}x{height}, at most {budget.max_frame_pixels} pixels")
+        raise DecodeError(
+            "too_large", f"{width}x{height}, at most {budget.max_frame_pixels} pixels"
+        )
     declared = declared_frames(stream)
     if declared > budget.max_frames:
         raise DecodeError("too_many_frames", f"{declared} declared, at most {budget.max_frames}")
@@ -199,7 +204,9 @@ def refuse_hdr(transfer: int) -> None:
         DecodeError: ``unsupported_hdr``.
     """
     if transfer in _HDR_TRANSFERS:
-        raise DecodeError("unsupported_hdr", f"{_HDR_TRANSFERS[transfer]} transfer; convert to SDR first")
+        raise DecodeError(
+            "unsupported_hdr", f"{_HDR_TRANSFERS[transfer]} transfer; convert to SDR first"
+        )
 
 
 @dataclass
@@ -314,7 +321,8 @@ class VideoReader:
             raise DecodeError("bad_timestamps", f"{self.num_bad_times} repeated or missing times")
         if self.num_interlaced > 0.1 * self.num_frames:
             raise DecodeError(
-                "interlaced", f"{self.num_interlaced} of {self.num_frames} frames; deinterlace first"
+                "interlaced",
+                f"{self.num_interlaced} of {self.num_frames} frames; deinterlace first",
             )
 
 

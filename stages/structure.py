@@ -87,8 +87,14 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
     row_out: ClassVar[type[Clip]] = Clip
     needs: ClassVar[tuple[str, ...]] = ("segment", "detect", "objects", "body")
     reasons: ClassVar[frozenset[str]] = frozenset(
-        {"empty_structure", "mesh_off_person", "no_contact", "object_missing", "hands_missing",
-         "bad_mesh"}
+        {
+            "empty_structure",
+            "mesh_off_person",
+            "no_contact",
+            "object_missing",
+            "hands_missing",
+            "bad_mesh",
+        }
     )
     _renderer: MeshRenderer | None = None
     _renderer_key: tuple[Any, ...] = ()
@@ -120,7 +126,9 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
         video = files.put_video(frames, fps=row.media.fps, crf=self.config.crf)
         table = metric_arrays(metrics)
         facet = StructureFacet(
-            video=video, arrays=files.put_arrays(table), style=self.config.style,
+            video=video,
+            arrays=files.put_arrays(table),
+            style=self.config.style,
             renderer=renderer_ref(),
             **structure_scores(table, row.media.num_motion_frames, self.config.min_area_share),
         )
@@ -134,16 +142,19 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
             body=files.arrays(row.body.arrays),
             object_masks=decode_masks(files.arrays(row.objects.arrays), "mask", *size),
             mattes=decode_masks(files.arrays(row.boxes.arrays), "matte", *size),
-            rgb=files.frames(row.media.video), num_motion_frames=row.media.num_motion_frames,
+            rgb=files.frames(row.media.video),
+            num_motion_frames=row.media.num_motion_frames,
         )
 
-    def _open_renderer(
-        self, name: str, model: BodyModel, row: Clip, body: Arrays
-    ) -> MeshRenderer:
+    def _open_renderer(self, name: str, model: BodyModel, row: Clip, body: Arrays) -> MeshRenderer:
         """Keep one renderer as long as size and lens stay the same."""
         focal, principal = float(body["focal_px"][0]), body["principal_px"]
-        camera = Camera(row.media.width_px, row.media.height_px, focal,
-                        (float(principal[0]), float(principal[1])))
+        camera = Camera(
+            row.media.width_px,
+            row.media.height_px,
+            focal,
+            (float(principal[0]), float(principal[1])),
+        )
         key = (name, camera)
         if self._renderer is None or key != self._renderer_key:
             if self._renderer is not None:
@@ -186,18 +197,21 @@ def draw(
         if not np.isfinite(vertices).all():
             raise ModelOutputError("bad_mesh", f"frames {start} to {stop}: vertices not finite")
         for index in range(start, stop):
-            rendered = renderer.render(vertices[index - start]) if drawn[index] else (
-                renderer.empty()
+            rendered = (
+                renderer.render(vertices[index - start]) if drawn[index] else (renderer.empty())
             )
             mask = scene.object_masks[index]
             frames[index] = fuse(rendered, mask, scene.rgb[index], config.style)
             every = slice(None, None, _MEASURE_EVERY)
-            metrics.append(frame_metrics(
-                rendered.part[every, every], mask[every, every],
-                scene.mattes[index][every, every],
-                reach_px=config.contact_reach_head * head_px / _MEASURE_EVERY,
-                band_px=config.band_head * head_px / _MEASURE_EVERY,
-            ))
+            metrics.append(
+                frame_metrics(
+                    rendered.part[every, every],
+                    mask[every, every],
+                    scene.mattes[index][every, every],
+                    reach_px=config.contact_reach_head * head_px / _MEASURE_EVERY,
+                    band_px=config.band_head * head_px / _MEASURE_EVERY,
+                )
+            )
     return frames, metrics
 
 

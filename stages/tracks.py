@@ -5,6 +5,8 @@ A track is (T, ...) f32 with NaN where nothing was seen.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import savgol_filter
@@ -31,7 +33,7 @@ def fill_gaps(track: Track, max_gap_frames: int) -> tuple[Track, Flags]:
     seen = np.flatnonzero(is_seen(track))
     filled = np.zeros(len(track), bool)
     out = track.copy()
-    for before, after in zip(seen[:-1], seen[1:], strict=True):
+    for before, after in itertools.pairwise(seen):
         gap = after - before - 1
         if 0 < gap <= max_gap_frames:
             weight = np.arange(1, gap + 1, dtype=np.float32) / (gap + 1)

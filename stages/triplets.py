@@ -68,11 +68,15 @@ class TripletsStage(Stage[TripletsConfig, Clip, Clip]):
         some = target[np.linspace(0, len(target) - 1, self.config.num_frames).astype(int)]
         hole = masks[row.references.person_frame]
         facet = TripletsFacet(
-            person_similarity=person_similarity(person, row.references.person_frame, frames, boxes, some),
+            person_similarity=person_similarity(
+                person, row.references.person_frame, frames, boxes, some
+            ),
             product_similarity=product_similarity(product, frames, masks, some),
             product_leak=product_leak(person, hole, frames, masks, some),
             hand_in_product_share=skin_share(product, frames, boxes, masks, some),
-            face_kept=bool(np.isfinite(boxes["face_box_xyxy_px"][row.references.person_frame]).all()),
+            face_kept=bool(
+                np.isfinite(boxes["face_box_xyxy_px"][row.references.person_frame]).all()
+            ),
             backend=FEATURES,
         )
         return Kept((row.with_facet(self.facet, facet),))
@@ -116,7 +120,9 @@ def gradient_match(a: Frames, b: Frames) -> float:
 
 def orientation_grid(image: Frames) -> NDArray[np.float32]:
     """Magnitude-weighted orientation histograms, 9 bins in cells of 16 px, of a 96 px crop, flat."""
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (_CROP_PX, _CROP_PX)).astype(np.float32)
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (_CROP_PX, _CROP_PX)).astype(
+        np.float32
+    )
     dx, dy = (cv2.Sobel(grey, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
     bins = (np.arctan2(dy, dx) % np.pi / np.pi * _ANGLES).astype(np.intp) % _ANGLES
     cells = np.arange(_CROP_PX) // _CELL_PX
@@ -183,7 +189,9 @@ def skin_share(
         if np.isfinite(face).all():
             x0, y0, x1, y1 = (int(v) for v in face)
             inner = np.zeros(masks.shape[1:], bool)
-            inner[y0 + (y1 - y0) // 3 : y1 - (y1 - y0) // 4, x0 + (x1 - x0) // 4 : x1 - (x1 - x0) // 4] = True
+            inner[
+                y0 + (y1 - y0) // 3 : y1 - (y1 - y0) // 4, x0 + (x1 - x0) // 4 : x1 - (x1 - x0) // 4
+            ] = True
             skin.feed(lab, inner & ~masks[t])
         thing.feed(lab, masks[t])
     lab = np.asarray(cv2.cvtColor(product, cv2.COLOR_RGB2LAB), np.uint8)

@@ -128,12 +128,15 @@ def _source_lines(inputs: ReportInputs, kept: set[str]) -> tuple[SourceLine, ...
         end = ends.get(source.row_id)
         lines.append(
             SourceLine(
-                uri=source.uri, source_id=source.row_id,
+                uri=source.uri,
+                source_id=source.row_id,
                 outcome=str(end.outcome) if end else str(Outcome.KEPT),
-                stage=end.stage if end else "", reason=end.reason if end else "",
-                detail=end.detail if end else "", num_clips=clips[source.row_id],
+                stage=end.stage if end else "",
+                reason=end.reason if end else "",
+                detail=end.detail if end else "",
+                num_clips=clips[source.row_id],
                 num_kept=good[source.row_id],
-            )  # fmt: skip
+            )
         )
     return tuple(lines)
 

@@ -31,7 +31,10 @@ def write_strip(clip: Clip, blobs: Blobs, folder: Path) -> dict[str, str]:
     sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
     cv2.imwrite(str(folder / names["strip"]), sheet, [cv2.IMWRITE_JPEG_QUALITY, 82])
     side_by_side = np.stack(
-        [np.hstack([_half(a), _half(b), _half(c)]) for a, b, c in zip(rgb, marked, hoi, strict=True)]
+        [
+            np.hstack([_half(a), _half(b), _half(c)])
+            for a, b, c in zip(rgb, marked, hoi, strict=True)
+        ]
     )
     video = folder / names["video"]
     if not video.exists():
@@ -77,7 +80,9 @@ def _write_references(clip: Clip, blobs: Blobs, folder: Path) -> dict[str, str]:
 
 def _thumb(image: Frames) -> Frames:
     width = round(image.shape[1] * _THUMB_HEIGHT / image.shape[0])
-    return np.asarray(cv2.resize(image, (width, _THUMB_HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(
+        cv2.resize(image, (width, _THUMB_HEIGHT), interpolation=cv2.INTER_AREA), np.uint8
+    )
 
 
 def _half(image: Frames) -> Frames:

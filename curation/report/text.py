@@ -28,7 +28,9 @@ def explain_clip(inputs: ReportInputs, clip_id: str) -> str:
     """
     clip = next((c for c in inputs.clips if c.clip_id == clip_id), None)
     if clip is None:
-        raise ConfigError(f"no clip {clip_id!r} in run {inputs.run.run_id}; the report lists the ids")
+        raise ConfigError(
+            f"no clip {clip_id!r} in run {inputs.run.run_id}; the report lists the ids"
+        )
     lines = [
         f"clip {clip.clip_id}",
         f"source {clip.source_uri} ({clip.source_id})",

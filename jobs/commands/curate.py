@@ -39,7 +39,10 @@ def command(
 
 
 def prepare(
-    src: list[str], out: str, recipe_name: str, changes: list[str],
+    src: list[str],
+    out: str,
+    recipe_name: str,
+    changes: list[str],
     access: tuple[str | None, str | None, bool],
 ) -> Curation:
     """Check the whole request before Ray starts.
@@ -71,15 +74,22 @@ def finish(curation: Curation, record: RunRecord, as_json: bool) -> Exit:
     inputs = load_inputs(curation.store, record)
     report, page = write_report(curation.store, inputs)
     if as_json:
-        print_json({
-            "run_id": record.run_id, "verdict": report.verdict, "report": str(page),
-            "snapshot": record.snapshot, "num_stage_calls": record.num_stage_calls,
-            "report_json": report.model_dump(mode="json"),
-        })
+        print_json(
+            {
+                "run_id": record.run_id,
+                "verdict": report.verdict,
+                "report": str(page),
+                "snapshot": record.snapshot,
+                "num_stage_calls": record.num_stage_calls,
+                "report_json": report.model_dump(mode="json"),
+            }
+        )
     else:
         say(render_funnel_text(report))
-        say(f"{report.verdict}: run {record.run_id}, {record.wall_s:.0f} s, "
-            f"{sum(record.num_stage_calls.values())} stage calls")
+        say(
+            f"{report.verdict}: run {record.run_id}, {record.wall_s:.0f} s, "
+            f"{sum(record.num_stage_calls.values())} stage calls"
+        )
         say(f"report: {page}")
         if record.snapshot:
             say(f"shards: snapshot {record.snapshot} of {curation.store.uri}")
@@ -92,10 +102,10 @@ def _dry_run(curation: Curation, as_json: bool) -> Exit:
     if as_json:
         print_json(plan)
     else:
-        say(f"{plan['num_sources']} sources ({plan['num_bytes'] / 1e6:.1f} MB), "
-            f"{plan['num_duplicates']} duplicates, into {curation.store.uri}")
+        say(
+            f"{plan['num_sources']} sources ({plan['num_bytes'] / 1e6:.1f} MB), "
+            f"{plan['num_duplicates']} duplicates, into {curation.store.uri}"
+        )
         for stage in plan["stages"]:
             say(f"  {stage['name']:<11} {stage['fingerprint']}  {stage['num_known']} results known")
     return Exit.DONE
-
-

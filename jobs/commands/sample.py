@@ -13,14 +13,17 @@ from jobs.console import Exit, RunProgress, guarded, print_json, say
 
 @guarded
 def command(
-    checkpoint: Annotated[Path, typer.Argument(help="A training folder or one of its checkpoints.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A training folder or one of its checkpoints.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="The mp4 to write; must not exist.")],
     person: Annotated[Path | None, typer.Option(help="PNG of the person.")] = None,
     product: Annotated[Path | None, typer.Option(help="PNG of the product.")] = None,
     audio: Annotated[Path | None, typer.Option(help="16 kHz mono wav.")] = None,
     prompt: Annotated[str, typer.Option(help="Description of the clip.")] = "",
     root: Annotated[
-        Path | None, typer.Option("--root", help="Take references, sound and prompt of this root's first clip.")
+        Path | None,
+        typer.Option("--root", help="Take references, sound and prompt of this root's first clip."),
     ] = None,
     changes: options.Set = None,
     as_json: options.Json = False,
@@ -53,7 +56,9 @@ def command(
     if result.hoi is not None:
         media.write_video(out.with_suffix(".hoi.mp4"), result.hoi, crf=14)
     if as_json:
-        print_json({"video": str(out), "num_frames": len(result.rgb), "size": result.rgb.shape[1:3]})
+        print_json(
+            {"video": str(out), "num_frames": len(result.rgb), "size": result.rgb.shape[1:3]}
+        )
     else:
         say(f"{out}: {len(result.rgb)} frames, {result.rgb.shape[2]}x{result.rgb.shape[1]}")
     return Exit.DONE
@@ -72,7 +77,9 @@ def find_checkpoint(path: Path) -> Path:
         return path
     found = latest_checkpoint(path) if path.is_dir() else None
     if found is None:
-        raise ConfigError(f"{path} holds no checkpoint; make one with: handloom train ROOT --out {path}")
+        raise ConfigError(
+            f"{path} holds no checkpoint; make one with: handloom train ROOT --out {path}"
+        )
     return found
 
 
@@ -99,14 +106,18 @@ def build_request(
     else:
         clip, first = None, 0
     if person is None or product is None or not prompt:
-        raise ConfigError("give --person, --product and --prompt, or --root to take them from a clip")
+        raise ConfigError(
+            "give --person, --product and --prompt, or --root to take them from a clip"
+        )
     try:
         images = [media.read_png(p) for p in (person, product)]
         samples = media.read_wav(audio)[first:] if audio else None
     except (DataError, FileNotFoundError) as error:
         raise ConfigError(f"cannot read a reference: {error}") from error
     hoi_prompt = clip.caption.hoi_prompt if clip else prompt
-    request = SampleRequest(person=images[0], product=images[1], prompt=prompt, hoi_prompt=hoi_prompt, audio=samples)
+    request = SampleRequest(
+        person=images[0], product=images[1], prompt=prompt, hoi_prompt=hoi_prompt, audio=samples
+    )
     return request, audio
 
 

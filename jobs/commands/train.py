@@ -16,10 +16,15 @@ def command(
     root: Annotated[str, typer.Argument(help="Output root of `handloom curate` (local).")],
     recipe: Annotated[str, typer.Option(help="smoke, paper or official.")] = "smoke",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for checkpoints and metrics; default: ROOT/train-RECIPE.")
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for checkpoints and metrics; default: ROOT/train-RECIPE."
+        ),
     ] = None,
     changes: options.Set = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint.")
+    ] = False,
     as_json: options.Json = False,
 ) -> Exit:
     """Train under Ray Train; metrics go to OUT/metrics.jsonl, curves to OUT/curves.svg."""
@@ -37,7 +42,9 @@ def command(
     shard_paths(path)
     out = out or path / f"train-{recipe}"
     if not resume and out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out} holds an earlier run; go on with --resume or choose another --out")
+        raise ConfigError(
+            f"{out} holds an earlier run; go on with --resume or choose another --out"
+        )
     lines: list[dict[str, Any]] = []
     with RunProgress() as progress:
         progress.step("training", 0, config.steps)

@@ -44,8 +44,12 @@ class AnnyBody(LinearBody):
     chin, fingertips, knuckles, heels, toes).
     """
 
-    def __init__(self, tables: BodyTables, phenotypes: Mapping[str, NDArray[np.float64]],
-                 shapes: NDArray[np.float32]) -> None:
+    def __init__(
+        self,
+        tables: BodyTables,
+        phenotypes: Mapping[str, NDArray[np.float64]],
+        shapes: NDArray[np.float32],
+    ) -> None:
         super().__init__(tables)
         self.phenotype_names = tuple(phenotypes)
         self._interpolate = RegularGridInterpolator(tuple(phenotypes.values()), shapes)
@@ -95,16 +99,24 @@ def anny_weights_sha256() -> str:
         raise ConfigError(f"the body backend 'anny' needs the anny package: {_INSTALL}")
     data = Path(spec.origin).parent / "data"
     digest = hashlib.sha256(f"{anny_version()}/{TABLE_VERSION}".encode())
-    for name in ("mpfb2/3dobjs/base.obj", "mpfb2/rigs/standard/rig.default.json",
-                 "mpfb2/rigs/standard/weights.default.json", "keypoints/coco.pth"):
+    for name in (
+        "mpfb2/3dobjs/base.obj",
+        "mpfb2/rigs/standard/rig.default.json",
+        "mpfb2/rigs/standard/weights.default.json",
+        "keypoints/coco.pth",
+    ):
         digest.update((data / name).read_bytes())
     return digest.hexdigest()
 
 
 def anny_ref() -> BackendRef:
     """How reports name this backend."""
-    return BackendRef(name="anny", version=anny_version(), weights_sha256=anny_weights_sha256(),
-                      licence="Apache-2.0 (code), CC0-1.0 (assets)")
+    return BackendRef(
+        name="anny",
+        version=anny_version(),
+        weights_sha256=anny_weights_sha256(),
+        licence="Apache-2.0 (code), CC0-1.0 (assets)",
+    )
 
 
 @cache

@@ -16,16 +16,19 @@ NUM_SHAPE = 24
 # Anny interpolates linearly between these anchors, so a grid over them covers all adults up to middle age
 # (skin folds of old age would only wrinkle a mesh that is fitted to joints).
 PHENOTYPE_AXES: dict[str, tuple[float, ...]] = {
-    "gender": (0.0, 1.0), "age": (2 / 3, 0.8), "muscle": (0.0, 0.5, 1.0),
-    "weight": (0.0, 0.5, 1.0), "height": (0.0, 0.5, 1.0), "proportions": (0.0, 1.0),
+    "gender": (0.0, 1.0),
+    "age": (2 / 3, 0.8),
+    "muscle": (0.0, 0.5, 1.0),
+    "weight": (0.0, 0.5, 1.0),
+    "height": (0.0, 0.5, 1.0),
+    "proportions": (0.0, 1.0),
 }
 _TO_Y_UP = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float64)
 """Anny: z up, facing -y. Ours: y up, facing +z."""
 _KNUCKLE = 0.2
 """Anny's first finger joints sit near the web; the knuckle that hand detectors mark lies a fifth of a
 phalanx before them (from bone length ratios of detected hands)."""
-_COCO = {"left_eye": "eye.L", "right_eye": "eye.R", "left_ear": "ear.L",
-         "right_ear": "ear.R"}
+_COCO = {"left_eye": "eye.L", "right_eye": "eye.R", "left_ear": "ear.L", "right_ear": "ear.R"}
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -58,17 +61,24 @@ def distil(scratch: Path) -> tuple[Arrays, dict[str, str]]:
     arrays: Arrays = {
         "parents": parents,
         "faces": model.faces.numpy().astype(np.int32),
-        "template_vertices": mean[:split], "vertex_directions": directions[:, :split],
-        "template_joints": mean[split:], "joint_directions": directions[:, split:],
-        "weights": weights, "part_labels": _part_labels(weights, bones),
-        "landmark_bones": owners, "template_landmarks": regressor @ mean,
+        "template_vertices": mean[:split],
+        "vertex_directions": directions[:, :split],
+        "template_joints": mean[split:],
+        "joint_directions": directions[:, split:],
+        "weights": weights,
+        "part_labels": _part_labels(weights, bones),
+        "landmark_bones": owners,
+        "template_landmarks": regressor @ mean,
         "landmark_directions": np.einsum("kv,svd->skd", regressor, directions),
         "grid_shapes": shapes.reshape(*[len(a) for a in PHENOTYPE_AXES.values()], -1),
     }
     for name, axis in PHENOTYPE_AXES.items():
         arrays[f"axis_{name}"] = np.array(axis, np.float64)
-    text = {"bone_names": " ".join(bones), "landmark_names": " ".join(names),
-            "phenotypes": " ".join(PHENOTYPE_AXES)}
+    text = {
+        "bone_names": " ".join(bones),
+        "landmark_names": " ".join(names),
+        "phenotypes": " ".join(PHENOTYPE_AXES),
+    }
     return {k: _compact(v, k) for k, v in arrays.items()}, text
 
 
@@ -91,8 +101,11 @@ def principal_directions(
 
 
 def _local(
-    mean: NDArray[np.float64], split: int, weights: NDArray[np.float64],
-    parents: NDArray[np.int64], bones: list[str],
+    mean: NDArray[np.float64],
+    split: int,
+    weights: NDArray[np.float64],
+    parents: NDArray[np.int64],
+    bones: list[str],
 ) -> NDArray[np.float64]:
     """(5,V+B,3) local proportions of vertices and joints; a joint belongs to its parent."""
     own = np.eye(len(bones))[np.maximum(parents, 0)]
@@ -103,24 +116,31 @@ def _local(
 def _rest(model: Any, phenotypes: dict[str, float]) -> tuple[NDArray[Any], NDArray[Any]]:
     coefficients = model.get_phenotype_blendshape_coefficients(**phenotypes)
     rest = model.get_rest_model(coefficients)
-    return (rest["rest_vertices"][0].double().numpy() @ _TO_Y_UP.T,
-            rest["rest_bone_heads"][0].double().numpy() @ _TO_Y_UP.T)
+    return (
+        rest["rest_vertices"][0].double().numpy() @ _TO_Y_UP.T,
+        rest["rest_bone_heads"][0].double().numpy() @ _TO_Y_UP.T,
+    )
 
 
 def _dense_weights(model: Any, num_vertices: int, num_bones: int) -> NDArray[np.float64]:
     weights = np.zeros((num_vertices, num_bones))
     rows = np.arange(num_vertices)[:, None]
-    np.add.at(weights, (rows, model.vertex_bone_indices.numpy()),
-              model.vertex_bone_weights.double().numpy())
+    np.add.at(
+        weights,
+        (rows, model.vertex_bone_indices.numpy()),
+        model.vertex_bone_weights.double().numpy(),
+    )
     return np.asarray(weights / weights.sum(1, keepdims=True))
 
 
 def _part_labels(weights: NDArray[np.float64], bones: list[str]) -> NDArray[np.uint8]:
     """The part that carries most of a vertex's weight."""
+
     def part(name: str) -> int:
         if name.startswith(("finger", "metacarpal", "wrist")):
             return 1 if name.endswith(".L") else 2
         return 3 if name == "head" or name.startswith("eye") else 0
+
     of_bone = np.array([part(name) for name in bones])
     totals = np.stack([weights[:, of_bone == p].sum(1) for p in range(4)], 1)
     return totals.argmax(1).astype(np.uint8)
@@ -151,11 +171,13 @@ def _landmarks(
             outwards = joints[bones.index(bone)] - joints[bones.index(f"finger{finger}-2.{side}")]
             rows.append((f"finger{finger}.tip.{side}", bone, _extreme(rest, owned, outwards, 30)))
         foot = weights[:, bones.index(f"foot.{side}")] > 0.9
-        rows.append((f"heel.{side}", f"foot.{side}",
-                     _extreme(rest, foot, np.array([0.0, -0.7, -1.0]))))
+        rows.append(
+            (f"heel.{side}", f"foot.{side}", _extreme(rest, foot, np.array([0.0, -0.7, -1.0])))
+        )
         toe = weights[:, bones.index(f"toe1-2.{side}")] > 0.9
-        rows.append((f"toe.{side}", f"toe1-2.{side}",
-                     _extreme(rest, toe, np.array([0.0, 0.0, 1.0]))))
+        rows.append(
+            (f"toe.{side}", f"toe1-2.{side}", _extreme(rest, toe, np.array([0.0, 0.0, 1.0])))
+        )
     owners = np.array([bones.index(bone) for _, bone, _ in rows], np.int64)
     table = np.zeros((len(rows), len(mean)))
     table[:, : len(rest)] = [row for _, _, row in rows]
@@ -171,7 +193,9 @@ def _landmarks(
 
 
 def _extreme(
-    rest: NDArray[np.float64], mask: NDArray[np.bool_], direction: NDArray[np.float64],
+    rest: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    direction: NDArray[np.float64],
     count: int = 6,
 ) -> NDArray[np.float64]:
     """Mean of the masked vertices that lie farthest along a direction, as a regressor row (V,)."""

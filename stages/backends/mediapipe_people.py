@@ -128,7 +128,9 @@ class MediapipePeople:
         ):
             yield holistic, hands, faces, pose
 
-    def _look(self, index: int, frame: Frames, holistic: Any, hands: Any, out: PeopleTracks) -> None:
+    def _look(
+        self, index: int, frame: Frames, holistic: Any, hands: Any, out: PeopleTracks
+    ) -> None:
         height, width = frame.shape[:2]
         found = holistic.process(frame)
         if found.segmentation_mask is not None:
@@ -250,7 +252,9 @@ def _nearest_hand(
     return best[1] if best else None
 
 
-def _person_region(points: Floats, visibility: Floats, height: int, width: int) -> NDArray[np.bool_]:
+def _person_region(
+    points: Floats, visibility: Floats, height: int, width: int
+) -> NDArray[np.bool_]:
     """A generous region around one pose: the hull of its visible points, grown by a head."""
     region = np.zeros((height, width), np.uint8)
     visible = points[visibility > 0.3]

@@ -29,8 +29,15 @@ from stages.body_rig import FINGERS, SIDES, Roles
 NUM_BETAS = 10
 NUM_JOINTS = 55
 REQUIRED = {
-    "v_template": 2, "shapedirs": 3, "posedirs": 3, "J_regressor": 2, "kintree_table": 2, "weights": 2,
-    "f": 2, "lmk_faces_idx": 1, "lmk_bary_coords": 2,
+    "v_template": 2,
+    "shapedirs": 3,
+    "posedirs": 3,
+    "J_regressor": 2,
+    "kintree_table": 2,
+    "weights": 2,
+    "f": 2,
+    "lmk_faces_idx": 1,
+    "lmk_bary_coords": 2,
 }
 """Arrays that are read from the model file, and their number of dimensions."""
 _WORDS = {"L": "left", "R": "right"}
@@ -78,8 +85,11 @@ def read_model(model_file: str) -> dict[str, NDArray[Any]]:
 def _check_shapes(model_file: str, data: dict[str, NDArray[Any]]) -> None:
     count = len(data["v_template"])
     expected = {
-        "v_template": (count, 3), "weights": (count, NUM_JOINTS), "J_regressor": (NUM_JOINTS, count),
-        "kintree_table": (2, NUM_JOINTS), "posedirs": (count, 3, 9 * (NUM_JOINTS - 1)),
+        "v_template": (count, 3),
+        "weights": (count, NUM_JOINTS),
+        "J_regressor": (NUM_JOINTS, count),
+        "kintree_table": (2, NUM_JOINTS),
+        "posedirs": (count, 3, 9 * (NUM_JOINTS - 1)),
     }
     for key, dims in REQUIRED.items():
         if data[key].ndim != dims or data[key].shape != expected.get(key, data[key].shape):
@@ -102,8 +112,12 @@ def smplx_ref(model_file: str) -> BackendRef:
         raise ConfigError(
             "the body backend 'smplx' needs its extra: pip install 'handloom[smplx]'"
         ) from error
-    return BackendRef(name="smplx", version=number, weights_sha256=_digest(model_file),
-                      licence="MPI non-commercial research (code and model)")
+    return BackendRef(
+        name="smplx",
+        version=number,
+        weights_sha256=_digest(model_file),
+        licence="MPI non-commercial research (code and model)",
+    )
 
 
 @cache
@@ -167,8 +181,10 @@ def smplx_tables(data: dict[str, NDArray[Any]]) -> BodyTables:
     own = np.eye(NUM_JOINTS)[np.maximum(parents, 0)]
     roles = smplx_roles(names)
     local = local_directions(
-        roles, parents, joints, Attached(np.concatenate([vertices, joints]),
-                                         np.concatenate([weights, own]))
+        roles,
+        parents,
+        joints,
+        Attached(np.concatenate([vertices, joints]), np.concatenate([weights, own])),
     )
     directions = np.concatenate([local[:, : len(vertices)], betas])
     joint_directions = np.concatenate(
@@ -176,20 +192,29 @@ def smplx_tables(data: dict[str, NDArray[Any]]) -> BodyTables:
     )
     marks, owners, table = _landmarks(data, names, roles, vertices, weights, regressor)
     return BodyTables(
-        bone_names=names, parents=parents, faces=data["f"].astype(np.int32),
+        bone_names=names,
+        parents=parents,
+        faces=data["f"].astype(np.int32),
         template_vertices=vertices.astype(np.float32),
         vertex_directions=directions.astype(np.float32),
         template_joints=joints.astype(np.float32),
-        joint_directions=joint_directions.astype(np.float32), weights=weights.astype(np.float32),
-        part_labels=_part_labels(weights, roles, names), landmark_names=marks, landmark_bones=owners,
+        joint_directions=joint_directions.astype(np.float32),
+        weights=weights.astype(np.float32),
+        part_labels=_part_labels(weights, names),
+        landmark_names=marks,
+        landmark_bones=owners,
         template_landmarks=(table @ vertices).astype(np.float32),
         landmark_directions=np.einsum("kv,svd->skd", table, directions).astype(np.float32),
     )
 
 
 def _landmarks(
-    data: dict[str, NDArray[Any]], names: tuple[str, ...], roles: Roles, vertices: NDArray[Any],
-    weights: NDArray[Any], regressor: NDArray[Any],
+    data: dict[str, NDArray[Any]],
+    names: tuple[str, ...],
+    roles: Roles,
+    vertices: NDArray[Any],
+    weights: NDArray[Any],
+    regressor: NDArray[Any],
 ) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[Any]]:
     """Names, owners (K,) and vertex regressor (K,V)."""
     from smplx.vertex_ids import vertex_ids
@@ -199,13 +224,19 @@ def _landmarks(
     if max(ids.values()) >= count:
         raise ConfigError(f"the SMPL-X model has {count} vertices; expected the full 10475")
     rows: dict[str, tuple[int, NDArray[Any]]] = {}
-    for name, word in (("nose", "nose"), ("eye.L", "leye"), ("eye.R", "reye"), ("ear.L", "lear"),
-                       ("ear.R", "rear")):
+    for name, word in (
+        ("nose", "nose"),
+        ("eye.L", "leye"),
+        ("eye.R", "reye"),
+        ("ear.L", "lear"),
+        ("ear.R", "rear"),
+    ):
         rows[name] = (roles.head, np.eye(1, count, ids[word])[0])
     for side, landmark in _MOUTH.items():
         row = np.zeros(count)
-        np.add.at(row, data["f"][data["lmk_faces_idx"][landmark]],
-                  data["lmk_bary_coords"][landmark])
+        np.add.at(
+            row, data["f"][data["lmk_faces_idx"][landmark]], data["lmk_bary_coords"][landmark]
+        )
         rows[f"mouth.{side}"] = (roles.head, row)
     face = weights[:, [roles.head, names.index("jaw")]].sum(1) > 0.9
     along = np.where(face, vertices @ [0.0, -1.0, 1.0] - 5 * np.abs(vertices[:, 0]), -np.inf)
@@ -215,7 +246,8 @@ def _landmarks(
         for finger, word in _FINGER_WORDS.items():
             joints = roles.fingers[side][finger]
             rows[f"finger{finger}.tip.{side}"] = (
-                joints[2], np.eye(1, count, ids[f"{letter}{word}"])[0]
+                joints[2],
+                np.eye(1, count, ids[f"{letter}{word}"])[0],
             )
             if finger > 1:
                 rows[f"knuckle{finger}.{side}"] = (roles.wrist[side], regressor[joints[0]])
@@ -223,9 +255,7 @@ def _landmarks(
     return tuple(rows), owners, np.stack([row for _, row in rows.values()])
 
 
-def _part_labels(
-    weights: NDArray[Any], roles: Roles, names: tuple[str, ...]
-) -> NDArray[np.uint8]:
+def _part_labels(weights: NDArray[Any], names: tuple[str, ...]) -> NDArray[np.uint8]:
     def part(name: str) -> int:
         for label, side in ((1, "left"), (2, "right")):
             if name.startswith(side) and any(w in name for w in (*_FINGER_WORDS.values(), "wrist")):
@@ -245,16 +275,27 @@ def smplx_roles(names: tuple[str, ...]) -> Roles:
         return {side: at[f"{_WORDS[side]}_{word}"] for side in SIDES}
 
     return Roles(
-        root=at["pelvis"], spine=(at["spine1"], at["spine2"], at["spine3"]), neck=(at["neck"],),
+        root=at["pelvis"],
+        spine=(at["spine1"], at["spine2"], at["spine3"]),
+        neck=(at["neck"],),
         head=at["head"],
         clavicle={side: (at[f"{_WORDS[side]}_collar"],) for side in SIDES},
-        shoulder=both("shoulder"), elbow=both("elbow"),
-        twist={side: (at[f"{_WORDS[side]}_wrist"],) for side in SIDES}, wrist=both("wrist"),
-        hip=both("hip"), knee=both("knee"), ankle=both("ankle"),
+        shoulder=both("shoulder"),
+        elbow=both("elbow"),
+        twist={side: (at[f"{_WORDS[side]}_wrist"],) for side in SIDES},
+        wrist=both("wrist"),
+        hip=both("hip"),
+        knee=both("knee"),
+        ankle=both("ankle"),
         fingers={
-            side: {f: (at[f"{_WORDS[side]}_{_FINGER_WORDS[f]}1"],
-                       at[f"{_WORDS[side]}_{_FINGER_WORDS[f]}2"],
-                       at[f"{_WORDS[side]}_{_FINGER_WORDS[f]}3"]) for f in FINGERS}
+            side: {
+                f: (
+                    at[f"{_WORDS[side]}_{_FINGER_WORDS[f]}1"],
+                    at[f"{_WORDS[side]}_{_FINGER_WORDS[f]}2"],
+                    at[f"{_WORDS[side]}_{_FINGER_WORDS[f]}3"],
+                )
+                for f in FINGERS
+            }
             for side in SIDES
         },
     )

@@ -65,9 +65,7 @@ def test_a_change_reaches_exactly_the_stages_that_read_it(chain):
     other = type(detect)(detect.config)
     type(other).version, version = detect.version + 1, detect.version
     try:
-        after = closure_fingerprints(
-            [other if s.name == "detect" else s for s in chain.stages]
-        )
+        after = closure_fingerprints([other if s.name == "detect" else s for s in chain.stages])
     finally:
         type(other).version = version
     changed = {name for name in before if before[name] != after[name]}

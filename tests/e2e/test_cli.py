@@ -31,7 +31,10 @@ def video(tmp_path):
         (["missing.mp4", "--out", "{root}"], "does not exist"),
         (["{empty}", "--out", "{root}"], "no files"),
         (["{video}", "--out", "{root}", "--set", "segmnt.num_frames=3"], "did you mean segment"),
-        (["{video}", "--out", "{root}", "--set", "segment.numframes=3"], "segment.numframes: unknown"),
+        (
+            ["{video}", "--out", "{root}", "--set", "segment.numframes=3"],
+            "segment.numframes: unknown",
+        ),
         (["{video}", "--out", "{root}", "--recipe", "nope"], "no recipe 'nope'"),
         (["{video}", "--out", "/proc/nowhere"], "cannot be used"),
         (["{video}", "--out", "ftp://host/x"], "expected a local path"),

@@ -64,24 +64,46 @@ def make_clip(
         end_s=1.0 + num_target / 25,
         motion_start_s=max(0.0, 1.0 - num_motion / 25),
         media=f.MediaFacet(
-            video=video, audio=audio, width_px=width, height_px=height, num_frames=total,
-            num_motion_frames=num_motion, shot_index=0, shot_start_s=0, shot_end_s=9, detector=TOY,
+            video=video,
+            audio=audio,
+            width_px=width,
+            height_px=height,
+            num_frames=total,
+            num_motion_frames=num_motion,
+            shot_index=0,
+            shot_start_s=0,
+            shot_end_s=9,
+            detector=TOY,
             transform=f.ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
         ),
         speech=f.SpeechFacet(
-            has_audio=has_audio, loudness_lufs=-23 if has_audio else -120, peak_dbfs=-3,
-            voiced_share=0.5, digital_silence_share=0, clipping_share=0, backend=TOY,
+            has_audio=has_audio,
+            loudness_lufs=-23 if has_audio else -120,
+            peak_dbfs=-3,
+            voiced_share=0.5,
+            digital_silence_share=0,
+            clipping_share=0,
+            backend=TOY,
         ),
         boxes=_boxes(files, total, height, width),
         references=f.ReferencesFacet(
-            person_image=person, product_image=product, person_frame=0, product_frame=0,
-            filled_share=0.1, product_height_px=40, product_width_px=30, product_confidence=0.8,
-            product_truncated=False, product_sharpness=50.0, backend=TOY,
+            person_image=person,
+            product_image=product,
+            person_frame=0,
+            product_frame=0,
+            filled_share=0.1,
+            product_height_px=40,
+            product_width_px=30,
+            product_confidence=0.8,
+            product_truncated=False,
+            product_sharpness=50.0,
+            backend=TOY,
         ),
         structure=_structure(files, hoi, total),
         caption=f.CaptionFacet(
             prompt=f"A person holds a red box number {seed}.",
-            hoi_prompt="Black background, a body and a box.", backend=TOY,
+            hoi_prompt="Black background, a body and a box.",
+            backend=TOY,
         ),
     )
 
@@ -99,20 +121,43 @@ def _boxes(files: Files, total: int, height: int, width: int) -> f.BoxesFacet:
     hand = square_boxes(total, height, width)
     face = np.tile(np.float32([width / 2, 2, width / 2 + 14, 14]), (total, 1))
     absent = np.full((total, 4), np.nan, np.float32)
-    arrays = files.put_arrays({
-        "face_box_xyxy_px": face, "left_hand_box_xyxy_px": hand, "right_hand_box_xyxy_px": absent,
-    })
+    arrays = files.put_arrays(
+        {
+            "face_box_xyxy_px": face,
+            "left_hand_box_xyxy_px": hand,
+            "right_hand_box_xyxy_px": absent,
+        }
+    )
     return f.BoxesFacet(
-        arrays=arrays, face_share=1, left_hand_share=1, right_hand_share=0, any_hand_share=1,
-        pose_share=1, filled_share=0, multi_person_share=0, max_person_count=1,
-        median_face_height_px=12, matte_area_share=0.3, backend=TOY,
+        arrays=arrays,
+        face_share=1,
+        left_hand_share=1,
+        right_hand_share=0,
+        any_hand_share=1,
+        pose_share=1,
+        filled_share=0,
+        multi_person_share=0,
+        max_person_count=1,
+        median_face_height_px=12,
+        matte_area_share=0.3,
+        backend=TOY,
     )
 
 
 def _structure(files: Files, hoi, total: int) -> f.StructureFacet:
     arrays = files.put_arrays({"matte_iou": np.ones(total, np.float32)})
     return f.StructureFacet(
-        video=hoi, arrays=arrays, style="toy", matte_iou=0.9, left_contact_share=1,
-        right_contact_share=0, any_contact_share=1, num_contact_onsets=1, penetration=0,
-        object_visible_share=1, body_visible_share=1, hand_visible_share=1, renderer=TOY,
+        video=hoi,
+        arrays=arrays,
+        style="toy",
+        matte_iou=0.9,
+        left_contact_share=1,
+        right_contact_share=0,
+        any_contact_share=1,
+        num_contact_onsets=1,
+        penetration=0,
+        object_visible_share=1,
+        body_visible_share=1,
+        hand_visible_share=1,
+        renderer=TOY,
     )

@@ -10,8 +10,14 @@ from stages.shards import ShardsConfig, ShardsStage, plan_shards, shard_path
 from tests.support.clips import make_clip
 
 TINY_NETWORK = {
-    "dim": 48, "num_heads": 4, "num_layers": 2, "ffn_dim": 64, "freq_dim": 32, "text_len": 32,
-    "audio_inject_layers": (0,), "expert_hidden_dim": 8,
+    "dim": 48,
+    "num_heads": 4,
+    "num_layers": 2,
+    "ffn_dim": 64,
+    "freq_dim": 32,
+    "text_len": 32,
+    "audio_inject_layers": (0,),
+    "expert_hidden_dim": 8,
 }
 
 
@@ -26,8 +32,14 @@ def make_shards(
         rows = [
             latents.process(
                 make_clip(
-                    files, f"clip{i}", num_target=13 if i == 3 else 9, num_motion=5 * (i % 2),
-                    has_audio=i != 2, seed=i, height=height, width=width,
+                    files,
+                    f"clip{i}",
+                    num_target=13 if i == 3 else 9,
+                    num_motion=5 * (i % 2),
+                    has_audio=i != 2,
+                    seed=i,
+                    height=height,
+                    width=width,
                 ),
                 files,
             ).rows[0]

@@ -122,7 +122,11 @@ def tiny_vae():
     from diffusers import AutoencoderKLWan
 
     vae = AutoencoderKLWan(
-        base_dim=4, z_dim=16, dim_mult=[1, 2, 2, 2], num_res_blocks=1, attn_scales=[],
+        base_dim=4,
+        z_dim=16,
+        dim_mult=[1, 2, 2, 2],
+        num_res_blocks=1,
+        attn_scales=[],
         temperal_downsample=[False, True, True],
     )
     vae.load_state_dict(load_file(DATA / "vae_stats.weights.safetensors"))

@@ -66,7 +66,9 @@ def test_samples_come_back_as_written(reader) -> None:
     assert clip_from_sample(reader[number_of(reader, "clip2")]).audio is None
 
 
-@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers(1, 5), st.integers(0, 3))
+@given(
+    st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers(1, 5), st.integers(0, 3)
+)
 def test_an_epoch_holds_every_clip_once_and_no_mixed_batch(buckets, size, seed) -> None:
     order = BatchOrder(buckets, size, seed)
     for epoch in range(2):
@@ -171,7 +173,9 @@ def test_another_schema_version_is_refused(paths, tmp_path) -> None:
 
 def test_missing_foreign_and_retyped_columns_are_refused(paths, tmp_path) -> None:
     def change(table: pa.Table) -> pa.Table:
-        table = table.drop_columns(["hoi_latent"]).append_column("extra", pa.array([1] * len(table)))
+        table = table.drop_columns(["hoi_latent"]).append_column(
+            "extra", pa.array([1] * len(table))
+        )
         index = table.schema.get_field_index("fps")
         return table.set_column(index, "fps", table["fps"].cast(pa.int64()))
 
@@ -219,7 +223,9 @@ def test_snapshot_of_a_root_is_resolved(root, paths) -> None:
     (root / "dataset").mkdir(exist_ok=True)
     (root / "dataset" / f"{1:020d}.json").write_text(json.dumps(manifest))
     assert shard_paths(root) == paths
-    (root / "dataset" / f"{2:020d}.json").write_text(json.dumps({**manifest, "schema_version": "7"}))
+    (root / "dataset" / f"{2:020d}.json").write_text(
+        json.dumps({**manifest, "schema_version": "7"})
+    )
     with pytest.raises(ConfigError, match="schema version 7"):
         shard_paths(root)
 

@@ -80,10 +80,17 @@ def test_wav2vec2_from_a_local_folder(tmp_path: Path) -> None:
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
     torch.manual_seed(0)
-    model = Wav2Vec2Model(Wav2Vec2Config(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        conv_dim=(8,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
-    ))
+    model = Wav2Vec2Model(
+        Wav2Vec2Config(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            conv_dim=(8,) * 7,
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=2,
+        )
+    )
     model.save_pretrained(tmp_path, safe_serialization=True)
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path)
     config = e.AudioEncoderConfig(name="wav2vec2", folder=str(tmp_path))
@@ -105,13 +112,15 @@ def test_umt5_from_a_local_folder(tmp_path: Path) -> None:
     vocab = {w: i for i, w in enumerate(["<pad>", "</s>", "<unk>", "a", "person", "holds", "box"])}
     raw = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    raw.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    raw.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
     PreTrainedTokenizerFast(
         tokenizer_object=raw, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(tmp_path)
-    UMT5EncoderModel(UMT5Config(
-        vocab_size=8, d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=2
-    )).save_pretrained(tmp_path, safe_serialization=True)
+    UMT5EncoderModel(
+        UMT5Config(vocab_size=8, d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=2)
+    ).save_pretrained(tmp_path, safe_serialization=True)
     config = e.TextEncoderConfig(name="umt5", folder=str(tmp_path), max_tokens=4)
     encoder = e.build_text_encoder(config)
     short, cut = encoder.encode("a person")

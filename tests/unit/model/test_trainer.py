@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -56,10 +55,17 @@ def test_run_leaves_metrics_curves_and_whole_checkpoints(finished) -> None:
     out, result, lines = finished
     assert (result.step, result.is_stopped) == (8, False)
     assert sorted(p.name for p in out.iterdir()) == [
-        "curves.svg", "metrics.jsonl", "step-00000003", "step-00000006", "step-00000008",
+        "curves.svg",
+        "metrics.jsonl",
+        "step-00000003",
+        "step-00000006",
+        "step-00000008",
     ]
     assert sorted(p.name for p in result.checkpoint.iterdir()) == [
-        "ema.safetensors", "model.safetensors", "optimiser.safetensors", "state.json",
+        "ema.safetensors",
+        "model.safetensors",
+        "optimiser.safetensors",
+        "state.json",
     ]
     assert [json.loads(x) for x in (out / "metrics.jsonl").read_text().splitlines()] == lines
     assert [x["step"] for x in lines if x["kind"] == "eval"] == [0, 4, 8]
@@ -71,8 +77,10 @@ def test_run_leaves_metrics_curves_and_whole_checkpoints(finished) -> None:
 
 
 @pytest.mark.parametrize("stop_at", [3, 5])
-def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(paths, finished, tmp_path, stop_at) -> None:
-    out, result, lines = finished
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
+    paths, finished, tmp_path, stop_at
+) -> None:
+    _out, result, lines = finished
     stopped = train(config(), paths, tmp_path, should_stop=stop_after(stop_at))
     assert stopped.is_stopped
     assert stopped.step == stop_at
@@ -116,7 +124,10 @@ def test_partial_checkpoint_is_no_checkpoint(tmp_path) -> None:
 @pytest.mark.slow
 def test_loss_falls_and_routers_learn_hands_and_faces(paths, tmp_path) -> None:
     longer = config(
-        steps_full=90, steps_asymmetric=30, eval_every=120, checkpoint_every=120,
+        steps_full=90,
+        steps_asymmetric=30,
+        eval_every=120,
+        checkpoint_every=120,
         optimiser={"learning_rate": 3e-3},
     )
     result = train(longer, paths, tmp_path)
@@ -162,7 +173,9 @@ def test_dropouts_take_whole_conditions(paths) -> None:
 
 
 def test_schedule() -> None:
-    plan = config(steps_full=100, steps_asymmetric=0, optimiser={"warmup_steps": 10, "learning_rate": 1.0})
+    plan = config(
+        steps_full=100, steps_asymmetric=0, optimiser={"warmup_steps": 10, "learning_rate": 1.0}
+    )
     rates = [learning_rate(s, plan) for s in range(100)]
     assert rates[0] == pytest.approx(1 / 3)
     assert max(rates) == rates[10] == 1.0

@@ -56,7 +56,9 @@ def test_rgb_hoi_boxes_and_truth_are_co_registered(stage, files, motion: int, us
         frames = to_frames(DctCodec().decode_blocks(latents))
         seen = np.array([square_column(frame) for frame in frames])
         errors = {
-            offset: np.abs(seen - [clips.square_x(motion + i + offset, WIDTH) + 7.5 for i in range(16)]).mean()
+            offset: np.abs(
+                seen - [clips.square_x(motion + i + offset, WIDTH) + 7.5 for i in range(16)]
+            ).mean()
             for offset in (-4, -2, -1, 0, 1, 2, 4)
         }
         assert min(errors, key=errors.get) == 0, (name, errors)
@@ -128,7 +130,10 @@ def test_noise_has_a_low_psnr(stage, files) -> None:
         ({"num_target": 8}, "frames_unsupported"),
         ({"width": 104}, "size_unsupported"),
         ({"hoi_frames": clips.square_frames(13, HEIGHT, WIDTH, hoi=True)}, "streams_misaligned"),
-        ({"hoi_frames": clips.square_frames(14, HEIGHT, WIDTH - 16, hoi=True)}, "streams_misaligned"),
+        (
+            {"hoi_frames": clips.square_frames(14, HEIGHT, WIDTH - 16, hoi=True)},
+            "streams_misaligned",
+        ),
     ],
 )
 def test_bad_rows_fail_with_a_known_code(stage, files, options, code: str) -> None:

@@ -29,7 +29,10 @@ def rows(root):
     with files.row_scope():
         return [
             stage.process(
-                clips.make_clip(files, f"clip{i}", num_motion=5 * (i % 2), has_audio=i != 2, seed=i), files
+                clips.make_clip(
+                    files, f"clip{i}", num_motion=5 * (i % 2), has_audio=i != 2, seed=i
+                ),
+                files,
             ).rows[0]
             for i in range(5)
         ]
