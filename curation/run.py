@@ -160,7 +160,7 @@ class Curation:
         progress: Progress,
     ) -> None:
         start_ray()
-        check_cluster([group])
+        check_cluster(self.chain.groups())
         run, sequence, outcomes = self.recipe.run, 0, Counter[str]()
         waiting: list[StageResult] = []
         last_commit = time.monotonic()

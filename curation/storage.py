@@ -241,7 +241,7 @@ def _open_remote(uri: str, options: StoreOptions) -> ObjectStore:
     if options.anonymous:
         config["skip_signature"] = True
     endpoint = options.endpoint_url or os.environ.get("AWS_ENDPOINT_URL", "")
-    return from_url(  # type: ignore[call-overload,no-any-return]
+    return from_url(  # type: ignore[call-overload]
         uri, config=config, client_options={"allow_http": endpoint.startswith("http://")}
     )
 

@@ -42,7 +42,7 @@ class Resources:
 
     num_cpus: float = 0.5
     num_gpus: float = 0.0
-    memory_bytes: int = 1_500_000_000
+    memory_bytes: int = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

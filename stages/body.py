@@ -71,7 +71,7 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
     @property
     def resources(self) -> Resources:
         """The fit is one thread of linear algebra; the model's table is small."""
-        return Resources(num_cpus=1.0, memory_bytes=1_500_000_000)
+        return Resources(num_cpus=0.5, memory_bytes=1_500_000_000)
 
     @property
     def weights_sha256(self) -> str:

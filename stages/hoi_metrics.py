@@ -97,21 +97,26 @@ def _band(mask: Mask, width_px: float) -> Mask:
 
 
 def debounce(touches: Mask, min_frames: int) -> Mask:
-    """Remove runs of True, then of False, shorter than ``min_frames``; (T,).
+    """Fill gaps shorter than ``min_frames`` between touches, then drop touches shorter than that; (T,).
 
-    >>> debounce(np.array([0, 1, 0, 1, 1, 0, 1, 1], bool), 2).astype(int).tolist()
-    [0, 0, 0, 1, 1, 1, 1, 1]
+    >>> debounce(np.array([0, 1, 0, 1, 1, 0, 0, 0, 1], bool), 2).astype(int).tolist()
+    [0, 1, 1, 1, 1, 0, 0, 0, 0]
     """
-    return ~_drop_short(~_drop_short(touches, min_frames), min_frames)
-
-
-def _drop_short(flags: Mask, min_frames: int) -> Mask:
-    out = flags.copy()
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        if stop - start < min_frames and stop - start < len(flags):
+    out = touches.copy()
+    for start, stop in _runs(~out):
+        if stop - start < min_frames and start > 0 and stop < len(out):
+            out[start:stop] = True
+    for start, stop in _runs(out):
+        if stop - start < min(min_frames, len(out)):
             out[start:stop] = False
     return out
+
+
+def _runs(flags: Mask) -> list[tuple[int, int]]:
+    """Half-open spans of True."""
+    padded = np.concatenate([[False], flags, [False]]).astype(np.int8)
+    edges = np.flatnonzero(np.diff(padded)).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def count_onsets(contact: Mask, min_frames: int = 3) -> int:

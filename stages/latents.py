@@ -122,7 +122,7 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
         """Two clips of 154 frames at 480x832 and their pieces; the VAE needs its own memory."""
         gb = 2 if self.config.codec.name == "dct" else 8
         gpus = 1.0 if self.config.codec.device.startswith("cuda") else 0.0
-        return Resources(num_cpus=1.0, num_gpus=gpus, memory_bytes=gb * 1_000_000_000)
+        return Resources(num_cpus=0.5, num_gpus=gpus, memory_bytes=gb * 1_000_000_000)
 
     @cached_property
     def weights_sha256(self) -> str:

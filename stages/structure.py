@@ -102,7 +102,7 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
     @property
     def resources(self) -> Resources:
         """Software rendering is one busy core."""
-        return Resources(num_cpus=1.0, memory_bytes=2_000_000_000)
+        return Resources(num_cpus=0.5, memory_bytes=2_000_000_000)
 
     def check(self) -> None:
         """Raise ConfigError if nothing can render offscreen here."""

@@ -3,9 +3,9 @@
 ``AnnyBody`` is what the body stage fits and what the studio renders. Axes, units and the pose convention
 are those of ``stages.backends.linear_body``: metres, +y up, facing +z, left at +x.
 
-The package needs about a minute and 800 MB of cache to assemble its model from text files. We do that once
-per user in a temporary folder, keep the adult shapes as 5 local proportions and 24 principal directions (a table of 11 MB, in
-``$HANDLOOM_CACHE_DIR`` or ``~/.cache/handloom``) and never load the package again.
+The package needs about a minute and 800 MB of cache to assemble its model from text files. We do that
+once per user in a temporary folder and keep adult shapes as 5 local proportions and 24 principal directions:
+a table of 11 MB in ``$HANDLOOM_CACHE_DIR`` or ``~/.cache/handloom``. The package is never loaded again.
 Default topology only: the package's SMPL topologies need a non-commercial archive.
 """
 

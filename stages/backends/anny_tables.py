@@ -143,7 +143,7 @@ def _part_labels(weights: NDArray[np.float64], bones: list[str]) -> NDArray[np.u
 
     of_bone = np.array([part(name) for name in bones])
     totals = np.stack([weights[:, of_bone == p].sum(1) for p in range(4)], 1)
-    return totals.argmax(1).astype(np.uint8)
+    return np.asarray(totals.argmax(1), np.uint8)
 
 
 def _landmarks(

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.base import BackendRef
-from schemas.errors import ConfigError
 
-BackendName = Literal["anny", "smplx", "sam3d-body"]
+BackendName = Literal["anny", "smplx"]
 Float = NDArray[np.float32]
 
 
@@ -66,15 +65,10 @@ def check_body(name: BackendName, model_file: str) -> None:
         from stages.backends.anny_body import check_anny
 
         check_anny()
-    elif name == "smplx":
+    else:
         from stages.backends.smplx_body import check_smplx
 
         check_smplx(model_file)
-    else:
-        raise ConfigError(
-            "the body backend 'sam3d-body' has no weights here; use body.backend=anny, "
-            "or smplx with body.model_file"
-        )
 
 
 def body_ref(name: BackendName, model_file: str) -> BackendRef:

@@ -70,9 +70,10 @@ def rotation_matrices(axis_angle: Tensor) -> Tensor:
     b = torch.where(is_small, 0.5 - squared / 24, (1 - torch.cos(angle)) / safe)
     x, y, z = axis_angle.unbind(-1)
     o = torch.zeros_like(x)
-    k = torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).unflatten(-1, (3, 3))
+    k = torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(*x.shape, 3, 3)
     eye = torch.eye(3, dtype=k.dtype, device=k.device)
-    return eye + a * k + b * (k @ k)
+    rotation: Tensor = eye + a * k + b * (k @ k)
+    return rotation
 
 
 class LinearBody:
@@ -174,7 +175,9 @@ class LinearBody:
         mixed = (self._weights[:, :, None] * homogeneous[:, None, :]).flatten(1)  # (V, 4B)
         columns = torch.cat([world, moved[..., None]], -1).permute(1, 3, 0, 2).flatten(0, 1)
         parts = [
-            (mixed @ columns[:, start : start + _FRAMES_AT_ONCE].flatten(1)).unflatten(1, (-1, 3))
+            (mixed @ columns[:, start : start + _FRAMES_AT_ONCE].flatten(1)).reshape(
+                len(rest), -1, 3
+            )
             for start in range(0, columns.shape[1], _FRAMES_AT_ONCE)
         ]
         return torch.cat(parts, 1).transpose(0, 1).contiguous(), place

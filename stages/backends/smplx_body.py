@@ -264,7 +264,7 @@ def _part_labels(weights: NDArray[Any], names: tuple[str, ...]) -> NDArray[np.ui
 
     of_joint = np.array([part(name) for name in names])
     totals = np.stack([weights[:, of_joint == label].sum(1) for label in range(4)], 1)
-    return totals.argmax(1).astype(np.uint8)
+    return np.asarray(totals.argmax(1), np.uint8)
 
 
 def smplx_roles(names: tuple[str, ...]) -> Roles:

@@ -10,7 +10,6 @@ import pytest
 
 from schemas import facets as f
 from schemas.base import BackendRef
-from schemas.errors import ConfigError
 from schemas.rows import Clip
 from stages.backends.bodies import open_body
 from stages.base import Dropped, Kept
@@ -285,11 +284,6 @@ def test_stages_pickle_and_hash_without_gates(truth: Truth) -> None:
     assert body_stage(truth).fingerprint == body_stage(truth, max_jerk=1.0).fingerprint
     shaded = structure_stage(truth, "shaded")
     assert shaded.fingerprint != structure_stage(truth).fingerprint
-
-
-def test_sam3d_without_weights_says_what_to_use_instead() -> None:
-    with pytest.raises(ConfigError, match=r"body\.backend=anny"):
-        BodyStage(BodyConfig(backend="sam3d-body")).check()
 
 
 def test_scores_look_at_the_target_frames_only() -> None:

@@ -1,0 +1,118 @@
+"""Time the body fit on a real clip: python benchmarks/body.py VIDEO [--frames 81] [--repeat 3].
+
+Detection runs first and is not counted. Prints median wall seconds (CPU seconds in brackets, for busy
+machines) and the fit's errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray sets it for a worker with one CPU
+
+import cv2
+import numpy as np
+import torch
+
+from stages.backends.anny_body import load_anny
+from stages.body_fit import fit_body
+from stages.body_rig import anny_roles
+from stages.body_targets import read_detections
+from stages.detect import DetectConfig, DetectStage
+from stages.files import Files, FolderBlobs
+from stages.media import read_video
+
+
+def clip_of(files: Files, video: Path, num_frames: int, size: tuple[int, int]):
+    """A clip row over the first frames of a video, resized."""
+    from schemas import facets as f
+    from schemas.base import BackendRef
+    from schemas.rows import Clip
+
+    frames = np.stack(
+        [cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in read_video(video)[:num_frames]]
+    )
+    media = f.MediaFacet(
+        video=files.put_video(frames),
+        audio=None,
+        width_px=size[0],
+        height_px=size[1],
+        num_frames=len(frames),
+        num_motion_frames=0,
+        shot_index=0,
+        shot_start_s=0,
+        shot_end_s=len(frames) / 25,
+        transform=f.ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
+        detector=BackendRef(name="benchmark", version="1", licence="none"),
+    )
+    return Clip(
+        clip_id="bench",
+        source_id="bench",
+        source_uri=str(video),
+        start_s=0,
+        end_s=len(frames) / 25,
+        motion_start_s=0,
+        media=media,
+    )
+
+
+def detected(files: Files, video: Path, num_frames: int, size: tuple[int, int]):
+    """The clip with its boxes facet."""
+    stage = DetectStage(DetectConfig())
+    stage.setup()
+    return stage.process(clip_of(files, video, num_frames, size), files).rows[0]
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--frames", type=int, default=81)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--width", type=int, default=480)
+    parser.add_argument("--height", type=int, default=832)
+    parser.add_argument("--scratch", type=Path, default=Path("/tmp/handloom-bench"))
+    return parser.parse_args()
+
+
+def timed(work, repeat: int) -> tuple[float, float, object]:
+    """Median wall seconds, median CPU seconds (children included) and the last result."""
+    walls, cpus, result = [], [], None
+    for _ in range(repeat):
+        start, busy = time.perf_counter(), sum(os.times()[:4])
+        result = work()
+        walls.append(time.perf_counter() - start)
+        cpus.append(sum(os.times()[:4]) - busy)
+    return statistics.median(walls), statistics.median(cpus), result
+
+
+def main() -> None:
+    args = arguments()
+    torch.set_num_threads(2)
+    files = Files(FolderBlobs(args.scratch / "blobs"), args.scratch / "scratch")
+    body = load_anny()
+    with files.row_scope():
+        row = detected(files, args.video, args.frames, (args.width, args.height))
+        arrays = files.arrays(row.boxes.arrays)
+    roles = anny_roles(body.bone_names)
+    seen = read_detections(arrays, args.width, args.height)
+    seconds, busy, fit = timed(lambda: fit_body(body.tables, roles, seen), args.repeat)
+    pose = [torch.from_numpy(a) for a in (fit.rotations, fit.translation, fit.shape)]
+    with torch.inference_mode():
+        skin_s, skin_cpu, _ = timed(lambda: body.forward(*pose), args.repeat)
+    print(
+        f"{args.video.name}: {len(fit.rotations)} frames {args.width}x{args.height}, "
+        f"median of {args.repeat}"
+    )
+    print(f"  fit          {seconds:6.2f} s  ({busy:.2f} s CPU)")
+    print(f"  skinning     {skin_s:6.2f} s  ({skin_cpu:.2f} s CPU)")
+    print(f"  body error   {np.nanmedian(fit.body_error_head):6.3f} head heights (median)")
+    print(f"  hand error   {np.nanmedian(fit.hand_error_head):6.3f} head heights (median)")
+    print(f"  valid frames {fit.is_valid.mean():6.3f}")
+
+
+if __name__ == "__main__":
+    main()
