@@ -13,7 +13,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from curation.chain import AnyStage
 from curation.storage import Store, StoreOptions
-from curation.worker import ROW_SCHEMA, StageWorker
+from curation.worker import ROW_SCHEMA, StageWorker, remove_scratch
 from schemas.errors import ConfigError
 from schemas.outcome import StageResult
 from schemas.rows import Row
@@ -104,6 +104,7 @@ def execute(
     context.execution_options.preserve_order = False
     context.max_errored_blocks = 0
     context.enable_progress_bars = False
+    context.issue_detectors_config.detectors = []  # they print advice over our progress
     context.execution_no_progress_timeout_s = _STALL_LIMIT_S
     records = [{"row_json": r.model_dump_json(), "start": s, "results": []} for r, s in pending]
     table = pa.Table.from_pylist(records, schema=ROW_SCHEMA)
@@ -138,8 +139,13 @@ def execute(
             max_restarts=-1,
             max_task_retries=-1,
         )
-    for batch in dataset.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
-        for texts in batch.column("results").to_pylist():
-            if texts:
-                on_row()
-                yield [StageResult.model_validate_json(t) for t in texts]
+    try:
+        for batch in dataset.iter_batches(
+            batch_format="pyarrow", batch_size=None, prefetch_batches=0
+        ):
+            for texts in batch.column("results").to_pylist():
+                if texts:
+                    on_row()
+                    yield [StageResult.model_validate_json(t) for t in texts]
+    finally:
+        remove_scratch(run_id)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,6 +24,8 @@ from stages.base import Dropped, Kept
 from stages.files import Files
 
 log = logging.getLogger(__name__)
+
+_SCRATCH_PREFIX = "handloom-worker-"
 
 ROW_SCHEMA = pa.schema(
     [
@@ -62,7 +64,7 @@ class StageWorker:
         self._stages, self._span, self._closures = stages, span, closures
         self._ledger, self._run_id, self._max_attempts = Ledger(store), run_id, max_attempts
         self._ready: set[str] = set()
-        self._scratch = Path(tempfile.mkdtemp(prefix="handloom-worker-"))
+        self._scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH_PREFIX}{run_id}-"))
         cache = self._scratch / "cache"
         cache.mkdir()
         self._files = Files(StoreBlobs(store, source_options, cache), self._scratch / "rows")
@@ -161,7 +163,7 @@ class StageWorker:
         )
 
 
-def limit_threads(num_threads: int = 1) -> None:
-    """Keep numeric libraries from taking all cores in each of several workers."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, str(num_threads))
+def remove_scratch(run_id: str) -> None:
+    """Remove what this run's workers left on this machine; killed workers cannot do it themselves."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH_PREFIX}{run_id}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
