@@ -17,7 +17,6 @@ import time
 from dataclasses import asdict, replace
 
 import torch
-from model.bench_measure import expert_seconds, measured_rows
 
 from model.bench import (
     BenchSize,
@@ -27,6 +26,7 @@ from model.bench import (
     make_inputs,
     render,
 )
+from model.bench_measure import expert_seconds, measured_rows
 from model.dit import CoGenDiT
 
 FULL = BenchSize("s2v-14b")

@@ -1,4 +1,4 @@
-"""Figures of the cost table: FLOPs counted, seconds and memory measured, beside the theory.
+"""The cost table: FLOPs counted beside the theory, and its layout (measuring: ``bench_measure``).
 
 Theory per layer, with n tokens per stream and a the share of self-attention in the RGB-only forward:
 RGB alone 1, both streams asymmetric 2 + a, both full 2 + 2a. FLOPs are counted on the meta device,
@@ -7,25 +7,21 @@ hence for any size on any machine; seconds and memory come from a forward on a r
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as nnf
 from einops import rearrange
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.attention import QKV
+from model.attention import QKV, co_attend
 from model.block import DiTBlock
 from model.config import MODE_EXPERTS, DiTConfig, preset
 from model.dit import CoGenDiT
 from model.inputs import Attention, DiTInputs
-from model.moe import Expert, mix_experts
 
 Variant: TypeAlias = Literal["plain", "moe", "asymmetric", "full", "dense mask"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -136,7 +132,8 @@ def dense_mask_attend(
     return joined[:, :num], joined[:, num:]
 
 
-def _mode(variant: Variant) -> Attention:
+def stage_of(variant: Variant) -> Attention:
+    """Which attention a variant's forward asks for."""
     return "full" if variant == "full" else "asymmetric"
 
 
@@ -145,7 +142,7 @@ def count_flops(size: BenchSize, variant: Variant) -> int:
     model = build(size, variant, "meta", torch.float32)
     inputs = make_inputs(model.config, size, "meta", hoi=model.config.hoi_branch)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(inputs, attention=_mode(variant))
+        model(inputs, attention=stage_of(variant))
     return int(counter.get_total_flops())
 
 
@@ -154,10 +151,10 @@ def count_attention_flops(size: BenchSize, variant: Variant) -> int:
     config, n = size.config(moe=False, hoi=False), size.tokens
     shape = (1, n, config.num_heads, config.head_dim)
     rgb, hoi = (QKV(*(torch.empty(shape, device="meta") for _ in range(3))) for _ in range(2))
-    attend = dense_mask_attend if variant == "dense mask" else DiTBlock(config).co_attend
+    attend = dense_mask_attend if variant == "dense mask" else co_attend
     with FlopCounterMode(display=False) as counter:
         attend(
-            rgb, hoi if variant not in ("plain", "moe") else None, _mode(variant), (slice(0, n),)
+            rgb, hoi if variant not in ("plain", "moe") else None, stage_of(variant), (slice(0, n),)
         )
     return int(counter.get_total_flops())
 
@@ -177,112 +174,6 @@ def count_table(size: BenchSize) -> list[CostRow]:
     """All variants' FLOPs beside the theory, nothing run."""
     a = attention_share(size)
     return [CostRow(v, count_flops(size, v), theory(v, a)) for v in VARIANTS]
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Seconds of the fastest forward and the memory it took above the resting network."""
-
-    seconds: float
-    peak_bytes: int | None
-
-
-def measure(
-    size: BenchSize,
-    variant: Variant,
-    *,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
-    repeats: int = 5,
-    compiled: bool = False,
-) -> Measured:
-    """Run forwards of one variant. Give each variant a process of its own for clean memory figures.
-
-    Args:
-        size: Network and clip.
-        variant: What to run.
-        device: ``cpu`` or ``cuda``.
-        dtype: Type of the weights.
-        repeats: Timed forwards after one untimed.
-        compiled: Compile every block.
-    """
-    model = build(size, variant, device, dtype)
-    inputs = make_inputs(model.config, size, device, hoi=model.config.hoi_branch)
-    if compiled:
-        for block in model.blocks:
-            block.compile()
-    with torch.inference_mode():
-        resting = _reset_peak(device)
-        model(inputs, attention=_mode(variant))
-        peak = _peak(device)
-        seconds = [_timed(model, inputs, variant, device) for _ in range(repeats)]
-    used = None if peak is None or resting is None else peak - resting
-    return Measured(min(seconds), used)
-
-
-def _timed(model: nn.Module, inputs: DiTInputs, variant: Variant, device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    model(inputs, attention=_mode(variant))
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def _reset_peak(device: str) -> int | None:
-    """Reset the high-water mark; return the memory in use now, or None if it cannot be read."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        return int(torch.cuda.memory_allocated())
-    marks = Path("/proc/self/clear_refs")
-    if not marks.exists():
-        return None
-    marks.write_text("5")
-    return _status("VmRSS")
-
-
-def _peak(device: str) -> int | None:
-    if device == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    return _status("VmHWM") if Path("/proc/self/status").exists() else None
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(key))
-
-
-def expert_loop(
-    x: Float[Tensor, "b n d"], weights: Float[Tensor, "b n k"], experts: Sequence[Expert]
-) -> Float[Tensor, "b n d"]:
-    """Experts one after the other: what ``mix_experts`` replaces."""
-    out = torch.zeros_like(x)
-    for k, expert in enumerate(experts):
-        hidden = nnf.gelu(expert.fc1(x), approximate="tanh")
-        out = out + weights[..., k, None] * expert.fc2(hidden)
-    return out
-
-
-def expert_seconds(
-    dim: int, hidden: int, num_experts: int, tokens: int, *, device: str = "cpu", repeats: int = 5
-) -> dict[str, float]:
-    """Fastest run in seconds of the experts of one block, grouped and in a loop, forward and backward."""
-    with torch.device(device):
-        experts = [Expert(dim, hidden) for _ in range(num_experts)]
-        x = torch.randn(1, tokens, dim, requires_grad=True)
-        weights = torch.rand(1, tokens, num_experts)
-    result = {}
-    for name, function in (("grouped", mix_experts), ("loop", expert_loop)):
-        taken = []
-        for _ in range(repeats + 1):
-            start = time.perf_counter()
-            torch.autograd.backward(function(x, weights, experts).sum())
-            if device == "cuda":
-                torch.cuda.synchronize()
-            taken.append(time.perf_counter() - start)
-        result[name] = min(taken[1:])  # the first run warms up
-    return result
 
 
 def render(rows: Sequence[CostRow]) -> list[str]:

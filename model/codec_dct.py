@@ -81,7 +81,7 @@ def dct_matrix(size: int) -> Float[Tensor, "size size"]:
     """
     k = torch.arange(size, dtype=torch.float64)[:, None]
     x = torch.arange(size, dtype=torch.float64)[None, :]
-    matrix = torch.cos(torch.pi * (2 * x + 1) * k / (2 * size)) * (2 / size) ** 0.5
+    matrix: Tensor = torch.cos(torch.pi * (2 * x + 1) * k / (2 * size)) * (2 / size) ** 0.5
     matrix[0] /= 2**0.5
     return matrix
 
@@ -128,7 +128,8 @@ class DctCodec:
     def encode_blocks(self, pixels: Float[Tensor, "b 3 f4 hp wp"]) -> Float[Tensor, "b c n h w"]:
         """Encode 4n frames to n latents, without a causal first frame."""
         colour, time, rows, columns = self._bases
-        x = pixels.float().unflatten(-1, (-1, STRIDE_S)) @ columns.T  # (b, 3, f, hp, w, x)
+        x: Tensor = rearrange(pixels.float(), "b c f hp (w q) -> b c f hp w q", q=STRIDE_S)
+        x = x @ columns.T  # (b, 3, f, hp, w, x)
         x = rearrange(x, "b c f (h p) w x -> b c f h p (w x)", p=STRIDE_S)
         x = rows @ x  # (b, 3, f, h, y, (w x))
         x = rearrange(x, "b c (n p) h y v -> b c n p (h y v)", p=STRIDE_T)
@@ -145,7 +146,7 @@ class DctCodec:
             x=self._kept[3],
             w=width,
         )
-        kept = rearrange(x[self._slots], "c b n h w -> b c n h w")
+        kept: Tensor = rearrange(x[self._slots], "c b n h w -> b c n h w")
         return (kept - self._mean) / self._std
 
     def decode_blocks(self, latents: Float[Tensor, "b c n h w"]) -> Float[Tensor, "b 3 f4 hp wp"]:

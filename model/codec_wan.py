@@ -62,14 +62,7 @@ class WanVaeCodec:
 
     is_blockwise = False
 
-    def __init__(
-        self,
-        vae: Any,
-        weights_sha256: str = "",
-        *,
-        device: str = "cpu",
-        dtype: torch.dtype = torch.float32,  # noqa: ARG002
-    ) -> None:
+    def __init__(self, vae: Any, weights_sha256: str = "", *, device: str = "cpu") -> None:
         if vae.config.z_dim != CHANNELS:
             raise ConfigError(
                 f"the VAE has z_dim={vae.config.z_dim}, expected {CHANNELS} (Wan 2.1)"
@@ -95,11 +88,12 @@ class WanVaeCodec:
         """
         check_pixels(pixels)
         mode = self._vae.encode(pixels.to(self._device, self._dtype)).latent_dist.mode()
-        return ((mode.float() - self._mean) / self._std).cpu()
+        normalised: Tensor = (mode.float() - self._mean) / self._std
+        return normalised.cpu()
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b c n h w"]) -> Float[Tensor, "b 3 f hp wp"]:
         """Decode z * std + mean."""
         raw = latents.to(self._device).float() * self._std + self._mean
-        pixels = self._vae.decode(raw.to(self._dtype)).sample
+        pixels: Tensor = self._vae.decode(raw.to(self._dtype)).sample
         return pixels.float().clamp(-1, 1).cpu()

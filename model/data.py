@@ -11,6 +11,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from model.codecs import codec_id
 from model.config import DiTConfig
 from model.pixels import STRIDE_S, STRIDE_T
 from model.shards import SampleIndex, ShardReader
-from schemas.base import Model
+from model.transcode import Transcode, shrink_latent
 from schemas.errors import ConfigError
 from schemas.sample import Boxes, Sample
 from schemas.sample import Tensor as StoredTensor
@@ -67,33 +68,12 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Move all tensors."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device)
             for name in self.__dataclass_fields__
             if isinstance(value := getattr(self, name), Tensor)
         }
-        return replace(self, **moved)  # type: ignore[arg-type]
-
-
-class Transcode(Model):
-    """Shrink ``dct`` latents once, at loading, to train a small network on a full-size root.
-
-    Latents are decoded, the pictures area-averaged to about ``height_px x width_px`` (the clip's own
-    orientation is kept, sides are multiples of 16) and encoded again; boxes are scaled alike. Only for
-    block-wise codecs without weights: shrinking latents of a VAE needs the original frames.
-    """
-
-    height_px: int = 96
-    width_px: int = 160
-
-    def size_for(self, height_px: int, width_px: int) -> tuple[int, int]:
-        """Target (height, width) for a clip, its long side along the clip's.
-
-        >>> Transcode().size_for(832, 480), Transcode().size_for(480, 832)
-        ((160, 96), (96, 160))
-        """
-        short, long = sorted((self.height_px, self.width_px))
-        return (long, short) if height_px > width_px else (short, long)
+        return replace(self, **moved)
 
 
 class ClipStore:
@@ -130,7 +110,7 @@ class ClipStore:
             self._kept[number] = transcode_clip(clip, self._transcode, self._codec)
         return self._kept[number]
 
-    def bucket(self, number: int) -> tuple[object, ...]:
+    def bucket(self, number: int) -> tuple[tuple[int, ...], bool]:
         """What must be equal for clips to share a batch."""
         entry = self._reader.index[number]
         shape: tuple[int, ...] = entry.rgb_shape
@@ -204,18 +184,6 @@ def transcode_clip(clip: TrainingClip, transcode: Transcode, codec: DctCodec) ->
         face=tuple(None if box is None else scaled(box) for box in clip.face),
         hands=tuple(tuple(scaled(box) for box in boxes) for boxes in clip.hands),
     )
-
-
-def shrink_latent(
-    latent: Float[Tensor, "c n h w"], size: tuple[int, int], codec: DctCodec
-) -> Float[Tensor, "c n h2 w2"]:
-    """Decode each latent to its four frames, area-average them to ``size`` pixels, encode again."""
-    parts = []
-    for start in range(0, latent.shape[1], STRIDE_T):
-        frames = codec.decode_blocks(latent[None, :, start : start + STRIDE_T])[0]  # (3, f, H, W)
-        small = nnf.interpolate(frames.clamp(-1, 1), size=size, mode="area")
-        parts.append(codec.encode_blocks(small[None])[0])
-    return torch.cat(parts, dim=1)
 
 
 def seeded(*parts: object) -> torch.Generator:

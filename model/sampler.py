@@ -6,10 +6,10 @@ streams have their own random generator, so that RGB starts from the same noise 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +18,18 @@ from jaxtyping import Float, UInt8
 from pydantic import Field
 from torch import Tensor
 
+from model.audio_encoders import SAMPLES_PER_FRAME, loudness_gain, measure_lufs
 from model.checkpoint import load_weights
 from model.codecs import CodecConfig, VideoCodec, build_codec, codec_id, encode_frames
 from model.data import seeded
 from model.dit import CoGenDiT
 from model.encoders import (
-    SAMPLES_PER_FRAME,
     AudioEncoder,
     AudioEncoderConfig,
     TextEncoder,
     TextEncoderConfig,
     build_audio_encoder,
     build_text_encoder,
-    loudness_gain,
 )
 from model.flow import NUM_TRAIN_STEPS, euler_step, sigma_grid
 from model.images import fill_crop, fit_pad, on_white
@@ -43,6 +42,11 @@ from schemas.errors import ConfigError
 Progress = Callable[[int, int], None]
 Image = UInt8[np.ndarray, "h w c"]
 Frames = UInt8[np.ndarray, "f hp wp 3"]
+
+
+def _quiet(done: int, of: int) -> None:
+    """Report to nobody."""
+    del done, of
 
 
 class SampleConfig(Model):
@@ -130,7 +134,7 @@ def sample(
     checkpoint: Path,
     request: SampleRequest,
     config: SampleConfig | None = None,
-    progress: Progress = lambda done, of: None,
+    progress: Progress = _quiet,
 ) -> SampleResult:
     """Sample a video from a checkpoint.
 
@@ -145,10 +149,6 @@ def sample(
             size that the network does not take.
     """
     return Sampler(checkpoint, config or SampleConfig()).run(request, progress)
-
-
-def _tick(progress: Progress, before: int, total: int, done: int) -> None:
-    progress(before + done, total)
 
 
 class Sampler:
@@ -193,9 +193,7 @@ class Sampler:
                 )
 
     @torch.no_grad()
-    def run(
-        self, request: SampleRequest, progress: Progress = lambda done, of: None
-    ) -> SampleResult:
+    def run(self, request: SampleRequest, progress: Progress = _quiet) -> SampleResult:
         """Sample all clips of a request."""
         config = self.config
         audio, has_audio = self._audio_features(request)
@@ -228,7 +226,7 @@ class Sampler:
         rgb = torch.randn(shape, generator=seeded("rgb", config.seed, clip)).to(self.device)
         hoi = torch.randn(shape, generator=seeded("hoi", config.seed, clip)).to(self.device)
         sigmas = sigma_grid(config.steps, config.shift, with_end=True).tolist()
-        for i, (sigma, following) in enumerate(itertools.pairwise(sigmas)):
+        for i, (sigma, following) in enumerate(pairwise(sigmas)):
             v_rgb, v_hoi = self._guided(given, motion, rgb, hoi if config.with_hoi else None, sigma)
             rgb = euler_step(rgb, v_rgb, sigma, following)
             if v_hoi is not None:
@@ -345,6 +343,10 @@ class Sampler:
         return frames[len(frames) - STRIDE_T * latents.shape[2] :]
 
 
+def _tick(progress: Progress, before: int, total: int, done: int) -> None:
+    progress(before + done, total)
+
+
 def guidance_terms(text: float, audio: float) -> list[tuple[float, bool, bool]]:
     """Linear combination of predictions: (weight, with text, with audio), without zero weights.
 
@@ -355,13 +357,3 @@ def guidance_terms(text: float, audio: float) -> list[tuple[float, bool, bool]]:
     """
     terms = [(text, True, True), (audio - text, False, True), (1.0 - audio, False, False)]
     return [term for term in terms if term[0] != 0.0]
-
-
-def measure_lufs(samples: Float[np.ndarray, " n"]) -> float:
-    """Integrated loudness (ITU-R BS.1770) of 16 kHz sound; -120 for silence or less than 0.4 s."""
-    if samples.size < 0.4 * 16_000 or not np.any(samples):
-        return -120.0
-    import pyloudnorm
-
-    loudness = float(pyloudnorm.Meter(16_000).integrated_loudness(samples.astype(np.float64)))
-    return loudness if np.isfinite(loudness) else -120.0

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from model.config import DiTConfig, Mode, preset
-from model.data import Transcode
 from model.losses import ObjectiveConfig
+from model.transcode import Transcode
 from schemas.base import Model
 from schemas.errors import ConfigError
 from schemas.facets import Share
@@ -166,13 +166,14 @@ TRAIN_RECIPES: dict[str, dict[str, Any]] = {
         "steps_full": 140,
         "steps_asymmetric": 60,
         "eval_every": 50,
-        "eval_clips": 4,
+        "eval_clips": 3,
+        "eval_sigmas": (0.25, 0.5, 0.75),
         "checkpoint_every": 100,
     },
     "paper": {
         "description": "The paper's numbers at full size (Wan2.2-S2V-14B): AdamW 1e-4, cosine, 5 K full and "
-        "2 K asymmetric steps, loss weights 1 and 1. Not stated by the paper, hence ours: batch, weight decay, "
-        "shift 5, dropouts (the published code's).",
+        "2 K asymmetric steps, loss weights 1 and 1. Not stated by the paper, hence ours: batch, weight "
+        "decay, shift 5, dropouts (the published code's).",
         "network": {"preset": "s2v-14b", "mode": "paper", "recompute_blocks": True},
         "dtype": "bfloat16",
         "objective": {"lambda_hoi": 1.0, "eta_router": 1.0},
@@ -182,9 +183,9 @@ TRAIN_RECIPES: dict[str, dict[str, Any]] = {
         "data": {"num_holdout": 4},
     },
     "official": {
-        "description": "The published code's numbers at full size: AdamW 1e-5, constant with a third of it for "
-        "5 steps, loss weights 0.5 and 0.05, published timestep grid and weights. The published run adapts "
-        "q, k, v, o and the FFN by LoRA of rank 128; here these parameters learn in full, because this "
+        "description": "The published code's numbers at full size: AdamW 1e-5, constant with a third of it "
+        "for 5 steps, loss weights 0.5 and 0.05, published timestep grid and weights. The published run "
+        "adapts q, k, v, o and the FFN by LoRA of rank 128; here these parameters learn in full, as this "
         "trainer has no LoRA.",
         "network": {"preset": "s2v-14b", "mode": "official", "recompute_blocks": True},
         "dtype": "bfloat16",

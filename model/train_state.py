@@ -1,10 +1,10 @@
 """Checkpoints of a training run: a folder that is there whole or not at all. No pickles.
 
 step-00000200/
-model.safetensors        weights, with the network's configuration in the metadata
-ema.safetensors          moving average, where it is kept
-optimiser.safetensors    AdamW moments by parameter name
-state.json               step, configuration, data and feature spaces
+    model.safetensors        weights, with the network's configuration in the metadata
+    ema.safetensors          moving average, where it is kept
+    optimiser.safetensors    AdamW moments by parameter name
+    state.json               step, configuration, data and feature spaces
 """
 
 from __future__ import annotations

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from model.config import ROUTER_CLASSES
+from model.config import ROUTER_CLASSES, DiTConfig
 from model.data import Batch, seeded
 from model.flow import TrainingTimes, add_noise, sample_times, times_at, velocity_target
 from model.inputs import Attention, DiTInputs, DiTOutputs
@@ -148,6 +149,6 @@ def router_hits(
 
 
 def _patch(model: nn.Module) -> tuple[int, int, int]:
-    inner = getattr(model, "module", model)  # a data-parallel wrapper keeps the network there
-    patch: tuple[int, int, int] = inner.config.patch_size  # type: ignore[union-attr,assignment]
-    return patch
+    inner: Any = getattr(model, "module", model)  # a data-parallel wrapper keeps the network there
+    config: DiTConfig = inner.config
+    return config.patch_size

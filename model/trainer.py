@@ -6,26 +6,22 @@ resuming from its checkpoint gives the same weights, bit for bit on CPU, as neve
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from model.checkpoint import COGEN_PARTS, load_weights
-from model.config import DiTConfig
+from model.build import build_network, build_optimiser, learning_rate, resolve_device
 from model.curves import curves_svg
 from model.data import Batch, BatchOrder, ClipStore, collate, handshake, seeded
-from model.dit import CoGenDiT
+from model.metrics import MetricsLog, accuracies, add_eval, eval_metrics
 from model.shards import ShardReader, shard_paths
-from model.train_config import OptimiserConfig, TrainConfig
+from model.train_config import TrainConfig
 from model.train_state import (
     FeatureSpaces,
     TrainState,
@@ -202,7 +198,7 @@ class _Run:
             raise ModelOutputError(
                 "loss_not_finite", f"step {step}, clips {batch.clip_ids}: lower the learning rate"
             )
-        done.terms.total.backward()
+        done.terms.total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(
             [p for p in self.model.parameters() if p.grad is not None],
             self.config.optimiser.grad_clip,
@@ -286,6 +282,7 @@ class _Run:
     def _state(self, step: int) -> TrainState:
         index = self.store.index
         (shape, _), _ = Counter(self.buckets).most_common(1)[0]
+        _, num_latents, height, width = shape
         audio = next((e.audio_encoder for e in index if e.audio_shape), None)
         motion = max((e.motion_shape[1] for e in index if e.motion_shape), default=0)
         return TrainState(
@@ -297,7 +294,7 @@ class _Run:
                 codec=index[0].codec,
                 text_encoder=index[0].text_encoder,
                 audio_encoder=audio,
-                latent_shape=shape[1:],  # type: ignore[index]
+                latent_shape=(num_latents, height, width),
                 num_motion_latents=motion,
             ),
         )
@@ -305,106 +302,6 @@ class _Run:
     def _draw(self) -> None:
         if self.worker.rank == 0:
             (self.out / CURVES_FILE).write_text(curves_svg(self.log.panels()))
-
-
-class MetricsLog:
-    """``metrics.jsonl``: one line per report. Resuming cuts lines past the checkpoint's step."""
-
-    def __init__(self, path: Path, *, is_writer: bool) -> None:
-        self._path, self._is_writer = path, is_writer
-        self.lines: list[dict[str, Any]] = []
-
-    def open(self, step: int) -> None:
-        """Keep what was logged up to ``step``; start anew at 0."""
-        if not self._is_writer:
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if step > 0 and self._path.exists():
-            lines = [json.loads(text) for text in self._path.read_text().splitlines()]
-            self.lines = [line for line in lines if line["step"] <= step]
-        text = "".join(json.dumps(line) + "\n" for line in self.lines)
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(text)
-        partial.replace(self._path)
-
-    def write(self, line: dict[str, Any]) -> None:
-        """Append a line."""
-        self.lines.append(line)
-        with self._path.open("a") as out:
-            out.write(json.dumps(line) + "\n")
-
-    def of_kind(self, kind: str) -> list[dict[str, Any]]:
-        """All lines of one kind."""
-        return [line for line in self.lines if line["kind"] == kind]
-
-    def panels(self) -> dict[str, dict[str, list[tuple[float, float]]]]:
-        """Curves for ``curves.svg``."""
-        evals = self.of_kind("eval")
-
-        def curve(lines: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
-            return [(x["step"], x[key]) for x in lines if x.get(key) is not None]
-
-        return {
-            "training loss (at random noise levels)": {
-                key: smooth(curve(self.of_kind("train"), key)) for key in ("rgb", "hoi", "router")
-            },
-            "evaluation loss (mean over fixed noise levels)": {
-                key: curve(evals, key) for key in ("rgb", "hoi", "router")
-            },
-            "router accuracy in evaluation": {
-                key: curve(evals, f"accuracy_{key}") for key in ("head", "hand", "base")
-            },
-        }
-
-
-def smooth(points: list[tuple[float, float]], decay: float = 0.9) -> list[tuple[float, float]]:
-    """Exponential mean of a curve, without the start's bias."""
-    out, mean, weight = [], 0.0, 0.0
-    for x, y in points:
-        mean, weight = decay * mean + (1 - decay) * y, decay * weight + (1 - decay)
-        out.append((x, mean / weight))
-    return out
-
-
-def accuracies(hits: dict[str, tuple[int, int]]) -> dict[str, float | None]:
-    """Share of right tokens per class; None for a class without tokens."""
-    return {f"accuracy_{k}": right / count if count else None for k, (right, count) in hits.items()}
-
-
-def add_eval(
-    done: StepOutput, sigma: float, sums: Counter[str], hits: Counter[str], regions: Counter[str]
-) -> None:
-    """Add one evaluation step to running sums."""
-    for key in ("rgb", "hoi", "router"):
-        value = float(getattr(done.terms, key))
-        sums[key] += value  # type: ignore[assignment]
-        sums[f"{key}@{sigma:g}"] += value  # type: ignore[assignment]
-    for name, (right, count) in done.router_hits.items():
-        hits[f"{name}/right"] += right
-        hits[f"{name}/all"] += count
-    for name, (error, count) in done.regions.items():
-        regions[f"{name}/sum"] += error * count  # type: ignore[assignment]
-        regions[f"{name}/all"] += count
-
-
-def eval_metrics(
-    sums: Counter[str],
-    hits: Counter[str],
-    regions: Counter[str],
-    num_clips: int,
-    sigmas: Sequence[float],
-) -> dict[str, Any]:
-    """Turn running sums into means."""
-    per_clip = {k: v / num_clips / (1 if "@" in k else len(sigmas)) for k, v in sums.items()}
-    names = {k.partition("/")[0] for k in hits}
-    counted = {n: (hits[f"{n}/right"], hits[f"{n}/all"]) for n in sorted(names)}
-    by_region = {
-        f"rgb_{name}": regions[f"{name}/sum"] / regions[f"{name}/all"]
-        if regions[f"{name}/all"]
-        else None
-        for name in sorted({k.partition("/")[0] for k in regions})
-    }
-    return {**per_clip, **accuracies(counted), **by_region, "num_clips": num_clips}
 
 
 def split_holdout(clip_ids: Sequence[str], num_holdout: int) -> tuple[list[int], list[int]]:
@@ -422,70 +319,3 @@ def split_holdout(clip_ids: Sequence[str], num_holdout: int) -> tuple[list[int],
     )
     held = set(ranked[:num_holdout])
     return [i for i in range(len(clip_ids)) if i not in held], sorted(held)
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the torch device.
-
-    Raises:
-        ConfigError: CUDA is asked for and absent.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(
-            f"device={name}, but torch sees no CUDA device here: use device=cpu or auto"
-        )
-    return torch.device(name)
-
-
-def build_network(config: TrainConfig, network: DiTConfig) -> CoGenDiT:
-    """Create the network: fresh weights depend on the seed alone; given weights are loaded over them.
-
-    Raises:
-        ConfigError: Weights do not fit.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        if config.network.weights:
-            with torch.device("meta"):
-                model = CoGenDiT(network)
-            sources = [Path(p) for p in config.network.weights]
-            load_weights(model, sources, allow_missing=COGEN_PARTS, dtype=torch.float32)
-        else:
-            model = CoGenDiT(network)
-    model.checkpoint_blocks = config.network.recompute_blocks
-    patterns = config.optimiser.trainable
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(fnmatchcase(name, p) for p in patterns))
-    return model
-
-
-def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only.
-
-    Raises:
-        ConfigError: No parameter matches ``trainable``.
-    """
-    learning = [p for p in model.parameters() if p.requires_grad]
-    if not learning:
-        raise ConfigError(f"optimiser.trainable={config.trainable} matches no parameter")
-    matrices = [p for p in learning if p.ndim >= 2]
-    others = [p for p in learning if p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Learning rate of a step (0-based): warm-up from a third, then cosine to a tenth, or constant."""
-    optimiser = config.optimiser
-    peak, warmup = optimiser.learning_rate, optimiser.warmup_steps
-    if step < warmup:
-        return peak * (1 / 3 + (2 / 3) * step / warmup)
-    if optimiser.schedule == "constant":
-        return peak
-    progress = (step - warmup) / max(1, config.steps - warmup)
-    return peak * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))

@@ -215,7 +215,7 @@ def _tail(stderr: bytes) -> str:
 
 
 def clean_text(text: str) -> str:
-    r"""Replace control characters, which container metadata may carry into logs and pages.
+    """Replace control characters, which container metadata may carry into logs and pages.
 
     >>> clean_text("a\\x1b[31mb\\nc")
     'a [31mb c'

@@ -54,7 +54,7 @@ class ReadBudget:
 
 
 def sniff(head: bytes) -> str:
-    r"""Name the container family by its first bytes; the extension says nothing. Empty if unknown.
+    """Name the container family by its first bytes; the extension says nothing. Empty if unknown.
 
     >>> sniff(b"\\x00\\x00\\x00\\x18ftypisom")
     'mp4'
