@@ -65,7 +65,7 @@ class LatentsGate(GateConfig):
     """
 
     min_rgb_psnr_db: float = 24.0
-    min_hoi_psnr_db: float = 22.0
+    min_hoi_psnr_db: float = 16.0
 
 
 class LatentsConfig(StageConfig):
