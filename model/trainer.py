@@ -198,7 +198,7 @@ class _Run:
             raise ModelOutputError(
                 "loss_not_finite", f"step {step}, clips {batch.clip_ids}: lower the learning rate"
             )
-        done.terms.total.backward()  # type: ignore[no-untyped-call]
+        done.terms.total.backward()
         norm = nn.utils.clip_grad_norm_(
             [p for p in self.model.parameters() if p.grad is not None],
             self.config.optimiser.grad_clip,

@@ -19,6 +19,7 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from pydantic import Field
 
+from model.audio_encoders import loudness_gain
 from model.clock import Window, clip_window, union_boxes
 from model.codecs import (
     CodecConfig,
@@ -39,7 +40,6 @@ from model.encoders import (
     build_text_encoder,
     check_encoders,
     encoder_weights_sha256,
-    loudness_gain,
 )
 from model.images import fill_crop, fit_pad, on_white
 from schemas import facets as f

@@ -18,13 +18,13 @@ from model.config import preset
 from model.data import (
     BatchOrder,
     ClipStore,
-    Transcode,
     clip_from_sample,
     collate,
     handshake,
     token_masks,
 )
 from model.shards import ShardReader, check_shard, shard_paths
+from model.transcode import Transcode
 from schemas.errors import ConfigError, DataError
 from schemas.sample import METADATA_VERSION_KEY, SAMPLE_SCHEMA
 from tests.support.clips import square_x

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from model import encoders as e
+from model.audio_encoders import frame_positions, interpolate_steps, mel_filters
 from schemas.errors import ConfigError
 
 
@@ -58,7 +59,7 @@ def test_log_mel_finds_the_pitch() -> None:
 
 
 def test_mel_filters_are_never_empty() -> None:
-    filters = e.mel_filters(128)
+    filters = mel_filters(128)
     assert filters.shape == (128, 257)
     np.testing.assert_allclose(filters.sum(axis=1), 1.0)
 
@@ -72,7 +73,7 @@ def test_partial_frames_of_sound_are_refused(size: int) -> None:
 def test_interpolation_hits_frame_centres() -> None:
     """A feature that equals its own centre in samples must come back as the frame's centre."""
     steps = np.arange(40, dtype=np.float32) * 320 + 200
-    got = e.interpolate_steps(steps[None, :, None], e.frame_positions(10))[0, :, 0]
+    got = interpolate_steps(steps[None, :, None], frame_positions(10))[0, :, 0]
     np.testing.assert_allclose(got, np.arange(10) * 640 + 320)
 
 

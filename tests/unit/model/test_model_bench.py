@@ -15,12 +15,10 @@ from model.bench import (
     count_attention_flops,
     count_flops,
     count_table,
-    expert_loop,
-    expert_seconds,
     make_inputs,
-    measure,
     render,
 )
+from model.bench_measure import expert_loop, expert_seconds, measure
 from model.moe import Expert, mix_experts
 from tests.unit.model.dit_cases import max_abs
 

@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from model.build import learning_rate
 from model.curves import curves_svg
+from model.metrics import smooth
 from model.train_config import TrainConfig, merged, train_recipe
 from model.train_state import latest_checkpoint, read_state
 from model.train_step import attention_at, drop_conditions
-from model.trainer import Worker, learning_rate, smooth, split_holdout, train
+from model.trainer import Worker, split_holdout, train
 from schemas.errors import ConfigError, ModelOutputError, ResumeMismatchError
 from tests.support.shards import TINY_NETWORK, make_shards
 
@@ -33,8 +35,17 @@ def config(**changes) -> TrainConfig:
     return train_recipe("smoke", merged(BASE, changes))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tiny layers on a busy machine: threads cost more than they give."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
-def paths(tmp_path_factory):
+def paths(tmp_path_factory, one_thread):
     return make_shards(tmp_path_factory.mktemp("root"))
 
 
@@ -80,7 +91,7 @@ def test_run_leaves_metrics_curves_and_whole_checkpoints(finished) -> None:
 def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     paths, finished, tmp_path, stop_at
 ) -> None:
-    _out, result, lines = finished
+    _, result, lines = finished
     stopped = train(config(), paths, tmp_path, should_stop=stop_after(stop_at))
     assert stopped.is_stopped
     assert stopped.step == stop_at

@@ -1,0 +1,141 @@
+"""Sampler: shapes, independence of the HOI branch, chaining, guidance, feature spaces."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from model.audio_encoders import measure_lufs
+from model.encoders import AudioEncoderConfig, TextEncoderConfig
+from model.sampler import SampleConfig, Sampler, SampleRequest, guidance_terms, sample
+from model.train_config import merged, train_recipe
+from model.trainer import train
+from schemas.errors import ConfigError
+from tests.support.clips import square_frames
+from tests.support.shards import TINY_NETWORK, make_shards
+
+REQUEST = SampleRequest(
+    person=square_frames(1, 80, 70)[0],
+    product=np.full((20, 30, 4), 200, np.uint8),
+    prompt="A person holds a red box.",
+    hoi_prompt="Black background, a body.",
+    audio=np.sin(np.arange(30_000) / 20).astype(np.float32) * 0.1,
+)
+FAST = SampleConfig(steps=2, text_guidance=2.0, audio_guidance=1.5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, one_thread):
+    paths = make_shards(tmp_path_factory.mktemp("root"))
+    config = train_recipe(
+        "smoke",
+        merged(
+            {
+                "network": {"overrides": TINY_NETWORK},
+                "data": {"transcode": None},
+                "steps_full": 2,
+                "steps_asymmetric": 2,
+                "eval_every": 9,
+                "eval_sigmas": (0.5,),
+                "eval_clips": 1,
+                "optimiser": {"learning_rate": 1e-2},
+            },
+            {},
+        ),
+    )
+    return train(config, paths, tmp_path_factory.mktemp("run")).checkpoint
+
+
+def test_rgb_alone_equals_rgb_beside_the_structure_stream(checkpoint) -> None:
+    alone = sample(checkpoint, REQUEST, FAST)
+    both = sample(checkpoint, REQUEST, FAST.replace(with_hoi=True))
+    assert alone.rgb.shape == (8, 64, 96, 3)
+    assert alone.hoi is None
+    assert both.hoi.shape == alone.rgb.shape
+    assert np.array_equal(alone.rgb, both.rgb)
+    assert not np.array_equal(both.hoi, both.rgb)
+
+
+def test_same_seed_same_video_other_seed_another(checkpoint) -> None:
+    a, b = (sample(checkpoint, REQUEST, FAST).rgb for _ in range(2))
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, sample(checkpoint, REQUEST, FAST.replace(seed=1)).rgb)
+
+
+def test_clips_are_chained_by_motion_context(checkpoint) -> None:
+    calls: list[tuple[int, int]] = []
+    video = sample(
+        checkpoint, REQUEST, FAST.replace(num_clips=2), lambda d, n: calls.append((d, n))
+    )
+    assert video.rgb.shape[0] == 16
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    sampler = Sampler(checkpoint, FAST)
+    frames = video.rgb[:8]
+    motion = sampler._motion(frames)
+    assert motion.shape == (1, 16, 2, 8, 12)  # as long as in training
+    other = frames.copy()
+    other[:3] = 0  # older than the newest five frames
+    assert torch.equal(motion, sampler._motion(other))
+
+
+def test_every_condition_changes_the_video(checkpoint) -> None:
+    base = sample(checkpoint, REQUEST, FAST).rgb
+    changes = {
+        "prompt": "Nothing at all, and a long text.",
+        "person": 255 - REQUEST.person,
+        "product": np.zeros((20, 30, 3), np.uint8),
+        "audio": None,
+        "negative_prompt": "A person holds a blue teapot, blurred.",
+    }
+    for field, value in changes.items():
+        other = sample(checkpoint, dataclasses.replace(REQUEST, **{field: value}), FAST).rgb
+        assert not np.array_equal(base, other), field
+
+
+def test_other_size_and_length(checkpoint) -> None:
+    config = FAST.replace(height_px=96, width_px=64, num_latents=1)
+    assert sample(checkpoint, REQUEST, config).rgb.shape == (4, 96, 64, 3)
+
+
+def test_guidance_is_a_combination_with_sum_one() -> None:
+    for text, audio in ((5.0, 3.0), (1.0, 1.0), (0.0, 2.0), (4.0, 1.0)):
+        terms = guidance_terms(text, audio)
+        assert sum(weight for weight, _, _ in terms) == pytest.approx(1.0)
+    assert guidance_terms(5.0, 3.0) == [
+        (5.0, True, True),
+        (-2.0, False, True),
+        (-2.0, False, False),
+    ]
+
+
+def test_loudness_of_silence_and_of_a_tone() -> None:
+    assert measure_lufs(np.zeros(16_000, np.float32)) == -120.0
+    tone = np.sin(np.arange(32_000) * 2 * np.pi * 1000 / 16_000).astype(np.float32)
+    assert measure_lufs(tone) == pytest.approx(-3.0, abs=0.5)
+
+
+def test_other_feature_spaces_are_refused(checkpoint) -> None:
+    with pytest.raises(ConfigError, match="text_encoder is byte-text@1-32"):
+        sample(checkpoint, REQUEST, FAST.replace(text_encoder=TextEncoderConfig(dim=32)))
+    with pytest.raises(ConfigError, match="audio_encoder is log-mel@1-32"):
+        sample(checkpoint, REQUEST, FAST.replace(audio_encoder=AudioEncoderConfig(num_mels=32)))
+
+
+def test_what_is_missing_is_said(checkpoint, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="not a checkpoint"):
+        sample(tmp_path, REQUEST, FAST)
+    with pytest.raises(ConfigError, match="needs hoi_prompt"):
+        sample(checkpoint, dataclasses.replace(REQUEST, hoi_prompt=""), FAST.replace(with_hoi=True))
+    with pytest.raises(ConfigError, match="blank"):
+        sample(checkpoint, dataclasses.replace(REQUEST, prompt=" "), FAST)
