@@ -67,6 +67,7 @@ class Chain:
         return tuple(
             StageRecord(
                 name=s.name,
+                facet=s.facet,
                 version=s.version,
                 fingerprint=s.fingerprint,
                 closure_fingerprint=self.closures[s.name],

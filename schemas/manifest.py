@@ -43,6 +43,8 @@ class StageRecord(Model):
     """How one stage was configured in a run."""
 
     name: str
+    facet: str = ""
+    """The field of the row that the stage fills; empty for a fan-out stage."""
     version: int
     fingerprint: str
     closure_fingerprint: str

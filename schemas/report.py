@@ -8,7 +8,7 @@ from pydantic import Field
 
 from schemas.base import Model
 
-REPORT_VERSION = "1.0"
+REPORT_VERSION = "1.1"
 Verdict = Literal["PASS", "WARN", "FAIL"]
 
 
@@ -46,6 +46,26 @@ class StageLine(Model):
         return self.num_in == sum(ends)
 
 
+class ScoreLine(Model):
+    """How one gated score is spread over the clips that have it, beside its threshold."""
+
+    stage: str
+    name: str
+    """Field of the stage's facet."""
+    side: Literal["min", "max"]
+    threshold: float | None
+    """None: the gate is off."""
+    num_beyond: int = Field(ge=0)
+    """Clips whose score alone would drop them."""
+    quantiles: tuple[float, float, float, float, float]
+    """Smallest, 10 %, median, 90 %, largest."""
+    bins: tuple[int, ...]
+    """Clips per bin of equal width."""
+    low: float
+    high: float
+    """Ends of the bins: they take in every score and the threshold."""
+
+
 class SourceLine(Model):
     """One object of the raw bucket."""
 
@@ -57,6 +77,8 @@ class SourceLine(Model):
     detail: str
     num_clips: int
     num_kept: int
+    clip_ends: dict[str, int] = Field(default_factory=dict)
+    """Reasons for which its clips ended, counted."""
 
 
 class RunReport(Model):
@@ -67,6 +89,7 @@ class RunReport(Model):
     verdict: Verdict
     gates: tuple[GateLine, ...]
     stages: tuple[StageLine, ...]
+    scores: tuple[ScoreLine, ...] = ()
     sources: tuple[SourceLine, ...]
     kept_clip_ids: tuple[str, ...]
     num_samples: int

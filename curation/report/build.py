@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from curation.recipe import RunGates
+from curation.report.scores import score_lines
 from curation.report.strips import write_strip
 from schemas.errors import InvariantError
 from schemas.manifest import RunRecord
@@ -73,6 +74,7 @@ def summarise(inputs: ReportInputs) -> RunReport:
     gates = _gate_lines(inputs, stages, len(kept))
     return RunReport(
         run_id=inputs.run.run_id, verdict=_verdict(gates, stages), gates=gates, stages=stages,
+        scores=score_lines(inputs.run.stages, inputs.clips),
         sources=_source_lines(inputs, set(kept)), kept_clip_ids=kept, num_samples=len(kept),
         snapshot=inputs.run.snapshot, wall_s=inputs.run.wall_s, versions=inputs.run.versions,
     )  # fmt: skip
@@ -123,6 +125,7 @@ def _source_lines(inputs: ReportInputs, kept: set[str]) -> tuple[SourceLine, ...
         d.row_id: d for d in inputs.decisions
         if d.stage in {SOURCES_STAGE, "probe", "segment"} and d.outcome is not Outcome.KEPT
     }  # fmt: skip
+    clip_ends = _clip_ends(inputs)
     lines = []
     for source in sorted(inputs.sources, key=lambda s: s.uri):
         end = ends.get(source.row_id)
@@ -136,9 +139,20 @@ def _source_lines(inputs: ReportInputs, kept: set[str]) -> tuple[SourceLine, ...
                 detail=end.detail if end else "",
                 num_clips=clips[source.row_id],
                 num_kept=good[source.row_id],
+                clip_ends=dict(sorted(clip_ends[source.row_id].items())),
             )
         )
     return tuple(lines)
+
+
+def _clip_ends(inputs: ReportInputs) -> dict[str, Counter[str]]:
+    """Per source: the reasons for which its clips ended, counted."""
+    ends: dict[str, Counter[str]] = defaultdict(Counter)
+    source_of = {c.clip_id: c.source_id for c in inputs.clips}
+    for decision in inputs.decisions:
+        if decision.outcome is not Outcome.KEPT and decision.row_id in source_of:
+            ends[source_of[decision.row_id]][decision.reason] += 1
+    return ends
 
 
 def _dropped_clips(inputs: ReportInputs) -> list[tuple[Clip, Decision]]:

@@ -1,0 +1,137 @@
+"""The report counts what the decisions say, shows every gated score beside its threshold, and hides nothing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from curation.recipe import RunGates
+from curation.report import ReportInputs, build_report
+from curation.report.build import summarise
+from curation.report.scores import score_lines
+from schemas import facets as f
+from schemas.base import BackendRef, FileRef
+from schemas.errors import InvariantError
+from schemas.manifest import RunRecord, StageRecord
+from schemas.outcome import Decision, Outcome
+from schemas.rows import SourceVideo
+from stages.files import Files, FolderBlobs
+from stages.masks import encode_masks
+from tests.support.clips import TOY, make_clip
+
+FILE = FileRef(sha256="a" * 64, suffix=".json", num_bytes=1)
+SOURCE = SourceVideo(uri="/data/<b>a.mp4", num_bytes=5, content_sha256="0123456789abcdef" * 4)
+
+
+def stage(name, facet="", **gate):
+    return StageRecord(
+        name=name, facet=facet, version=1, fingerprint="f", closure_fingerprint="c", needs=(),
+        reasons=(), config={"gate": gate},
+    )  # fmt: skip
+
+
+def decision(row_id, name, outcome=Outcome.KEPT, reason="", emitted=1):
+    return Decision(row_id=row_id, source_id=SOURCE.row_id, stage=name, outcome=outcome,
+                    reason=reason, seconds=3.24, num_emitted=emitted)  # fmt: skip
+
+
+@pytest.fixture
+def clip(tmp_path):
+    files = Files(FolderBlobs(tmp_path / "blobs"), tmp_path / "scratch")
+    with files.row_scope():
+        yield full_clip(files)
+
+
+def full_clip(files):
+    """A clip with every facet that the page shows."""
+    row = make_clip(files)
+    total = row.media.num_frames
+    mask = np.zeros((total, 64, 96), bool)
+    mask[:, 20:40, 30:50] = True
+    objects = f.ObjectsFacet(
+        arrays=files.put_arrays(encode_masks(mask, "mask")), visible_share=1, in_hand_share=1,
+        confidence=0.7, area_share=0.1, flicker=0, backend=TOY,
+    )  # fmt: skip
+    body = f.BodyFacet(
+        arrays=objects.arrays, reprojection_error_head=0.03, hand_reprojection_error_head=0.1,
+        hand_tracked_share=1, jerk=0, valid_share=1, num_left_right_flips=0, backend=TOY,
+    )  # fmt: skip
+    latents = f.LatentsFacet(
+        arrays=objects.arrays, num_latents=1, num_motion_latents=0, latent_height=8,
+        latent_width=12, codec=TOY, text_encoder=TOY, audio_encoder=BackendRef(
+            name="toy", version="1", licence="none"), rgb_psnr_db=30, hoi_psnr_db=20,
+        has_audio=True, is_text_cut=False,
+    )  # fmt: skip
+    return row.replace(objects=objects, body=body, latents=latents)
+
+
+def inputs(clip, decisions, tmp_path):
+    run = RunRecord(
+        run_id="r1", recipe={"name": "toy"},
+        stages=(stage("segment"), stage("objects", "objects", min_confidence=0.6, max_area_share=None)),
+        sources=FILE, clips=FILE, decisions=FILE, num_stage_calls={"segment": 1}, wall_s=2.0,
+        started_at="2026-01-01T00:00:00+00:00", versions={"handloom": "0"},
+    )  # fmt: skip
+    other = clip.replace(clip_id="clip1", objects=clip.objects.replace(confidence=0.2))
+    return ReportInputs(
+        run=run, decisions=tuple(decisions), sources=(SOURCE,), clips=(clip, other),
+        gates=RunGates(), blobs=FolderBlobs(tmp_path / "blobs"),
+    )  # fmt: skip
+
+
+BALANCED = [
+    decision(SOURCE.row_id, "sources"),
+    decision(SOURCE.row_id, "segment", emitted=2),
+    decision("clip0", "objects"),
+    decision("clip1", "objects", Outcome.DROPPED, "no_held_object"),
+]
+
+
+def test_page_and_numbers_agree_with_the_decisions(clip, tmp_path):
+    report = build_report(inputs(clip, BALANCED, tmp_path), tmp_path / "out")
+    saved = json.loads((tmp_path / "out/report.json").read_text())
+    assert saved == json.loads(report.model_dump_json())
+    assert [(s.name, s.num_in, s.num_kept, s.num_out) for s in report.stages] == [
+        ("sources", 1, 1, 1),
+        ("segment", 1, 1, 2),
+        ("objects", 2, 1, 1),
+    ]
+    assert report.sources[0].clip_ends == {"no_held_object": 1}
+    assert (report.sources[0].num_clips, report.sources[0].num_kept) == (2, 1)
+    assert report.verdict == "PASS"
+    page = (tmp_path / "out/index.html").read_text()
+    assert "no_held_object" in page
+    assert "<b>a.mp4" not in page, "names from outside are escaped"
+    for kind in ("clip0.jpg", "clip0.mp4", "clip0-person.jpg", "clip0-product.jpg"):
+        assert (tmp_path / "out/media" / kind).stat().st_size > 300
+        assert f"media/{kind}" in page
+
+
+def test_a_gate_of_the_run_fails_the_report(clip, tmp_path):
+    decisions = [*BALANCED[:2], *(decision(c, "objects", Outcome.FAILED, "bad") for c in ("clip0", "clip1"))]
+    report = build_report(inputs(clip, decisions, tmp_path), tmp_path / "out")
+    assert report.verdict == "FAIL"
+    assert {g.name for g in report.gates if not g.passed} == {"min_kept_clips", "max_failed_share"}
+
+
+def test_scores_count_dropped_clips_and_what_lies_beyond(clip, tmp_path):
+    made = inputs(clip, BALANCED, tmp_path)
+    area, confidence = sorted(score_lines(made.run.stages, made.clips), key=lambda s: s.name)
+    assert (area.name, area.threshold, area.num_beyond) == ("area_share", None, 0)
+    assert (confidence.threshold, confidence.num_beyond, confidence.side) == (0.6, 1, "min")
+    assert confidence.quantiles[0] == 0.2
+    assert confidence.quantiles[-1] == 0.7
+    assert sum(confidence.bins) == 2
+    assert confidence.low <= 0.2 < 0.7 <= confidence.high
+
+
+def test_broken_books_are_refused_but_written_down(clip, tmp_path, monkeypatch):
+    honest = summarise(inputs(clip, BALANCED, tmp_path))
+    lossy = honest.replace(stages=(honest.stages[0].replace(num_in=7), *honest.stages[1:]))
+    monkeypatch.setattr("curation.report.build.summarise", lambda _: lossy)
+    with pytest.raises(InvariantError, match=r"broken at \['sources'\]"):
+        build_report(inputs(clip, BALANCED, tmp_path), tmp_path / "bad")
+    assert (tmp_path / "bad/report.json").is_file()
+    assert not (tmp_path / "bad/index.html").exists()
