@@ -6,7 +6,7 @@ export VENV
 
 FAST := not gpu and not slow and not chaos and not shared_data
 
-.PHONY: help setup check format test test-all golden lock clean
+.PHONY: help setup check format test test-all golden docs lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -35,6 +35,9 @@ test-all: setup ## Everything that runs without a GPU
 
 golden: setup ## Rewrite golden files on purpose; review the diff
 	$(BIN)/python -m pytest -q tests/golden --update-golden
+
+docs: setup ## Write docs/stages.md from the code
+	$(BIN)/python -m scripts.stage_docs
 
 lock: setup ## Resolve the dependencies again
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --generate-hashes --quiet -o requirements.lock

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 class Model(BaseModel):
     """Frozen, strict about unknown keys, finite numbers only."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     def replace(self, **changes: object) -> Self:
         """Return a validated copy with some fields changed."""

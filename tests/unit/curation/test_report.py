@@ -110,7 +110,10 @@ def test_page_and_numbers_agree_with_the_decisions(clip, tmp_path):
 
 
 def test_a_gate_of_the_run_fails_the_report(clip, tmp_path):
-    decisions = [*BALANCED[:2], *(decision(c, "objects", Outcome.FAILED, "bad") for c in ("clip0", "clip1"))]
+    decisions = [
+        *BALANCED[:2],
+        *(decision(c, "objects", Outcome.FAILED, "bad") for c in ("clip0", "clip1")),
+    ]
     report = build_report(inputs(clip, decisions, tmp_path), tmp_path / "out")
     assert report.verdict == "FAIL"
     assert {g.name for g in report.gates if not g.passed} == {"min_kept_clips", "max_failed_share"}
