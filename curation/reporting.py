@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from curation.blobs import StoreBlobs
@@ -16,19 +18,20 @@ from schemas.report import RunReport
 from schemas.rows import Clip, SourceVideo
 
 
-def load_inputs(store: Store, run: RunRecord) -> ReportInputs:
-    """Read a run's rows and decisions."""
-    cache = Path(tempfile.mkdtemp(prefix="handloom-report-"))
+@contextmanager
+def report_inputs(store: Store, run: RunRecord) -> Iterator[ReportInputs]:
+    """Read a run's rows and decisions; files fetched for them live as long as the context."""
     settings = run.recipe.get("run", {})
     gates = settings.get("gates", {}) if isinstance(settings, dict) else {}
-    return ReportInputs(
-        run=run,
-        decisions=tuple(models_from_parquet(store.read(run.decisions.name), Decision)),
-        sources=tuple(models_from_parquet(store.read(run.sources.name), SourceVideo)),
-        clips=tuple(models_from_parquet(store.read(run.clips.name), Clip)),
-        gates=RunGates.model_validate(gates),
-        blobs=StoreBlobs(store, store.options, cache),
-    )
+    with tempfile.TemporaryDirectory(prefix="handloom-report-") as cache:
+        yield ReportInputs(
+            run=run,
+            decisions=tuple(models_from_parquet(store.read(run.decisions.name), Decision)),
+            sources=tuple(models_from_parquet(store.read(run.sources.name), SourceVideo)),
+            clips=tuple(models_from_parquet(store.read(run.clips.name), Clip)),
+            gates=RunGates.model_validate(gates),
+            blobs=StoreBlobs(store, store.options, Path(cache)),
+        )
 
 
 def write_report(store: Store, inputs: ReportInputs) -> tuple[RunReport, str]:

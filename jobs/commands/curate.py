@@ -69,10 +69,10 @@ def prepare(
 def finish(curation: Curation, record: RunRecord, as_json: bool) -> Exit:
     """Write the report and say how the run ended."""
     from curation.report import render_funnel_text
-    from curation.reporting import load_inputs, write_report
+    from curation.reporting import report_inputs, write_report
 
-    inputs = load_inputs(curation.store, record)
-    report, page = write_report(curation.store, inputs)
+    with report_inputs(curation.store, record) as inputs:
+        report, page = write_report(curation.store, inputs)
     if as_json:
         print_json(
             {

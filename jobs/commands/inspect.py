@@ -20,8 +20,9 @@ def explain_command(
 ) -> Exit:
     """Show a clip's source, window, scores, and every stage's decision with its fingerprint."""
     from curation.report import explain_clip
-    from curation.reporting import load_inputs
+    from curation.reporting import report_inputs
 
     store, record = options.open_root(root, options.store_options(endpoint_url, region, anon))
-    say(explain_clip(load_inputs(store, record), clip_id))
+    with report_inputs(store, record) as inputs:
+        say(explain_clip(inputs, clip_id))
     return Exit.DONE

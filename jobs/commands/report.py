@@ -22,10 +22,11 @@ def command(
 ) -> Exit:
     """Write (or find) the report of the latest run and print where it is."""
     from curation.report import render_funnel_text
-    from curation.reporting import load_inputs, write_report
+    from curation.reporting import report_inputs, write_report
 
     store, record = options.open_root(root, options.store_options(endpoint_url, region, anon))
-    report, page = write_report(store, load_inputs(store, record))
+    with report_inputs(store, record) as inputs:
+        report, page = write_report(store, inputs)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
