@@ -105,54 +105,45 @@ def renderer_ref() -> BackendRef:
     )
 
 
-class MeshRenderer:
-    """Renders one topology again and again. Not thread-safe; close it or let the process end.
+class FlatRenderer:
+    """Draws one topology again and again with given vertex colours and no lighting.
+
+    Not thread-safe; close it or let the process end.
 
     Args:
         faces: (F,3) triangles, counter-clockwise from outside.
-        part_labels: (V,) u8, 1 left hand, 2 right hand, anything else body.
+        num_vertices: N.
         camera: Size and lens of every frame.
-        light_direction: Towards the light, in camera axes.
 
     Raises:
         ConfigError: No offscreen OpenGL works here.
     """
 
-    def __init__(
-        self,
-        faces: NDArray[np.int32],
-        part_labels: NDArray[np.uint8],
-        camera: Camera,
-        light_direction: tuple[float, float, float] = (-0.25, 0.45, 0.86),
-    ) -> None:
+    def __init__(self, faces: NDArray[np.uint32], num_vertices: int, camera: Camera) -> None:
         self.camera = camera
-        self._faces = faces.astype(np.int64)
-        self._source, self._split_faces, hands = split_by_part(faces, part_labels)
-        self._light = np.asarray(light_direction, np.float32) / np.linalg.norm(light_direction)
-        self._to_vertices = _face_to_vertex(faces, len(part_labels))
-        self._data = np.ones((len(self._source), 7), np.float32)
-        self._data[:, 4:6] = hands
+        self._faces = faces
+        self._data = np.ones((num_vertices, 7), np.float32)
         self._primitive, self._scene, self._renderer = self._open()
 
-    def render(self, vertices: Float) -> Rendered:
-        """Render vertices (V,3) in camera axes, metres."""
-        normals = vertex_normals(vertices, self._faces, self._to_vertices)
-        light = np.clip(normals @ self._light, 0.0, 1.0)
-        self._data[:, :3] = vertices[self._source]
-        self._data[:, 3] = light[self._source]
+    def render(self, positions: Float, colours: Float) -> tuple[NDArray[np.uint8], Float]:
+        """Draw one frame.
+
+        Args:
+            positions: (N,3) metres, in camera axes.
+            colours: (N,3) 0 to 1, interpolated over triangles.
+
+        Returns:
+            RGB or RGBA picture (H,W,3|4) u8, black and transparent where nothing is, and depth (H,W)
+            in metres along the view axis, 0 where nothing is.
+        """
+        self._data[:, :3] = positions
+        self._data[:, 3:6] = colours
         self._upload()
         from pyrender.constants import RenderFlags
 
         flags = RenderFlags.FLAT | RenderFlags.RGBA
         colour, depth = self._renderer.render(self._scene, flags=flags)
-        return _unpack(np.asarray(colour), np.asarray(depth))
-
-    def empty(self) -> Rendered:
-        """What an empty scene gives."""
-        size = (self.camera.height_px, self.camera.width_px)
-        return Rendered(
-            np.zeros(size, np.float32), np.zeros(size, np.uint8), np.zeros(size, np.uint8)
-        )
+        return np.asarray(colour), np.asarray(depth)
 
     def close(self) -> None:
         """Free the OpenGL context."""
@@ -166,7 +157,7 @@ class MeshRenderer:
             primitive = pyrender.Primitive(
                 positions=self._data[:, :3].copy(),
                 color_0=self._data[:, 3:].copy(),
-                indices=self._split_faces,
+                indices=self._faces,
                 mode=4,
             )
             scene = pyrender.Scene(bg_color=(0, 0, 0, 0))
@@ -199,6 +190,53 @@ class MeshRenderer:
         self._renderer._platform.make_current()
         GL.glBindBuffer(GL.GL_ARRAY_BUFFER, self._primitive._buffers[0])
         GL.glBufferSubData(GL.GL_ARRAY_BUFFER, 0, self._data.size * _FLOAT_BYTES, self._data)
+
+
+class MeshRenderer:
+    """Depth, parts and shading of a moving body, from one unlit pass.
+
+    Args:
+        faces: (F,3) triangles, counter-clockwise from outside.
+        part_labels: (V,) u8, 1 left hand, 2 right hand, anything else body.
+        camera: Size and lens of every frame.
+        light_direction: Towards the light, in camera axes.
+
+    Raises:
+        ConfigError: No offscreen OpenGL works here.
+    """
+
+    def __init__(
+        self,
+        faces: NDArray[np.int32],
+        part_labels: NDArray[np.uint8],
+        camera: Camera,
+        light_direction: tuple[float, float, float] = (-0.25, 0.45, 0.86),
+    ) -> None:
+        self.camera = camera
+        self._faces = faces.astype(np.int64)
+        self._source, split_faces, hands = split_by_part(faces, part_labels)
+        self._light = np.asarray(light_direction, np.float32) / np.linalg.norm(light_direction)
+        self._to_vertices = face_to_vertex(faces, len(part_labels))
+        self._colours = np.ones((len(self._source), 3), np.float32)
+        self._colours[:, 1:] = hands
+        self._drawing = FlatRenderer(split_faces, len(self._source), camera)
+
+    def render(self, vertices: Float) -> Rendered:
+        """Render vertices (V,3) in camera axes, metres."""
+        normals = vertex_normals(vertices, self._faces, self._to_vertices)
+        self._colours[:, 0] = np.clip(normals @ self._light, 0.0, 1.0)[self._source]
+        return _unpack(*self._drawing.render(vertices[self._source], self._colours))
+
+    def empty(self) -> Rendered:
+        """What an empty scene gives."""
+        size = (self.camera.height_px, self.camera.width_px)
+        return Rendered(
+            np.zeros(size, np.float32), np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+        )
+
+    def close(self) -> None:
+        """Free the OpenGL context."""
+        self._drawing.close()
 
 
 def split_by_part(
@@ -238,7 +276,8 @@ def vertex_normals(vertices: Float, faces: NDArray[np.int64], to_vertices: Any) 
     return np.asarray(summed / np.maximum(length, 1e-12), np.float32)
 
 
-def _face_to_vertex(faces: NDArray[np.int32], num_vertices: int) -> Any:
+def face_to_vertex(faces: NDArray[Any], num_vertices: int) -> Any:
+    """Sparse (V,F) matrix that sums over the faces around each vertex."""
     rows = faces.reshape(-1)
     columns = np.repeat(np.arange(len(faces)), 3)
     ones = np.ones(len(rows), np.float32)
