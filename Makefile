@@ -6,7 +6,7 @@ export VENV
 
 FAST := not gpu and not slow and not chaos and not shared_data
 
-.PHONY: help setup check format test test-all golden docs lock clean
+.PHONY: help setup demo check format test test-all golden docs lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -15,6 +15,9 @@ setup: $(VENV)/.stamp ## Virtual environment, locked packages, system libraries 
 
 $(VENV)/.stamp: requirements.lock pyproject.toml scripts/setup.sh
 	@bash scripts/setup.sh
+
+demo: setup ## Studio clips to shards, report, training and a sampled video, below demo/
+	@bash scripts/demo.sh
 
 format: setup ## Format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from jobs.commands import curate, doctor, inspect, models, report, sample, train
+from jobs.commands import curate, doctor, inspect, models, report, sample, studio, train
 
 app = typer.Typer(
     name="handloom",
@@ -19,6 +19,7 @@ app.command("report")(report.command)
 app.command("explain")(inspect.explain_command)
 app.command("train")(train.command)
 app.command("sample")(sample.command)
+app.command("studio")(studio.command)
 app.command("doctor")(doctor.command)
 app.add_typer(models.app, name="models")
 

@@ -68,5 +68,5 @@ def test_reports_and_training_need_a_root(tmp_path):
 def test_help_is_fast_and_names_every_command():
     done = handloom("--help")
     assert done.returncode == 0
-    for name in ("curate", "report", "explain", "train", "sample", "doctor", "models"):
+    for name in ("curate", "report", "explain", "train", "sample", "doctor", "studio", "models"):
         assert name in done.stdout

@@ -1,0 +1,208 @@
+"""Pictures and masks of a take: one mesh, lit per vertex, over a painted room.
+
+Colour is rendered at twice the size and averaged down. A second, flat pass writes what each pixel
+shows, and that is the truth: product, left hand, right hand, face, body, table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jobs.studio.acting import Acted
+from jobs.studio.looks import Looks, cloth_smoother
+from jobs.studio.products import Product
+from jobs.studio.rooms import paint_room
+from jobs.studio.scripts import Take
+from stages.backends.anny_body import AnnyBody
+from stages.backends.linear_body import PART_LEFT_HAND, PART_RIGHT_HAND
+from stages.rendering import Camera, FlatRenderer, face_to_vertex, vertex_normals
+
+Float = NDArray[np.float32]
+LABELS = {"body": (0, 0, 0), "product": (1, 0, 0), "left_hand": (0, 1, 0), "right_hand": (0, 0, 1),
+          "face": (0, 1, 1), "table": (1, 1, 0)}  # fmt: skip
+"""What a pixel shows, as three flags."""
+_OVERSAMPLE = 2
+_CLOTH_STEPS = 30
+"""Cloth bridges what skin follows: so many halfway steps towards the neighbours."""
+_KEY, _FILL = np.array([-0.45, 0.55, 0.7]), np.array([0.8, 0.15, 0.55])
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One frame.
+
+    Attributes:
+        picture: (H,W,3) u8.
+        shows: (H,W) u8, index into LABELS plus 1; 0 is background.
+        vertices_px: (V,2) projected vertices of the body.
+        joints_px: (B,2) projected joints.
+    """
+
+    picture: NDArray[np.uint8]
+    shows: NDArray[np.uint8]
+    vertices_px: Float
+    joints_px: Float
+
+
+def frame_camera(take: Take, chest_y_m: float, size_px: tuple[int, int]) -> tuple[Camera, Float]:
+    """Camera and where the body's origin lies in camera axes.
+
+    ``upper`` shows head to waist in portrait, ``full`` head to feet.
+    """
+    width, height = size_px
+    wide = width > height
+    span_m = 2.1 if take.framing == "full" else (0.9 if wide else 1.05)
+    distance_m = 3.6 if take.framing == "full" else 2.0
+    focal = height * distance_m / span_m
+    centre_y = 0.1 if take.framing == "full" else chest_y_m + (0.1 if wide else 0.06)
+    camera = Camera(
+        width * _OVERSAMPLE, height * _OVERSAMPLE, focal * _OVERSAMPLE,
+        (width * _OVERSAMPLE / 2, height * _OVERSAMPLE / 2),
+    )  # fmt: skip
+    return camera, np.array([0.0, -centre_y, -distance_m], np.float32)
+
+
+class Stage:
+    """Draws the frames of one take."""
+
+    def __init__(
+        self, body: AnnyBody, shape: torch.Tensor, looks: Looks, product: Product, acted: Acted,
+        take: Take, chest_y_m: float, size_px: tuple[int, int], seed: int,
+    ) -> None:  # fmt: skip
+        self._body, self._shape, self._looks = body, shape, looks
+        self._product, self._acted = product, acted
+        self._camera, self._origin = frame_camera(take, chest_y_m, size_px)
+        table = _table(acted, product, take)
+        self._table = table
+        faces = [body.faces.astype(np.int64), product.faces, table.faces]
+        counts = [body.num_vertices, len(product.vertices), len(table.vertices)]
+        starts = np.cumsum([0, *counts[:-1]])
+        self._faces = np.concatenate([f + s for f, s in zip(faces, starts, strict=True)])
+        self._to_vertices = face_to_vertex(self._faces, sum(counts))
+        self._smoother = cloth_smoother(body.faces, looks.is_cloth)
+        self._base = np.concatenate([looks.colours, product.colours, table.colours])
+        self._flags = _flags(body, looks, counts)
+        self._drawing = FlatRenderer(self._faces.astype(np.uint32), sum(counts), self._camera)
+        self._room = paint_room(size_px, take.room + 17 * seed)
+        self._rng = np.random.default_rng(1000 * seed + take.room)
+
+    def frames(self, opening: Float) -> Iterator[Drawn]:
+        """Draw every frame; ``opening`` (T,) is the mouth's, 0 to 1."""
+        rotations = torch.from_numpy(self._acted.rotations)
+        still = torch.zeros(1, 3)
+        for t in range(len(rotations)):
+            vertices, joints = self._body.forward(rotations[t : t + 1], still, self._shape)
+            skin = vertices[0].numpy().copy()
+            skin[:, 1] -= 0.012 * float(opening[t]) * self._looks.mouth
+            for _ in range(_CLOTH_STEPS):
+                skin = self._smoother @ skin
+            held = self._product.vertices @ self._acted.turn[t].T + self._acted.place[t]
+            yield self._draw(skin, held, joints[0].numpy())
+        self._drawing.close()
+
+    def _draw(self, skin: Float, held: Float, joints: Float) -> Drawn:
+        points = np.concatenate([skin, held, self._table.vertices]) + self._origin
+        points = points.astype(np.float32)
+        normals = vertex_normals(points, self._faces, self._to_vertices)
+        points[: len(skin)] += normals[: len(skin)] * self._looks.offsets_m[:, None]
+        colours = self._base * _light(normals) * self._shadow(skin, held)[:, None]
+        rgba, _ = self._drawing.render(points, np.clip(colours, 0, 1).astype(np.float32))
+        flags, depth = self._drawing.render(points, self._flags)
+        room = self._room.shifted(self._rng)
+        picture = _composite(rgba, depth, room, self._rng)
+        return Drawn(picture, _shows(flags, depth), self._project(skin), self._project(joints))
+
+    def _shadow(self, skin: Float, held: Float) -> Float:
+        """Skin near the product is darker: the light that reaches a grip is blocked."""
+        out = np.ones(len(self._base), np.float32)
+        centre = held.mean(0)
+        local = (skin - centre) / max(self._product.half_m)
+        near = np.exp(-np.maximum(np.linalg.norm(local, axis=1) - 0.5, 0) * 3.0)
+        out[: len(skin)] = 1 - 0.3 * near * np.isin(self._body.part_labels, (1, 2))
+        return out
+
+    def _project(self, points: Float) -> Float:
+        """Pixels (N,2) of points (N,3) in body axes."""
+        points = points + self._origin
+        focal, centre = self._camera.focal_px, self._camera.principal_px
+        x = centre[0] + focal * points[:, 0] / -points[:, 2]
+        y = centre[1] - focal * points[:, 1] / -points[:, 2]
+        return np.asarray(np.stack([x, y], 1) / _OVERSAMPLE, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    vertices: Float
+    faces: NDArray[np.int64]
+    colours: Float
+
+
+def _table(acted: Acted, product: Product, take: Take) -> _Table:
+    """A table top in front of the body; where something is put down, it stands on it."""
+    top = 0.05
+    if take.put_down_frame is not None:
+        top = float(acted.place[take.put_down_frame, 1]) - product.half_m[1]
+    columns, rows = 120, 50
+    x, z = np.meshgrid(np.linspace(-0.9, 0.9, columns), np.linspace(0.12, 0.75, rows))
+    grid = np.arange(x.size).reshape(x.shape)
+    a, b, c, d = grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]
+    quads = [q.reshape(-1) for q in (a, b, c, d)]
+    faces = np.concatenate([np.stack([quads[0], quads[1], quads[2]], 1),
+                            np.stack([quads[0], quads[2], quads[3]], 1)])  # fmt: skip
+    vertices = np.stack([x, np.full_like(x, top), z], -1).reshape(-1, 3)
+    grain = 1 + 0.12 * np.sin(z * 90 + 3 * np.sin(x * 7)) + 0.05 * np.sin(x * 200)
+    colours = np.array([0.55, 0.4, 0.28]) * grain.reshape(-1, 1)
+    return _Table(vertices.astype(np.float32), faces, np.clip(colours, 0, 1).astype(np.float32))
+
+
+def _flags(body: AnnyBody, looks: Looks, counts: list[int]) -> Float:
+    """The flat pass's colours (N,3)."""
+    flags = np.zeros((sum(counts), 3), np.float32)
+    skin = flags[: counts[0]]
+    skin[body.part_labels == PART_LEFT_HAND] = LABELS["left_hand"]
+    skin[body.part_labels == PART_RIGHT_HAND] = LABELS["right_hand"]
+    skin[looks.is_face] = LABELS["face"]
+    flags[counts[0] : counts[0] + counts[1]] = LABELS["product"]
+    flags[counts[0] + counts[1] :] = LABELS["table"]
+    return flags
+
+
+def _light(normals: Float) -> Float:
+    """Key, fill and sky light per vertex, (N,3): a warm key from the upper left, a cool fill."""
+    key = np.clip(normals @ (_KEY / np.linalg.norm(_KEY)), 0, 1)[:, None]
+    fill = np.clip(normals @ (_FILL / np.linalg.norm(_FILL)), 0, 1)[:, None]
+    sky = (0.5 + 0.5 * normals[:, 1:2]) * np.array([0.30, 0.31, 0.33])
+    shine = np.clip(normals[:, 2:3], 0, 1) ** 12 * 0.05
+    warm, cool = np.array([0.66, 0.62, 0.57]), np.array([0.2, 0.22, 0.26])
+    return np.asarray(0.14 + key * warm + fill * cool + sky + shine, np.float32)
+
+
+def _composite(
+    rgba: NDArray[np.uint8], depth: Float, room: NDArray[np.uint8], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Average down, put over the room, add the noise of a sensor."""
+    height, width = room.shape[:2]
+    covered = (depth > 0).astype(np.float32)
+    alpha = cv2.resize(covered, (width, height), interpolation=cv2.INTER_AREA)[..., None]
+    front = rgba[..., :3].astype(np.float32) * covered[..., None]
+    front = cv2.resize(front, (width, height), interpolation=cv2.INTER_AREA)
+    picture = front + room * (1 - alpha)
+    noise = rng.standard_normal((height, width, 1), dtype=np.float32) * 2.0
+    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
+def _shows(flags: NDArray[np.uint8], depth: Float) -> NDArray[np.uint8]:
+    """Index into LABELS plus 1 at the clip's size; 0 where only the room is."""
+    small = flags[::_OVERSAMPLE, ::_OVERSAMPLE, :3] >> 7
+    code = small @ np.array([4, 2, 1], np.uint8)
+    table = np.zeros(8, np.uint8)
+    for index, triple in enumerate(LABELS.values()):
+        table[int(np.dot(triple, (4, 2, 1)))] = index + 1
+    seen: NDArray[np.uint8] = table[code] * (depth[::_OVERSAMPLE, ::_OVERSAMPLE] > 0)
+    return seen

@@ -1,0 +1,219 @@
+"""Writes studio clips: ``OUT/videos/NAME.mp4`` with sound, ``OUT/truth/NAME.json`` and ``NAME.npz``."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.studio.acting import Actor
+from jobs.studio.drawing import LABELS, Drawn, Stage
+from jobs.studio.looks import dress
+from jobs.studio.products import make_product
+from jobs.studio.scripts import ClipScript, Take, find_scripts
+from jobs.studio.voice import RATE_HZ, Speech, speak
+from schemas.errors import ConfigError
+from stages import media
+from stages.backends.anny_body import AnnyBody, load_anny
+from stages.backends.linear_body import PART_LEFT_HAND, PART_RIGHT_HAND
+from stages.masks import encode_masks
+from stages.rendering import check_renderer
+
+TRUTH_VERSION = 1
+Progress = Callable[[str, int, int], None]
+_MIN_INSIDE = 0.5
+"""A box counts where at least so much of what it surrounds lies in the picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudioClip:
+    """Where one clip and its truth were written."""
+
+    name: str
+    video: Path
+    truth_json: Path
+    truth_arrays: Path
+
+
+def generate(
+    out_dir: Path, *, clips: list[str] | None = None, seed: int = 0,
+    size_px: tuple[int, int] = (480, 832), progress: Progress | None = None,
+) -> list[StudioClip]:  # fmt: skip
+    """Render clips. The same names, seed and size give the same frames, sound and truth.
+
+    Args:
+        out_dir: Target folder; a clip that is already there with its truth is kept.
+        clips: Names of ``scripts.SCRIPTS``; None renders the default two, ``["all"]`` all.
+        seed: Varies prints, rooms, sway and speech.
+        size_px: Width and height, even; 480x832 unless told otherwise.
+        progress: Called with a text, frames done and frames in all.
+
+    Raises:
+        ConfigError: Unknown clip, odd size, or no offscreen OpenGL.
+    """
+    scripts = find_scripts(clips)
+    if any(side % 2 or side < 64 for side in size_px):
+        raise ConfigError(f"studio size {size_px}: expected even sides of at least 64 pixels")
+    check_renderer()
+    made = [_paths(out_dir, script.name) for script in scripts]
+    for clip in made:
+        clip.video.parent.mkdir(parents=True, exist_ok=True)
+        clip.truth_json.parent.mkdir(parents=True, exist_ok=True)
+    todo = [(s, c) for s, c in zip(scripts, made, strict=True) if not _is_there(c)]
+    total, done = sum(s.num_frames for s, _ in todo), 0
+    body = load_anny() if todo else None
+    for script, clip in todo:
+        assert body is not None
+
+        def tick(frame: int, before: int = done, name: str = script.name) -> None:
+            if progress:
+                progress(f"studio: {name}", before + frame, total)
+
+        _make(body, script, clip, seed, size_px, tick)
+        done += script.num_frames
+    return made
+
+
+def _paths(out_dir: Path, name: str) -> StudioClip:
+    return StudioClip(
+        name, out_dir / "videos" / f"{name}.mp4", out_dir / "truth" / f"{name}.json",
+        out_dir / "truth" / f"{name}.npz",
+    )  # fmt: skip
+
+
+def _is_there(clip: StudioClip) -> bool:
+    # the JSON goes last: a clip without it is made again
+    return all(p.is_file() for p in (clip.video, clip.truth_arrays, clip.truth_json))
+
+
+def _make(
+    body: AnnyBody, script: ClipScript, clip: StudioClip, seed: int, size_px: tuple[int, int],
+    tick: Callable[[int], None],
+) -> None:  # fmt: skip
+    speech = speak(
+        script.num_frames / media.FPS, seed + len(script.name), pitch_hz=script.takes[0].pitch_hz
+    )
+    opening = speech.opening[:: media.SAMPLES_PER_FRAME][: script.num_frames] * script.speaks
+    drawn: list[Drawn] = []
+    holds: list[NDArray[np.bool_]] = []
+    for index, take in enumerate(script.takes):
+        start = len(drawn)
+        stage, held = _stage(body, take, seed + index, size_px)
+        for frame in stage.frames(opening[start : start + take.num_frames]):
+            drawn.append(frame)
+            tick(len(drawn))
+        holds.append(held)
+    if script.frozen:
+        first, stop = script.frozen
+        drawn[first:stop] = [drawn[first]] * (stop - first)
+    arrays = _truth_arrays(body, drawn, np.concatenate(holds), size_px, script)
+    _write(script, clip, drawn, arrays, speech, seed, size_px)
+
+
+def _stage(
+    body: AnnyBody, take: Take, seed: int, size_px: tuple[int, int]
+) -> tuple[Stage, NDArray[np.bool_]]:
+    person = take.person
+    shape = body.shape_of(
+        gender=person.gender, height=person.height, weight=person.weight, muscle=person.muscle
+    )
+    product = make_product(take.product, take.base, take.accent, seed)
+    actor = Actor(body, shape)
+    acted = actor.act(take, product, seed)
+    looks = dress(body, shape, person, seed)
+    chest_y = float(actor.chest[1])
+    return Stage(body, shape, looks, product, acted, take, chest_y, size_px, seed), acted.holds
+
+
+def _truth_arrays(
+    body: AnnyBody, drawn: Sequence[Drawn], holds: NDArray[np.bool_], size_px: tuple[int, int],
+    script: ClipScript,
+) -> dict[str, NDArray[Any]]:  # fmt: skip
+    """Truth per frame, as docs/studio.md says."""
+    shows = np.stack([d.shows for d in drawn])
+    labels = {name: index + 1 for index, name in enumerate(LABELS)}
+    person = np.isin(shows, [labels[n] for n in ("body", "left_hand", "right_hand", "face")])
+    arrays: dict[str, NDArray[Any]] = {
+        **encode_masks(shows == labels["product"], "product"),
+        **encode_masks(person, "person"),
+        "joints_px": np.stack([d.joints_px for d in drawn]).astype(np.float32),
+        "contact": holds,
+    }
+    faces = [_box_of(d.shows == labels["face"]) for d in drawn]
+    arrays["face_box_xyxy_px"] = np.stack(faces)
+    for kind, part in (("left_hand", PART_LEFT_HAND), ("right_hand", PART_RIGHT_HAND)):
+        chosen = body.part_labels == part
+        boxes = [_box_round(d.vertices_px[chosen], size_px) for d in drawn]
+        arrays[f"{kind}_box_xyxy_px"] = np.stack(boxes)
+    if script.frozen:  # what is shown is the first frozen frame's truth
+        first, stop = script.frozen
+        arrays["contact"][first:stop] = arrays["contact"][first]
+    return arrays
+
+
+def _box_of(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Corners of a mask's pixels; NaN where it is empty."""
+    ys, xs = np.nonzero(mask)
+    if not len(xs):
+        return np.full(4, np.nan, np.float32)
+    return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float32)
+
+
+def _box_round(points: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.float32]:
+    """Corners round projected points, cut to the picture; NaN where most lie outside."""
+    inside = (points >= 0).all(1) & (points < np.array(size_px)).all(1)
+    if inside.mean() < _MIN_INSIDE:
+        return np.full(4, np.nan, np.float32)
+    low, high = points.min(0), points.max(0)
+    limit = np.array([*size_px, *size_px], np.float32)
+    return np.clip(np.concatenate([low, high]), 0, limit).astype(np.float32)
+
+
+def _write(
+    script: ClipScript, clip: StudioClip, drawn: Sequence[Drawn], arrays: dict[str, NDArray[Any]],
+    speech: Speech, seed: int, size_px: tuple[int, int],
+) -> None:  # fmt: skip
+    samples = speech.samples if script.speaks else np.zeros_like(speech.samples)
+    pictures = np.stack([d.picture for d in drawn])
+    with tempfile.TemporaryDirectory(dir=clip.video.parent, prefix=".studio-") as folder:
+        sound, video, packed = (Path(folder) / n for n in ("a.wav", "v.mp4", "t.npz"))
+        media.write_wav(sound, samples, RATE_HZ)
+        media.write_video(video, pictures, crf=17, audio=sound)
+        np.savez_compressed(packed, allow_pickle=False, **arrays)
+        video.replace(clip.video)
+        packed.replace(clip.truth_arrays)
+        text = Path(folder) / "t.json"
+        text.write_text(json.dumps(_truth(script, speech, seed, size_px), indent=1))
+        text.replace(clip.truth_json)
+
+
+def _truth(
+    script: ClipScript, speech: Speech, seed: int, size_px: tuple[int, int]
+) -> dict[str, Any]:
+    return {
+        "truth_version": TRUTH_VERSION,
+        "name": script.name,
+        "seed": seed,
+        "width_px": size_px[0],
+        "height_px": size_px[1],
+        "fps": media.FPS,
+        "num_frames": script.num_frames,
+        "cut_frames": list(script.cut_frames),
+        "frozen_frames": list(script.frozen) if script.frozen else None,
+        "speech_s": [list(i) for i in speech.intervals_s] if script.speaks else [],
+        "joint_names": list(load_anny().bone_names),
+        "takes": [
+            {
+                "num_frames": t.num_frames, "product": t.product, "grip": t.grip,
+                "framing": t.framing, "put_down_frame": t.put_down_frame,
+                "person": asdict(t.person),
+            }
+            for t in script.takes
+        ],
+    }  # fmt: skip
