@@ -1,0 +1,126 @@
+"""The whole product, as a user runs it: studio clip, shards, report, training, a sampled video."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.studio import generate, scripts
+from stages import media
+
+pytestmark = pytest.mark.slow
+
+
+def handloom(*args: object, code: int = 0) -> dict:
+    """Run a command with --json in a process of its own; its parsed answer."""
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *map(str, args), "--json"],
+        capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A studio clip of four seconds, a file that is no video, and an empty one."""
+    path = tmp_path_factory.mktemp("chain")
+    take = replace(scripts.SCRIPTS["clean"].takes[0], num_frames=96)
+    scripts.SCRIPTS["short"] = scripts.ClipScript("short", (take,))
+    try:
+        generate.generate(path / "studio", clips=["short"], seed=1)
+    finally:
+        del scripts.SCRIPTS["short"]
+    (path / "studio/videos/page.mp4").write_text("<html>not found</html>")
+    (path / "studio/videos/empty.mp4").touch()
+    return path
+
+
+@pytest.fixture(scope="module")
+def curated(folder) -> dict:
+    gates = ("--set", "run.gates.max_failed_share=0.9")
+    return handloom("curate", folder / "studio/videos", "--out", folder / "root", *gates)
+
+
+def test_the_books_balance_and_the_clip_is_kept(folder, curated):
+    report = curated["report_json"]
+    for stage in report["stages"]:
+        ends = ("num_kept", "num_dropped", "num_failed", "num_quarantined")
+        assert stage["num_in"] == sum(stage[k] for k in ends), stage
+    assert report["num_samples"] == 1
+    probe = next(s for s in report["stages"] if s["name"] == "probe")
+    assert probe["reasons"] == {"empty_file": 1, "not_video": 1}
+    assert Path(curated["report"]).is_file()
+
+
+def test_streams_agree_with_the_studios_truth(folder, curated):
+    """Mask and structure lie where the truth says, in the clip's own frames."""
+    from curation.reporting import report_inputs
+    from curation.storage import Store
+    from schemas.manifest import RunRecord
+    from stages.masks import decode_masks
+
+    store = Store(str(folder / "root"))
+    run = RunRecord.model_validate_json(store.read(f"runs/{curated['run_id']}/run.json"))
+    with report_inputs(store, run) as inputs:
+        (clip,) = inputs.clips
+        hoi = media.read_video(inputs.blobs.fetch(clip.structure.video))
+        rgb = media.read_video(inputs.blobs.fetch(clip.media.video))
+    assert hoi.shape == rgb.shape == (clip.media.num_frames, 832, 480, 3)
+    truth = dict(np.load(folder / "studio/truth/short.npz"))
+    first = round(clip.motion_start_s * 25)
+    span = slice(first, first + clip.media.num_frames)
+    product = decode_masks(truth, "product", 832, 480)[span]
+    person = decode_masks(truth, "person", 832, 480)[span]
+    is_object = (hoi[..., 2] > 128) & (hoi[..., 0] < 128) & (hoi[..., 1] < 128)
+    is_body = (hoi[..., 0] > 128) | (hoi[..., 1] > 128)
+    assert iou(is_object, product) > 0.5
+    assert iou(is_body, person) > 0.7
+
+
+def iou(a, b) -> float:
+    """Median over frames."""
+    both = (a & b).sum(axis=(1, 2)) / np.maximum((a | b).sum(axis=(1, 2)), 1)
+    return float(np.median(both))
+
+
+def test_a_second_run_does_no_work_and_a_threshold_decides_anew(folder, curated):
+    source, root = folder / "studio/videos", folder / "root"
+    gates = ("--set", "run.gates.max_failed_share=0.9")
+    again = handloom("curate", source, "--out", root, *gates)
+    assert sum(again["num_stage_calls"].values()) == 0
+    assert again["snapshot"] == curated["snapshot"]
+    strict = handloom(
+        "curate", source, "--out", root, *gates, "--set", "objects.gate.min_confidence=0.99", code=3
+    )
+    assert sum(strict["num_stage_calls"].values()) == 0
+    assert strict["report_json"]["num_samples"] == 0
+    objects = next(s for s in strict["report_json"]["stages"] if s["name"] == "objects")
+    assert objects["num_dropped"] == 1
+
+
+def test_training_and_sampling(folder, curated):
+    root, out = folder / "root", folder / "train"
+    shards = [
+        p for p in (root / "blobs").rglob("*.parquet") if "rgb_latent" in pq.read_schema(p).names
+    ]
+    assert len(shards) == 1
+    handloom(
+        "train", root, "--recipe", "smoke", "--out", out,
+        "--set", "steps_full=2", "--set", "steps_asymmetric=1", "--set", "eval_every=3",
+    )  # fmt: skip
+    lines = [json.loads(t) for t in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [x["step"] for x in lines if x["kind"] == "train"] == [1, 2, 3]
+    assert all(np.isfinite(x["loss"]) for x in lines if x["kind"] == "train")
+    video = folder / "sample.mp4"
+    handloom("sample", out, "--root", root, "--out", video, "--set", "steps=2")
+    frames = media.read_video(video)
+    assert len(frames) >= 80
+    assert frames.std() > 1
