@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from jobs.commands import curate, doctor, inspect, models, report, sample, studio, train
+from jobs.commands import bench, curate, doctor, inspect, models, report, sample, studio, train
 
 app = typer.Typer(
     name="handloom",
@@ -21,6 +21,7 @@ app.command("train")(train.command)
 app.command("sample")(sample.command)
 app.command("studio")(studio.command)
 app.command("doctor")(doctor.command)
+app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 
 

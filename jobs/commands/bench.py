@@ -1,0 +1,40 @@
+"""``handloom bench``: measurements that anybody can repeat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs import options
+from jobs.console import Exit, RunProgress, guarded, print_json, say
+
+app = typer.Typer(help="Measurements that anybody can repeat.", no_args_is_help=True)
+
+
+@app.command("accuracy")
+@guarded
+def accuracy(
+    studio: Annotated[
+        Path, typer.Option("--studio", help="Folder of studio clips; missing ones are rendered.")
+    ] = Path("studio"),
+    clips: Annotated[
+        list[str] | None, typer.Option("--clip", help="Name of a studio clip; all for all.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the studio.")] = 0,
+    as_json: options.Json = False,
+) -> Exit:
+    """Score boxes, masks, bodies and contact against the studio's truth."""
+    from jobs.bench.accuracy import measure, render, summarise
+    from jobs.studio.generate import generate
+
+    with RunProgress() as progress:
+        made = generate(studio, clips=clips or ["all"], seed=seed, progress=progress.step)
+        scores = measure(made, progress.step)
+    figures = summarise(scores)
+    if as_json:
+        print_json({"figures": figures, "dropped": {s.name: s.lost_at for s in scores}})
+    else:
+        say(render(scores, figures))
+    return Exit.DONE
