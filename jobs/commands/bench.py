@@ -38,3 +38,24 @@ def accuracy(
     else:
         say(render(scores, figures))
     return Exit.DONE
+
+
+@app.command("model")
+@guarded
+def model(
+    quick: Annotated[bool, typer.Option("--quick", help="Measure on a smaller clip.")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    peak_tflops: Annotated[float, typer.Option(help="Dense bf16 peak of the GPU.")] = 989.0,
+    as_json: options.Json = False,
+) -> Exit:
+    """Count and measure what each form of the network costs, beside the theory."""
+    from jobs.bench.model_cost import measure_cost, text_of
+
+    with RunProgress() as progress:
+        report = measure_cost(device, quick=quick, threads=threads, progress=progress.step)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        say(text_of(report, device, peak_tflops))
+    return Exit.DONE

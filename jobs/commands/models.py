@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -61,21 +62,30 @@ def list_command(as_json: options.Json = False) -> Exit:
 @guarded
 def check_command(
     recipe: Annotated[str, typer.Option(help="Recipe name or path.")] = "default",
+    train: Annotated[
+        str, typer.Option(help="Training recipe whose network's memory is planned.")
+    ] = "paper",
     changes: options.Set = None,
     as_json: options.Json = False,
 ) -> Exit:
-    """Check that every backend and weight file of a recipe is usable here."""
+    """Check that every backend and weight file of a recipe is usable here; plan the network's memory."""
     from curation.chain import STAGE_CLASSES, build_chain
     from curation.recipe import load_recipe
+    from model.plan import memory_plan
+    from model.train_config import train_recipe
 
     resolved = load_recipe(recipe, changes or [], list(STAGE_CLASSES), options.RECIPES)
     chain = build_chain(resolved)
     rows = [{"stage": s.name, "fingerprint": s.fingerprint} for s in chain.stages]
+    config = train_recipe(train)
+    plan = memory_plan(config.network.build())
     if as_json:
-        print_json({"stages": rows})
-    else:
-        for row in rows:
-            say(f"ok {row['stage']:<11} {row['fingerprint']}")
+        print_json({"stages": rows, "network": asdict(plan)})
+        return Exit.DONE
+    for row in rows:
+        say(f"ok {row['stage']:<11} {row['fingerprint']}")
+    say(f"\nnetwork of training recipe {train} ({config.network.preset}), one device, 480x832x81:")
+    say("\n".join(plan.lines()))
     return Exit.DONE
 
 
