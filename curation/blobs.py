@@ -6,13 +6,13 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-from curation.storage import Store, StoreOptions, is_remote
+from curation.failpoints import hit
+from curation.storage import ObjectChangedError, Store, StoreOptions, is_remote
 from schemas.base import FileRef
-from schemas.errors import DataError
+from schemas.errors import DataError, InvariantError
 from schemas.rows import SourceVideo
-
-_CHUNK_BYTES = 8 << 20
 
 
 class StoreBlobs:
@@ -36,15 +36,26 @@ class StoreBlobs:
         self._source_options = source_options
         self._cache = cache
         self._max_cache_bytes = max_cache_bytes
+        self._sources: dict[str, Store] = {}
 
     def fetch(self, ref: FileRef) -> Path:
-        """Return a local copy of a blob."""
-        if self._store.local_root:
-            return self._store.local_root / ref.name
+        """Return a local copy of a blob.
+
+        Raises:
+            InvariantError: The root has lost it, or it is damaged.
+        """
         path = self._cache / f"{ref.sha256}{ref.suffix}"
-        if not path.exists():
+        if self._store.local_root:
+            path = self._store.local_root / ref.name
+        if path.exists():
+            return path
+        try:
             self._make_room(ref.num_bytes)
-            self._store.fetch(ref.name, path)
+            self._store.fetch(ref.name, path, ref.sha256)
+        except FileNotFoundError as error:
+            raise InvariantError(
+                f"{self._store.uri}/{ref.name} is missing; run handloom verify"
+            ) from error
         return path
 
     def fetch_source(self, source: SourceVideo) -> Path:
@@ -57,32 +68,45 @@ class StoreBlobs:
         if path.exists():
             return path
         self._make_room(source.num_bytes)
-        digest = hashlib.sha256()
+        detail = f"{source.uri} is not what was listed; run again"
         with tempfile.NamedTemporaryFile(dir=self._cache, delete=False) as temp:
-            for chunk in self._read_source(source):
-                digest.update(chunk)
-                temp.write(chunk)
-        if digest.hexdigest() != source.content_sha256:
-            Path(temp.name).unlink()
-            raise DataError("source_changed", f"{source.uri} is not what was listed; run again")
-        Path(temp.name).replace(path)
+            try:
+                found = self._copy(source, temp)
+            except FileNotFoundError as error:
+                raise DataError("source_missing", f"{source.uri} is gone") from error
+            except ObjectChangedError as error:
+                raise DataError("source_changed", detail) from error
+            else:
+                if found == source.content_sha256:
+                    Path(temp.name).replace(path)
+            finally:
+                Path(temp.name).unlink(missing_ok=True)
+        if found != source.content_sha256:
+            raise DataError("source_changed", detail)
         return path
 
+    def _copy(self, source: SourceVideo, target: IO[bytes]) -> str:
+        """Copy a source's bytes; returns their sha256."""
+        digest = hashlib.sha256()
+        for chunk in self._read_source(source):
+            digest.update(chunk)
+            target.write(chunk)
+        target.flush()
+        return digest.hexdigest()
+
     def _read_source(self, source: SourceVideo) -> Iterator[bytes]:
-        try:
-            if is_remote(source.uri):
-                parent, _, name = source.uri.rpartition("/")
-                yield from Store(parent, self._source_options).stream(name)
-            else:
-                with Path(source.uri).open("rb") as handle:
-                    while chunk := handle.read(_CHUNK_BYTES):
-                        yield chunk
-        except FileNotFoundError as error:
-            raise DataError("source_missing", f"{source.uri} is gone") from error
+        """Read a source, local or remote, by the same retried and version-checked calls."""
+        parent, _, name = source.uri.rpartition("/")
+        if parent not in self._sources:
+            options = self._source_options if is_remote(source.uri) else StoreOptions()
+            self._sources = {parent: Store(parent or "/", options)}  # the last one is enough
+        yield from self._sources[parent].stream(name)
 
     def store(self, path: Path, ref: FileRef) -> None:
         """Put a file under its content name unless it is there."""
+        hit("worker.blob.before")
         self._store.put_new(ref.name, path)
+        hit("worker.blob.after")
 
     def _make_room(self, num_bytes: int) -> None:
         self._cache.mkdir(parents=True, exist_ok=True)

@@ -5,22 +5,26 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
+from curation import failpoints
 from curation.chain import AnyStage
+from curation.scratch import remove_scratch
 from curation.storage import Store, StoreOptions
-from curation.worker import ROW_SCHEMA, StageWorker, remove_scratch
-from schemas.errors import ConfigError
+from curation.worker import ROW_SCHEMA, StageWorker
+from schemas.errors import ConfigError, HandloomError
 from schemas.outcome import StageResult
 from schemas.rows import Row
 
 _OBJECT_STORE_BYTES = 1 << 30
 _ROWS_PER_BLOCK = 4
 _STALL_LIMIT_S = 6 * 3600
+_MAX_INIT_DEATHS = 5
 
 
 def start_ray() -> None:
@@ -43,13 +47,18 @@ def start_ray() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
-    else:
-        ray.init(
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            object_store_memory=_OBJECT_STORE_BYTES,
-        )
+        return
+    # Ray says at WARNING that a local cluster asks for a token. Ours lives and dies with the cluster.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel("ERROR")
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        object_store_memory=_OBJECT_STORE_BYTES,
+    )
 
 
 def plan_spans(stages: Sequence[AnyStage]) -> list[tuple[int, int]]:
@@ -97,13 +106,21 @@ def execute(
     run_id: str,
     max_workers: int | None,
     max_attempts: int,
+    generations: Mapping[str, int],
     on_row: Callable[[], None] = lambda: None,
 ) -> Iterator[list[StageResult]]:
-    """Run the unknown units of some rows; yields results as rows finish, in no fixed order."""
+    """Run the unknown units of some rows; yields results as rows finish, in no fixed order.
+
+    Worker processes that die are started again without limit: what bounds a row is ``max_attempts``.
+
+    Raises:
+        HandloomError: A worker met something that is no row's fault, such as a full disk.
+    """
     context = DataContext.get_current()
     context.execution_options.preserve_order = False
     context.max_errored_blocks = 0
     context.enable_progress_bars = False
+    context.max_consecutive_actor_init_deaths = _MAX_INIT_DEATHS
     context.issue_detectors_config.detectors = []  # they print advice over our progress
     context.execution_no_progress_timeout_s = _STALL_LIMIT_S
     records = [{"row_json": r.model_dump_json(), "start": s, "results": []} for r, s in pending]
@@ -128,6 +145,8 @@ def execute(
                 source_options,
                 run_id,
                 max_attempts,
+                dict(generations),
+                failpoints.export(run_id),
             ),
             batch_format="pyarrow",
             batch_size=1,
@@ -136,8 +155,6 @@ def execute(
             num_cpus=needs.num_cpus,
             num_gpus=needs.num_gpus or None,
             memory=needs.memory_bytes,
-            max_restarts=-1,
-            max_task_retries=-1,
         )
     try:
         for batch in dataset.iter_batches(
@@ -147,5 +164,18 @@ def execute(
                 if texts:
                     on_row()
                     yield [StageResult.model_validate_json(t) for t in texts]
+    except ray.exceptions.RayError as error:
+        raise _our_error(error) from error
     finally:
         remove_scratch(run_id)
+
+
+def _our_error(error: BaseException) -> HandloomError:
+    """What really happened, out of the wrappings that an error gets on its way from a worker."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, HandloomError):
+            return type(seen)(*seen.args)
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return HandloomError(f"Ray ended the run: {lines[-1] if lines else type(error).__name__}")

@@ -5,24 +5,38 @@
     receipts/<stage>/<closure_fp>/<2 hex>/<key>.json   one StageResult, written by workers, first wins
     log/<20 digits>.json                               commits, written by the driver
     dataset/<20 digits>.json                           published snapshots of shards
+    runs/<run_id>/{run.json, report/}                  finished runs
+    attempts/, leases/, probe/, tmp/                   work in progress; nothing refers to it
 
 A receipt makes a unit done; a log entry folds receipts into one Parquet file so that later runs
-list and read little. Killing anything between the two loses nothing.
+list and read little. Killing anything between the two loses nothing. ``retry`` logs units whose results no
+longer count; their next receipts are called ``<key>.<generation>.json``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from pydantic import ValidationError
+
+from curation.failpoints import hit
 from curation.storage import Store, require_format
 from curation.tables import models_from_parquet, models_to_parquet, put_blob_bytes
 from schemas.errors import InvariantError
-from schemas.manifest import ROOT_FORMAT_VERSION, DatasetManifest, LogEntry, RunRecord
+from schemas.manifest import (
+    ROOT_FORMAT_VERSION,
+    DatasetManifest,
+    LogEntry,
+    Retried,
+    RunRecord,
+)
 from schemas.outcome import StageResult
 
 _DIGITS = 20
+_PASSING = frozenset({"source_missing", "source_changed"})
 
 
 class Ledger:
@@ -36,53 +50,90 @@ class Ledger:
     def __init__(self, store: Store, created_by: str = "handloom") -> None:
         require_format(store, created_by, ROOT_FORMAT_VERSION)
         self.store = store
+        self.generations: Mapping[str, int] = {}
+        """Units that ``retry`` asked for, as of the last ``known_results``; others have generation 0."""
 
     def record(self, result: StageResult, closure: str) -> StageResult:
         """Write a unit's receipt; returns the winner if another worker was first."""
-        name = receipt_name(result.stage, closure, result.unit_key)
-        if self.store.put_new(name, result.model_dump_json().encode()):
-            return result
-        return StageResult.model_validate_json(self.store.read(name))
+        result = result.replace(generation=self.generations.get(result.unit_key, 0))
+        name = receipt_name(result.stage, closure, result.unit_key, result.generation)
+        hit("worker.receipt.before")
+        won = self.store.put_new(name, result.model_dump_json().encode())
+        hit("worker.receipt.after")
+        return result if won else self._receipt(name)
 
     def find(self, stage: str, closure: str, unit_key: str) -> StageResult | None:
         """A unit's receipt, if it is done."""
+        generation = self.generations.get(unit_key, 0)
         try:
-            data = self.store.read(receipt_name(stage, closure, unit_key))
+            return self._receipt(receipt_name(stage, closure, unit_key, generation))
         except FileNotFoundError:
             return None
-        return StageResult.model_validate_json(data)
+
+    def _receipt(self, name: str) -> StageResult:
+        try:
+            return StageResult.model_validate_json(self.store.read(name))
+        except ValidationError as error:
+            raise InvariantError(
+                f"{self.store.uri}/{name} is damaged; run handloom verify, delete it, run again"
+            ) from error
 
     def known_results(self, closures: dict[str, str]) -> dict[str, StageResult]:
         """All finished units of the given ``{stage: closure fingerprint}``, by unit key."""
-        known = {r.unit_key: r for r in self._logged(closures)}
+        entries = self.entries()
+        self.generations = self._generations(entries)
+        known = {r.unit_key: r for r in self.logged(entries) if closures.get(r.stage) == r.closure}
         names = [
             meta.name
             for stage, closure in closures.items()
             for meta in self.store.list(f"receipts/{stage}/{closure}")
-            if _key_of(meta.name) not in known
+            if self._is_news(meta.name, known)
         ]
         with ThreadPoolExecutor(8) as pool:
-            for data in pool.map(self.store.read, names):
-                result = StageResult.model_validate_json(data)
+            for result in pool.map(self._receipt, names):
                 known[result.unit_key] = result
         return known
 
-    def _logged(self, closures: dict[str, str]) -> Iterator[StageResult]:
-        for _, entry in self.entries():
-            if entry.kind != "results":
-                continue
-            for ref in entry.files:
-                for result in models_from_parquet(self.store.read(ref.name), StageResult):
-                    if closures.get(result.stage) == result.closure:
-                        yield result
+    def _is_news(self, receipt: str, known: Mapping[str, StageResult]) -> bool:
+        key, generation = split_receipt(receipt)
+        return key not in known and generation == self.generations.get(key, 0)
+
+    def _generations(self, entries: Sequence[tuple[int, LogEntry]]) -> Counter[str]:
+        asked: Counter[str] = Counter()
+        for _, entry in entries:
+            if entry.kind == "retry":
+                for ref in entry.files:
+                    units = models_from_parquet(self.store.read(ref.name), Retried)
+                    asked.update(u.unit_key for u in units)
+        return asked
+
+    def logged(self, entries: Sequence[tuple[int, LogEntry]]) -> Iterator[StageResult]:
+        """Results in the log that count today."""
+        for _, entry in entries:
+            if entry.kind == "results":
+                for ref in entry.files:
+                    for result in models_from_parquet(self.store.read(ref.name), StageResult):
+                        if result.generation == self.generations.get(result.unit_key, 0):
+                            yield result
+
+    def commit_retry(self, unit_keys: Sequence[str], txn: str) -> int:
+        """Log that the results of some units no longer count; returns the entry's number."""
+        units = [Retried(unit_key=key) for key in sorted(set(unit_keys))]
+        ref = put_blob_bytes(self.store, models_to_parquet(units, Retried), ".parquet")
+        return self.append(LogEntry(txn=txn, kind="retry", files=(ref,), num_rows=len(units)))
 
     def commit_results(self, results: Sequence[StageResult], txn: str) -> int | None:
         """Fold receipts into the log. Returns the entry's number, None for nothing to commit."""
         if not results:
             return None
+        hit("driver.commit.before")
         ordered = sorted(results, key=lambda r: r.unit_key)
         ref = put_blob_bytes(self.store, models_to_parquet(ordered, StageResult), ".parquet")
-        return self.append(LogEntry(txn=txn, kind="results", files=(ref,), num_rows=len(ordered)))
+        hit("driver.commit.blob")
+        entry = LogEntry(txn=txn, kind="results", files=(ref,), num_rows=len(ordered))
+        number = self.append(entry)
+        hit("driver.commit.logged")
+        return number
 
     def append(self, entry: LogEntry) -> int:
         """Append to the log; a lost response is recognised by our own txn."""
@@ -120,30 +171,31 @@ class Ledger:
 
     def publish_dataset(self, manifest: DatasetManifest, txn: str) -> DatasetManifest:
         """Publish a snapshot, unless the latest one already holds exactly these shards."""
+        hit("driver.snapshot.before")
         latest = self.latest_dataset()
-        if (
-            latest
-            and latest.shards == manifest.shards
-            and (latest.dataset_card == manifest.dataset_card)
+        if latest and (latest.shards, latest.dataset_card) == (
+            manifest.shards,
+            manifest.dataset_card,
         ):
-            return latest
-        number = (latest.snapshot if latest else 0) + 1
-        while True:
+            manifest = latest
+        else:
+            number = (latest.snapshot if latest else 0) + 1
+            while not self._put_snapshot(manifest.replace(snapshot=number)):
+                number += 1
             manifest = manifest.replace(snapshot=number)
-            data = manifest.model_dump_json(indent=1).encode()
-            name = dataset_name(number)
-            if self.store.put_new(name, data) or self.store.read(name) == data:
-                break
-            number += 1
-        self.append(
-            LogEntry(
-                txn=txn,
-                kind="dataset",
-                snapshot=number,
-                num_rows=sum(s.num_samples for s in manifest.shards),
-            )
-        )
+        hit("driver.snapshot.manifest")
+        entries = self.entries()
+        if not any(e.kind == "dataset" and e.snapshot == manifest.snapshot for _, e in entries):
+            num_rows = sum(s.num_samples for s in manifest.shards)
+            snapshot = manifest.snapshot
+            self.append(LogEntry(txn=txn, kind="dataset", snapshot=snapshot, num_rows=num_rows))
+        hit("driver.snapshot.logged")
         return manifest
+
+    def _put_snapshot(self, manifest: DatasetManifest) -> bool:
+        """Take a number; another driver that publishes the very same may share it."""
+        data = manifest.model_dump_json(indent=1).encode()
+        return self.store.put_mine(dataset_name(manifest.snapshot), data)
 
     def latest_dataset(self) -> DatasetManifest | None:
         """The newest published snapshot."""
@@ -155,15 +207,37 @@ class Ledger:
         data = json.dumps(run.model_dump(mode="json"), indent=1, sort_keys=True).encode()
         self.store.put_new(f"runs/{run.run_id}/run.json", data)
 
+    def runs(self) -> list[RunRecord]:
+        """All finished runs, oldest first."""
+        names = [m.name for m in self.store.list("runs") if m.name.endswith("/run.json")]
+        with ThreadPoolExecutor(8) as pool:
+            return list(map(RunRecord.model_validate_json, pool.map(self.store.read, names)))
+
     def latest_run(self) -> RunRecord | None:
         """The newest finished run."""
         names = [m.name for m in self.store.list("runs") if m.name.endswith("/run.json")]
         return RunRecord.model_validate_json(self.store.read(names[-1])) if names else None
 
 
-def receipt_name(stage: str, closure: str, unit_key: str) -> str:
+def is_final(result: StageResult) -> bool:
+    """False for what says more about the moment than about the content: it is never recorded."""
+    return result.reason not in _PASSING
+
+
+def receipt_name(stage: str, closure: str, unit_key: str, generation: int = 0) -> str:
     """Name of a unit's receipt below the root."""
-    return f"receipts/{stage}/{closure}/{unit_key[:2]}/{unit_key}.json"
+    suffix = f".{generation}" if generation else ""
+    return f"receipts/{stage}/{closure}/{unit_key[:2]}/{unit_key}{suffix}.json"
+
+
+def split_receipt(name: str) -> tuple[str, int]:
+    """Unit key and generation of a receipt's name.
+
+    >>> split_receipt(receipt_name("segment", "c", "abcd", 2))
+    ('abcd', 2)
+    """
+    key, _, generation = _key_of(name).partition(".")
+    return key, int(generation or 0)
 
 
 def log_name(number: int) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from curation.blobs import StoreBlobs
+from curation.failpoints import hit
 from curation.recipe import RunGates
 from curation.report import ReportInputs, build_report
 from curation.storage import Store, join
@@ -50,4 +51,5 @@ def write_report(store: Store, inputs: ReportInputs) -> tuple[RunReport, str]:
             files = sorted(p for p in Path(folder).rglob("*") if p.is_file())
             for path in sorted(files, key=lambda p: p.name == "report.json"):
                 store.put_new(f"{base}/{path.relative_to(folder)}", path)
+                hit("driver.report.partial")
     return report, join(store.uri, f"{base}/index.html")

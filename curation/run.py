@@ -12,10 +12,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Protocol
 
+from curation import failpoints
 from curation.chain import AnyStage, Chain
 from curation.execute import check_cluster, execute, start_ray
-from curation.ledger import Ledger
+from curation.leases import Lease
+from curation.ledger import Ledger, is_final
 from curation.recipe import Recipe
+from curation.scratch import sweep_scratch
 from curation.sources import SourceList
 from curation.storage import Store, StoreOptions
 from curation.tables import M, models_to_parquet, put_blob_bytes
@@ -57,11 +60,27 @@ class RunState:
     """What a run has found out so far."""
 
     run_id: str
+    begun: datetime
     decisions: list[Decision] = field(default_factory=list)
     clips: dict[str, Clip] = field(default_factory=dict)
     sources: dict[str, SourceVideo] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     snapshot: DatasetManifest | None = None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the groups of one run share."""
+
+    known: dict[str, StageResult]
+    ledger: Ledger
+    lease: Lease
+    progress: Progress
+
+    def commit(self, results: Sequence[StageResult], txn: str) -> None:
+        """Commit results, unless vacuum may think that we are dead."""
+        self.lease.check()
+        self.ledger.commit_results(results, txn)
 
 
 @dataclass(frozen=True)
@@ -97,18 +116,27 @@ class Curation:
             InvariantError: The conservation law is broken.
             ConfigError: The root is not ours, or the cluster is too small.
         """
-        started, begun = time.monotonic(), datetime.now(UTC)
-        progress = progress or Silent()
+        failpoints.check()
         ledger = Ledger(self.store, f"handloom {version('handloom')}")
-        run_id = f"{begun:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-        state = RunState(run_id)
-        known = ledger.known_results(self.chain.closures)
+        begun = datetime.now(UTC)
+        # milliseconds: the newest run is the one whose name sorts last
+        run_id = f"{begun:%Y%m%dT%H%M%S}{begun.microsecond // 1000:03d}-{secrets.token_hex(3)}"
+        sweep_scratch()
+        with Lease(self.store, "run", run_id) as lease:
+            return self._run(RunState(run_id, begun), ledger, lease, progress or Silent())
+
+    def _run(self, state: RunState, ledger: Ledger, lease: Lease, progress: Progress) -> RunRecord:
+        started = time.monotonic()
+        work = _Work(ledger.known_results(self.chain.closures), ledger, lease, progress)
+        failpoints.hit("driver.begin")
         rows = self._begin(state)
         for group in self.chain.groups():
-            work = self._shard if group[0].name == "shards" else self._run_group
-            rows = work(group, rows, known, ledger, state, progress)
+            run_group = self._shard if group[0].name == "shards" else self._run_group
+            rows = run_group(group, rows, work, state)
+            failpoints.hit("driver.group.done")
         check_conservation(state.decisions, [SOURCES_STAGE, *self.chain.closures])
-        return self._finish(ledger, state, begun, time.monotonic() - started)
+        lease.check()
+        return self._finish(ledger, state, time.monotonic() - started)
 
     def _begin(self, state: RunState) -> list[Row]:
         for row in self.sources.rows:
@@ -117,25 +145,20 @@ class Curation:
         for row, original in self.sources.duplicates:
             detail = f"same content as {original}"
             state.decisions.append(_listed(row, Outcome.DROPPED, "duplicate_content", detail))
+        for row, reason, detail in self.sources.unreadable:
+            state.decisions.append(_listed(row, Outcome.FAILED, reason, detail))
         return list(self.sources.rows)
 
     def _run_group(
-        self,
-        group: tuple[AnyStage, ...],
-        rows: Sequence[Row],
-        known: dict[str, StageResult],
-        ledger: Ledger,
-        state: RunState,
-        progress: Progress,
+        self, group: tuple[AnyStage, ...], rows: Sequence[Row], work: _Work, state: RunState
     ) -> list[Row]:
-        first = self._walk_all(rows, group, known)
+        first = self._walk_all(rows, group, work.known)
         names = [stage.name for stage in group]
-        progress.group(
-            names, len(rows) - len({r.row_id for r, _ in first.pending}), len(first.pending)
-        )
+        num_todo = len(first.pending)
+        work.progress.group(names, len(rows) - len({r.row_id for r, _ in first.pending}), num_todo)
         if first.pending:
-            self._execute(group, first.pending, known, ledger, state, progress)
-        walked = self._walk_all(rows, group, known)
+            self._execute(group, first.pending, work, state)
+        walked = self._walk_all(rows, group, work.known)
         if walked.pending:
             raise InvariantError(f"{len(walked.pending)} rows came back without a result: {names}")
         state.decisions += walked.decisions
@@ -154,10 +177,8 @@ class Curation:
         self,
         group: tuple[AnyStage, ...],
         pending: list[tuple[Row, int]],
-        known: dict[str, StageResult],
-        ledger: Ledger,
+        work: _Work,
         state: RunState,
-        progress: Progress,
     ) -> None:
         start_ray()
         check_cluster(self.chain.groups())
@@ -173,27 +194,27 @@ class Curation:
             run_id=state.run_id,
             max_workers=run.max_workers,
             max_attempts=run.max_attempts_per_row,
+            generations=work.ledger.generations,
         ):
-            fresh = [r for r in results if r.unit_key not in known]
-            known.update({r.unit_key: r for r in fresh})
+            fresh = [r for r in results if r.unit_key not in work.known]
+            work.known.update({r.unit_key: r for r in fresh})
             state.calls.update(r.stage for r in fresh)
-            waiting += fresh
+            waiting += filter(is_final, fresh)
             outcomes[str(results[-1].outcome)] += 1
-            progress.advance(outcomes)
+            work.progress.advance(outcomes)
+            failpoints.hit("driver.row")
             due = time.monotonic() - last_commit > run.commit_every_s
             if len(waiting) >= run.commit_every_rows * len(group) or due:
-                ledger.commit_results(waiting, f"{state.run_id}/{group[0].name}/{sequence}")
+                work.commit(waiting, f"{state.run_id}/{group[0].name}/{sequence}")
                 waiting, sequence, last_commit = [], sequence + 1, time.monotonic()
-        ledger.commit_results(waiting, f"{state.run_id}/{group[0].name}/{sequence}")
+        work.commit(waiting, f"{state.run_id}/{group[0].name}/{sequence}")
 
     def _shard(
         self,
         group: tuple[AnyStage, ...],
         rows: Sequence[Row],
-        known: dict[str, StageResult],
-        ledger: Ledger,
+        work: _Work,
         state: RunState,
-        progress: Progress,
     ) -> list[Row]:
         """Write shards for the surviving clips, publish the snapshot, account per clip."""
         from curation.publish import plan_dataset, publish
@@ -201,7 +222,7 @@ class Curation:
         clips = [r for r in rows if isinstance(r, Clip)]
         plans = plan_dataset(clips, self.recipe.run.max_samples_per_shard)
         before = len(state.decisions)
-        done = self._run_group(group, plans, known, ledger, state, progress)
+        done = self._run_group(group, plans, work, state)
         per_plan = {d.row_id: d for d in state.decisions[before:]}
         del state.decisions[before:]
         for plan in plans:
@@ -217,10 +238,11 @@ class Curation:
             ]
         if done:
             txn = f"{state.run_id}/dataset"
-            state.snapshot = publish(ledger, done, self.recipe, self.chain, txn)
+            work.lease.check()
+            state.snapshot = publish(work.ledger, done, self.recipe, self.chain, txn)
         return done
 
-    def _finish(self, ledger: Ledger, state: RunState, begun: datetime, wall_s: float) -> RunRecord:
+    def _finish(self, ledger: Ledger, state: RunState, wall_s: float) -> RunRecord:
         def put(models: Sequence[M], kind: type[M]) -> FileRef:
             return put_blob_bytes(self.store, models_to_parquet(models, kind), ".parquet")
 
@@ -237,12 +259,14 @@ class Curation:
                 "decisions": put(state.decisions, Decision),
                 "num_stage_calls": {s.name: state.calls[s.name] for s in self.chain.stages},
                 "wall_s": wall_s,
-                "started_at": begun.isoformat(timespec="seconds"),
+                "started_at": state.begun.isoformat(timespec="seconds"),
                 "snapshot": state.snapshot.snapshot if state.snapshot else None,
                 "versions": {name: version(name) for name in _VERSIONED},
             }
         )
+        failpoints.hit("driver.run.rows")
         ledger.write_run(record)
+        failpoints.hit("driver.run.record")
         ledger.append(
             LogEntry(
                 txn=f"{state.run_id}/run",

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from curation.storage import Store, StoreOptions, is_remote, join, redact
+from curation.storage import ObjectChangedError, Store, StoreOptions, is_remote, join, redact
 from schemas.errors import ConfigError
 from schemas.rows import SourceVideo
 
-_CHUNK_BYTES = 8 << 20
+_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,9 @@ class SourceList:
     rows: tuple[SourceVideo, ...]
     duplicates: tuple[tuple[SourceVideo, str], ...]
     """(object, address of the object whose content it repeats)."""
+    unreadable: tuple[tuple[SourceVideo, str, str], ...] = ()
+    """(object, reason code, detail): it changed or went away while it was read, twice. Its content is
+    unknown, so its id comes from its address."""
 
 
 def list_sources(
@@ -42,9 +45,13 @@ def list_sources(
     if not objects:
         raise ConfigError(f"no files in {[redact(a) for a in addresses]}; expected raw videos")
     rows: list[SourceVideo] = []
-    with ThreadPoolExecutor(4) as pool:
-        for done, row in enumerate(pool.map(_hash_object, objects), 1):
-            rows.append(row)
+    unreadable: list[tuple[SourceVideo, str, str]] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for done, found in enumerate(pool.map(_hash_object, objects), 1):
+            if isinstance(found, SourceVideo):
+                rows.append(found)
+            else:
+                unreadable.append(found)
             progress(done, len(objects))
     first: dict[str, str] = {}
     for row in rows:
@@ -54,6 +61,7 @@ def list_sources(
         duplicates=tuple(
             (r, first[r.content_sha256]) for r in rows if first[r.content_sha256] != r.uri
         ),
+        unreadable=tuple(unreadable),
     )
 
 
@@ -92,31 +100,46 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _expand_remote(address: str, options: StoreOptions) -> Iterator[_Object]:
-    parent, _, _name = address.rstrip("/").rpartition("/")
+    address = address.rstrip("/")
     store = Store(address, options)
-    found = [m for m in store.list() if m.name]
-    if found:
-        for meta in found:
-            yield _Object(
-                join(address, meta.name), meta.num_bytes, partial(store.stream, meta.name)
-            )
+    found = False
+    for meta in store.list():
+        found = True
+        uri = join(address, meta.name)
+        yield _Object(uri, meta.num_bytes, partial(store.stream, meta.name))
+    bucket, _, key = address.partition("://")[2].partition("/")
+    if found or not key:
         return
+    parent, _, name = address.rpartition("/")
     single = Store(parent, options)
-    for meta in single.list():
-        if join(parent, meta.name) == address:
-            yield _Object(address, meta.num_bytes, partial(single.stream, meta.name))
+    one = single.head(name)
+    if one is None:
+        raise ConfigError(f"{redact(address)}: bucket {bucket!r} has no such object or prefix")
+    yield _Object(address, one.num_bytes, partial(single.stream, name))
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as handle:
-        while chunk := handle.read(_CHUNK_BYTES):
-            yield chunk
+    yield from Store(str(path.parent)).stream(path.name)
 
 
-def _hash_object(item: _Object) -> SourceVideo:
-    digest = hashlib.sha256()
-    num_bytes = 0
-    for chunk in item.read():
-        digest.update(chunk)
-        num_bytes += len(chunk)
-    return SourceVideo(uri=item.uri, num_bytes=num_bytes, content_sha256=digest.hexdigest())
+def _hash_object(item: _Object) -> SourceVideo | tuple[SourceVideo, str, str]:
+    """Name an object by its content; one that changes under our hands gets a second chance."""
+    reason, detail = "", ""
+    for _ in range(2):
+        digest, num_bytes = hashlib.sha256(), 0
+        try:
+            for chunk in item.read():
+                digest.update(chunk)
+                num_bytes += len(chunk)
+        except FileNotFoundError:
+            reason, detail = "source_missing", f"{item.uri} went away while it was listed"
+        except ObjectChangedError:
+            reason, detail = "source_changed", f"{item.uri} changed while it was read, twice"
+        else:
+            return SourceVideo(uri=item.uri, num_bytes=num_bytes, content_sha256=digest.hexdigest())
+    unknown = hashlib.sha256(b"unreadable " + item.uri.encode()).hexdigest()
+    return (
+        SourceVideo(uri=item.uri, num_bytes=item.num_bytes, content_sha256=unknown),
+        reason,
+        detail,
+    )

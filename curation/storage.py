@@ -1,58 +1,59 @@
 """One storage primitive for local folders and object stores: create if absent.
 
-Nothing is ever overwritten, and only ``vacuum`` deletes. Blobs and control files go through obstore;
-credentials come from the environment alone and never reach rows, logs or error messages.
+Nothing is ever overwritten, and only ``vacuum`` deletes. Buckets go through obstore; credentials
+come from the environment alone and never reach rows, logs or error messages.
 """
 
 from __future__ import annotations
 
-import os
+import errno
+import hashlib
+import json
 import random
 import re
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    GenericError,
-    PermissionDeniedError,
-    UnauthenticatedError,
-)
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 
-from schemas.base import Model
-from schemas.errors import ConfigError, HandloomError, ResumeMismatchError, TransientError
+from curation.storage_backends import (
+    CHUNK_BYTES,
+    TMP_FOLDER,
+    Backend,
+    BucketBackend,
+    FolderBackend,
+    ObjectChangedError,
+    ObjectMeta,
+    StoreOptions,
+)
+from schemas.errors import (
+    ConfigError,
+    HandloomError,
+    InvariantError,
+    ResumeMismatchError,
+    TransientError,
+)
+
+__all__ = [
+    "ObjectChangedError",
+    "ObjectMeta",
+    "Store",
+    "StoreOptions",
+    "is_remote",
+    "join",
+    "redact",
+]
 
 _SCHEMES = ("s3", "gs", "az")
 _MAX_TRIES = 5
-_CHUNK_BYTES = 8 << 20
+PROBE_FOLDER = "probe"
 T = TypeVar("T")
-
-
-class StoreOptions(Model):
-    """How to reach an object store. Credentials are not options: they come from the environment."""
-
-    endpoint_url: str | None = None
-    region: str | None = None
-    anonymous: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectMeta:
-    """One listed object: name below the store's root, size, and the store's version tag."""
-
-    name: str
-    num_bytes: int
-    version: str
-    modified_s: float
 
 
 def is_remote(uri: str) -> bool:
@@ -84,46 +85,43 @@ class Store:
 
     def __init__(self, uri: str, options: StoreOptions | None = None) -> None:
         self.options = options or StoreOptions()
+        self._backend: Backend
         if is_remote(uri):
             if urlsplit(uri).username:
                 raise ConfigError(
                     f"{redact(uri)}: credentials belong in the environment, not the address"
                 )
+            if not urlsplit(uri).netloc:
+                raise ConfigError(f"{uri}: expected a bucket, such as s3://bucket/prefix")
             self.uri, self.local_root = uri.rstrip("/"), None
-            self._store: ObjectStore = _open_remote(self.uri, self.options)
+            self._backend = BucketBackend(self.uri, self.options)
         elif "://" in uri:
             raise ConfigError(f"{redact(uri)}: expected a local path or one of {_SCHEMES}")
         else:
             self.local_root = Path(uri).absolute()
             self.uri = str(self.local_root)
-            self._store = LocalStore("/")
+            self._backend = FolderBackend(self.local_root)
 
     def __reduce__(self) -> tuple[type[Store], tuple[str, StoreOptions]]:
         """Travel to workers as an address; connections and credentials stay behind."""
         return Store, (self.uri, self.options)
 
-    def _path(self, name: str) -> str:
-        """Name inside obstore: local stores are rooted at ``/`` so that opening creates nothing."""
-        return f"{self.uri[1:]}/{name}" if self.local_root else name
-
     def put_new(self, name: str, data: bytes | Path) -> bool:
         """Create an object whole or not at all.
 
         Returns:
-            True if this call created it, False if it was there already (it is not touched).
+            True if this call created it. False if there is one of that name, which is left alone; it
+            may be this call's own, when the store's answer was lost on the way: see ``put_mine``.
         """
+        return self._guard(f"write {name}", lambda: self._backend.put_new(name, data))
 
-        def attempt() -> bool:
-            try:
-                obstore.put(self._store, self._path(name), data, mode="create")
-            except AlreadyExistsError:
-                return False
-            return True
+    def put_mine(self, name: str, data: bytes) -> bool:
+        """Create an object whose content is this caller's alone, such as a random token.
 
-        created = self._guard(f"write {name}", attempt)
-        if created and self.local_root:
-            _fsync(self.local_root / name)
-        return created
+        Returns:
+            True if the object is ours, also when the answer to an earlier try was lost.
+        """
+        return self.put_new(name, data) or self.read(name) == data
 
     def read(self, name: str) -> bytes:
         """Read a whole object.
@@ -131,54 +129,66 @@ class Store:
         Raises:
             FileNotFoundError: There is none of that name.
         """
-        return self._guard(
-            f"read {name}", lambda: bytes(obstore.get(self._store, self._path(name)).bytes())
-        )
+        return self._guard(f"read {name}", lambda: self._backend.read(name))
 
     def stream(self, name: str) -> Iterator[bytes]:
-        """Read an object in chunks."""
-        result = self._guard(f"read {name}", lambda: obstore.get(self._store, self._path(name)))
-        for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):
-            yield bytes(chunk)
+        """Read an object in chunks, all of one version; each chunk is retried on its own.
 
-    def fetch(self, name: str, path: Path) -> None:
-        """Copy an object to a local file, whole or not at all."""
+        Raises:
+            FileNotFoundError: There is none of that name.
+            ObjectChangedError: It was replaced or removed meanwhile.
+        """
+        meta = self._guard(f"look up {name}", lambda: self._backend.head(name))
+        for start in range(0, meta.num_bytes, CHUNK_BYTES):
+            end = min(start + CHUNK_BYTES, meta.num_bytes)
+            try:
+                yield self._guard(
+                    f"read {name}",
+                    partial(self._backend.read_range, name, start, end, meta.version),
+                )
+            except FileNotFoundError as error:
+                raise ObjectChangedError(f"{join(self.uri, name)} went away") from error
 
-        def attempt() -> None:
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as temp:
+    def fetch(self, name: str, path: Path, sha256: str = "") -> None:
+        """Copy an object to a local file, whole or not at all.
+
+        Raises:
+            FileNotFoundError: There is none of that name.
+            InvariantError: Its content has another sha256 than the given one.
+        """
+        digest = hashlib.sha256()
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as temp:
+            try:
                 for chunk in self.stream(name):
+                    digest.update(chunk)
                     temp.write(chunk)
-            Path(temp.name).replace(path)
-
-        self._guard(f"fetch {name}", attempt)
+            except BaseException:
+                Path(temp.name).unlink()
+                raise
+        if sha256 and digest.hexdigest() != sha256:
+            Path(temp.name).unlink()
+            raise InvariantError(f"{join(self.uri, name)} is damaged; run handloom verify")
+        Path(temp.name).replace(path)
 
     def exists(self, name: str) -> bool:
         """True if there is an object of that name."""
+        return self.head(name) is not None
+
+    def head(self, name: str) -> ObjectMeta | None:
+        """Size and version of an object, None if there is none of that name."""
         try:
-            self._guard(f"look up {name}", lambda: obstore.head(self._store, self._path(name)))
+            return self._guard(f"look up {name}", lambda: self._backend.head(name))
         except FileNotFoundError:
-            return False
-        return True
+            return None
 
     def list(self, prefix: str = "") -> Iterator[ObjectMeta]:
         """List objects below a folder-like prefix, sorted by name."""
-        found: list[ObjectMeta] = []
-        strip = len(self._path("")) if self.local_root else 0
-        batches = self._guard(
-            f"list {prefix}", lambda: list(obstore.list(self._store, self._path(prefix) or None))
-        )
-        for batch in batches:
-            found.extend(
-                ObjectMeta(
-                    o["path"][strip:], o["size"], o["e_tag"] or "", o["last_modified"].timestamp()
-                )
-                for o in batch
-            )
+        found = self._guard(f"list {prefix}", lambda: self._backend.list(prefix))
         return iter(sorted(found, key=lambda o: o.name))
 
     def delete(self, name: str) -> None:
-        """Delete one object. Only ``vacuum`` calls this."""
-        self._guard(f"delete {name}", lambda: obstore.delete(self._store, self._path(name)))
+        """Delete one object: for ``vacuum``, and for a run's own lease."""
+        self._guard(f"delete {name}", lambda: self._backend.delete(name))
 
     def check_create_if_absent(self) -> None:
         """Prove that the store honours create-if-absent.
@@ -186,10 +196,11 @@ class Store:
         Raises:
             ConfigError: It accepted the same new name twice: commits would not be safe here.
         """
-        name = f"probe/{uuid.uuid4().hex}"
-        first, second = self.put_new(name, b"1"), self.put_new(name, b"2")
+        name, ours = f"{PROBE_FOLDER}/{uuid.uuid4().hex}", uuid.uuid4().hex.encode()
+        first, second = self.put_mine(name, ours), self.put_new(name, b"second")
+        kept = self.read(name) == ours
         self.delete(name)
-        if not first or second:
+        if not first or second or not kept:
             raise ConfigError(
                 f"{redact(self.uri)} ignores create-if-absent (If-None-Match): two runs could "
                 "corrupt each other; use a store that honours it"
@@ -197,63 +208,38 @@ class Store:
 
     def _guard(self, what: str, call: Callable[[], T]) -> T:
         """Run one storage call with bounded retries and errors that name the store."""
+        where = f"cannot {what} in {redact(self.uri)}"
         for attempt in range(_MAX_TRIES):
             try:
                 return call()
-            except FileNotFoundError:
+            except (FileNotFoundError, HandloomError):
                 raise
             except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-                raise ConfigError(
-                    f"cannot {what} in {redact(self.uri)}: access denied; check the credentials "
-                    "in the environment and the policy of the bucket"
-                ) from error
+                remedy = (
+                    "check the folder's permissions"
+                    if self.local_root
+                    else "check the credentials in the environment and the policy of the bucket"
+                )
+                raise ConfigError(f"{where}: access denied; {remedy}") from error
+            except OSError as error:
+                if error.errno == errno.EROFS:
+                    raise ConfigError(f"{where}: the file system is read-only") from error
+                # disks do not heal by waiting
+                raise HandloomError(f"{where}: {error.strerror or error}") from error
             except GenericError as error:
-                if self.local_root:  # disks do not heal by waiting
-                    raise HandloomError(
-                        f"cannot {what} in {self.uri}: {_first_line(error)}"
-                    ) from error
                 if attempt == _MAX_TRIES - 1:
                     raise TransientError(
-                        f"cannot {what} in {redact(self.uri)} after {_MAX_TRIES} tries: "
-                        f"{_first_line(error)}"
+                        f"{where} after {_MAX_TRIES} tries: {_first_line(error)}"
                     ) from error
                 time.sleep(min(8.0, 0.2 * 2**attempt) * random.uniform(0.5, 1.5))  # noqa: S311
             except BaseError as error:
-                raise TransientError(
-                    f"cannot {what} in {redact(self.uri)}: {_first_line(error)}"
-                ) from error
+                raise TransientError(f"{where}: {_first_line(error)}") from error
         raise AssertionError("unreachable")
 
 
 def join(base: str, name: str) -> str:
     """Join an address and a relative name."""
     return f"{base.rstrip('/')}/{name}" if name else base
-
-
-def _open_remote(uri: str, options: StoreOptions) -> ObjectStore:
-    if urlsplit(uri).scheme != "s3":
-        return from_url(uri)
-    config: dict[str, Any] = {}
-    if options.region:
-        config["region"] = options.region
-    if options.endpoint_url:
-        config |= {"endpoint": options.endpoint_url, "virtual_hosted_style_request": False}
-    if options.anonymous:
-        config["skip_signature"] = True
-    endpoint = options.endpoint_url or os.environ.get("AWS_ENDPOINT_URL", "")
-    return from_url(  # type: ignore[call-overload]
-        uri, config=config, client_options={"allow_http": endpoint.startswith("http://")}
-    )
-
-
-def _fsync(path: Path) -> None:
-    """Make a new file and its directory entry survive a power cut."""
-    for target in (path, path.parent):
-        handle = os.open(target, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _first_line(error: Exception) -> str:
@@ -269,13 +255,13 @@ def require_format(store: Store, created_by: str, version: int) -> None:
         ResumeMismatchError: The root was written by a newer format.
         ConfigError: The folder holds something else.
     """
-    import json
-
     marker = json.dumps({"format": "handloom-root", "version": version, "created_by": created_by})
     try:
         found = json.loads(store.read("_format.json"))
     except FileNotFoundError:
-        if any(True for _ in store.list()):
+        # another driver, or a dead one, may be just here
+        ours = (f"{PROBE_FOLDER}/", f"{TMP_FOLDER}/", "_format.json")
+        if any(not meta.name.startswith(ours) for meta in store.list()):
             raise ConfigError(
                 f"{store.uri} is not empty and is not a Handloom root; give an empty or new folder"
             ) from None

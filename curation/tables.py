@@ -36,9 +36,15 @@ def models_to_parquet(models: Sequence[M], kind: type[M]) -> bytes:
 
 
 def models_from_parquet(data: bytes, kind: type[M]) -> list[M]:
-    """Read what ``models_to_parquet`` wrote, validating every row."""
-    table = pq.read_table(io.BytesIO(data), schema=arrow_schema(kind))
-    return [kind.model_validate(row) for row in table.to_pylist()]
+    """Read what ``models_to_parquet`` wrote, validating every row.
+
+    Columns that an older version did not write take their defaults.
+    """
+    rows = pq.read_table(io.BytesIO(data)).to_pylist()
+    return [
+        kind.model_validate({key: value for key, value in row.items() if value is not None})
+        for row in rows
+    ]
 
 
 def put_blob_bytes(store: Store, data: bytes, suffix: str) -> FileRef:

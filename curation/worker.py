@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import resource
-import shutil
-import tempfile
 import time
-from collections.abc import Sequence
-from pathlib import Path
+import uuid
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from curation import failpoints
 from curation.blobs import StoreBlobs
 from curation.chain import AnyStage, unit_key
-from curation.ledger import Ledger
+from curation.ledger import Ledger, is_final
+from curation.scratch import make_scratch
 from curation.storage import Store, StoreOptions
 from curation.walk import judge, pack_result
-from schemas.errors import ChildCrashError, ConfigError, DataError, InvariantError, TransientError
+from schemas.errors import ChildCrashError, DataError, HandloomError
 from schemas.outcome import Outcome, StageResult
 from schemas.rows import Row
 from stages.base import Dropped, Kept
@@ -25,7 +26,7 @@ from stages.files import Files
 
 log = logging.getLogger(__name__)
 
-_SCRATCH_PREFIX = "handloom-worker-"
+_MACHINE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}
 
 ROW_SCHEMA = pa.schema(
     [
@@ -49,6 +50,8 @@ class StageWorker:
         source_options: How to reach remote sources.
         run_id: Scope of the attempt markers.
         max_attempts: A row whose worker died this often is quarantined.
+        generations: Units that are done again: how often ``retry`` asked for each.
+        failpoint: What the driver's environment says about failpoints.
     """
 
     def __init__(
@@ -60,11 +63,15 @@ class StageWorker:
         source_options: StoreOptions,
         run_id: str,
         max_attempts: int,
+        generations: Mapping[str, int],
+        failpoint: Mapping[str, str],
     ) -> None:
+        failpoints.adopt(failpoint)
         self._stages, self._span, self._closures = stages, span, closures
         self._ledger, self._run_id, self._max_attempts = Ledger(store), run_id, max_attempts
+        self._ledger.generations = generations
         self._ready: set[str] = set()
-        self._scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH_PREFIX}{run_id}-"))
+        self._scratch = make_scratch(run_id)
         cache = self._scratch / "cache"
         cache.mkdir()
         self._files = Files(StoreBlobs(store, source_options, cache), self._scratch / "rows")
@@ -86,6 +93,7 @@ class StageWorker:
             ] or [ended]
             following[0]["results"] = texts
             out.extend(following)
+            failpoints.hit("worker.row.done")
         return pa.Table.from_pylist(out, schema=ROW_SCHEMA)
 
     def _advance(self, row: Row, start: int) -> tuple[list[StageResult], list[Row]]:
@@ -111,20 +119,18 @@ class StageWorker:
         if not self._may_try(stage, row):
             detail = f"its worker died {self._max_attempts} times"
             verdict = Dropped("worker_died", detail)
-            return self._record(
-                pack_result(stage, row, closure, Outcome.QUARANTINED, (), verdict), closure
-            )
-        return self._record(self._compute(stage, row, closure), closure)
-
-    def _record(self, result: StageResult, closure: str) -> StageResult:
-        return self._ledger.record(result, closure)
+            result = pack_result(stage, row, closure, Outcome.QUARANTINED, (), verdict)
+        else:
+            result = self._compute(stage, row, closure)
+        return self._ledger.record(result, closure) if is_final(result) else result
 
     def _may_try(self, stage: AnyStage, row: Row) -> bool:
         """Count this attempt in the store, where it survives our own death."""
         base = f"attempts/{self._run_id}/{stage.name}/{row.row_id}"
-        return any(
-            self._ledger.store.put_new(f"{base}/{n}", b"") for n in range(self._max_attempts)
-        )
+        ours, store = uuid.uuid4().hex.encode(), self._ledger.store
+        may = any(store.put_mine(f"{base}/{n}", ours) for n in range(self._max_attempts))
+        failpoints.hit("worker.attempt.marked")
+        return may
 
     def _compute(self, stage: AnyStage, row: Row, closure: str) -> StageResult:
         if stage.name not in self._ready:
@@ -140,13 +146,18 @@ class StageWorker:
                     outcome, rows = Outcome.KEPT, done.rows
                 else:
                     outcome, verdict = Outcome.DROPPED, done
-            except (ConfigError, TransientError, InvariantError):
-                raise
             except ChildCrashError as error:
                 outcome, verdict = Outcome.QUARANTINED, Dropped(error.code, error.detail)
             except DataError as error:
                 outcome, verdict = Outcome.FAILED, Dropped(error.code, error.detail)
+            except HandloomError:  # the root, the recipe or Handloom itself: not this row's fault
+                raise
             except Exception as error:  # the one place: a bug costs one row, loudly
+                if isinstance(error, OSError) and error.errno in _MACHINE_FAULTS:
+                    raise HandloomError(
+                        f"stage {stage.name} on this machine: {error.strerror}; run again when it is "
+                        "mended, finished work is kept"
+                    ) from error
                 log.exception("stage %s broke on row %s", stage.name, row.row_id)
                 outcome = Outcome.QUARANTINED
                 verdict = Dropped("unexpected_error", f"{type(error).__name__}: {error}"[:500])
@@ -161,9 +172,3 @@ class StageWorker:
             seconds_spent=time.perf_counter() - started,
             peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         )
-
-
-def remove_scratch(run_id: str) -> None:
-    """Remove what this run's workers left on this machine; killed workers cannot do it themselves."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH_PREFIX}{run_id}-*"):
-        shutil.rmtree(folder, ignore_errors=True)

@@ -16,10 +16,16 @@ class LogEntry(Model):
 
     txn: str
     """``run_id/group/sequence``: finding our own txn at a number means that we wrote it."""
-    kind: Literal["results", "run", "dataset"]
+    kind: Literal["results", "run", "dataset", "retry"]
     files: tuple[FileRef, ...] = ()
     num_rows: int = Field(ge=0, default=0)
     snapshot: int | None = None
+
+
+class Retried(Model):
+    """One unit whose results up to here no longer count: ``retry`` asked to do it again."""
+
+    unit_key: str
 
 
 class ShardEntry(Model):

@@ -39,6 +39,8 @@ class StageResult(Model):
     facet_json: str = ""
     """One-to-one stages: the facet. Fan-out stages: empty."""
     files: tuple[FileRef, ...] = ()
+    generation: int = Field(ge=0, default=0)
+    """How often ``retry`` had asked for this unit again when it was done. Only the newest counts."""
     seconds_spent: float = Field(ge=0, default=0.0)
     peak_bytes: int = Field(ge=0, default=0)
 
