@@ -6,7 +6,10 @@ import logging
 import math
 import os
 import secrets
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 import ray
@@ -23,6 +26,10 @@ from schemas.rows import Row
 
 _OBJECT_STORE_BYTES = 1 << 30
 _ROWS_PER_BLOCK = 4
+_CHATTY = (
+    "ray._private.authentication.authentication_token_setup",  # "token authentication is enabled"
+    "ray.data._internal.progress",  # "progress bars disabled": we asked for it
+)
 _STALL_LIMIT_S = 6 * 3600
 _MAX_INIT_DEATHS = 5
 
@@ -45,20 +52,38 @@ def start_ray() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
-        return
-    # Ray says at WARNING that a local cluster asks for a token. Ours lives and dies with the cluster.
-    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel("ERROR")
-    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-        object_store_memory=_OBJECT_STORE_BYTES,
-    )
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if not os.environ.get("RAY_ADDRESS"):
+        options |= {
+            "address": "local",
+            "include_dashboard": False,
+            "object_store_memory": _OBJECT_STORE_BYTES,
+        }
+        if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # ours lives and dies with the cluster
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    with _held_back_stderr():
+        ray.init(**options)
+
+
+@contextmanager
+def _held_back_stderr() -> Iterator[None]:
+    """Keep what native code prints on stderr, such as its log level, unless the block fails."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def plan_spans(stages: Sequence[AnyStage]) -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from curation.storage import Store
-from schemas.errors import ConfigError, HandloomError, TransientError
+from schemas.errors import ConfigError, HandloomError, InvariantError, TransientError
 
 FOLDER = "leases"
 BEAT_S = 60.0
@@ -83,6 +83,18 @@ class Lease:
                 f"the lease on {self._store.uri} could not be renewed for "
                 f"{DEAD_AFTER_S / 2:.0f} s: {self._error}; run again"
             )
+
+    @property
+    def folder(self) -> str:
+        """Where this lease lies below the root."""
+        return self._base
+
+    def store_time_s(self) -> float:
+        """The store's clock at the latest renewal, seconds since 1970: compare it with its own times."""
+        meta = self._store.head(self._beat_name())
+        if meta is None:
+            raise InvariantError(f"{self._beat_name()} is gone: somebody removed a living lease")
+        return meta.modified_s
 
     def _renew(self) -> None:
         while not self._stop.wait(BEAT_S):

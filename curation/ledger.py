@@ -202,6 +202,10 @@ class Ledger:
         names = [m.name for m in self.store.list("dataset")]
         return DatasetManifest.model_validate_json(self.store.read(names[-1])) if names else None
 
+    def dataset(self, snapshot: int) -> DatasetManifest:
+        """A published snapshot by its number."""
+        return DatasetManifest.model_validate_json(self.store.read(dataset_name(snapshot)))
+
     def write_run(self, run: RunRecord) -> None:
         """Record a finished run."""
         data = json.dumps(run.model_dump(mode="json"), indent=1, sort_keys=True).encode()

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from jobs.commands import bench, curate, doctor, inspect, models, report, sample, studio, train
+from jobs.commands import (
+    bench,
+    curate,
+    doctor,
+    inspect,
+    models,
+    report,
+    retry,
+    sample,
+    studio,
+    train,
+    vacuum,
+    verify,
+)
 
 app = typer.Typer(
     name="handloom",
@@ -17,6 +30,10 @@ app = typer.Typer(
 app.command("curate")(curate.command)
 app.command("report")(report.command)
 app.command("explain")(inspect.explain_command)
+app.command("diff")(inspect.diff_command)
+app.command("retry")(retry.command)
+app.command("vacuum")(vacuum.command)
+app.command("verify")(verify.command)
 app.command("train")(train.command)
 app.command("sample")(sample.command)
 app.command("studio")(studio.command)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from curation.storage import Store, StoreOptions, is_remote
+from curation.storage import Store, StoreOptions, redact
 from schemas.errors import ConfigError
 from schemas.manifest import RunRecord
 
@@ -31,6 +31,21 @@ def store_options(endpoint: str | None, region: str | None, anonymous: bool) -> 
     return StoreOptions(endpoint_url=endpoint, region=region, anonymous=anonymous)
 
 
+def open_store(root: str, access: StoreOptions) -> Store:
+    """Open an existing output root; creates nothing.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    store = Store(root, access)
+    if not store.exists("_format.json"):
+        raise ConfigError(
+            f"{redact(root)} is not a Handloom root; make one with: handloom curate SRC --out "
+            f"{redact(root)}"
+        )
+    return store
+
+
 def open_root(root: str, access: StoreOptions) -> tuple[Store, RunRecord]:
     """Open an existing output root and its latest run.
 
@@ -39,12 +54,25 @@ def open_root(root: str, access: StoreOptions) -> tuple[Store, RunRecord]:
     """
     from curation.ledger import Ledger
 
-    if not is_remote(root) and not (Path(root) / "_format.json").is_file():
-        raise ConfigError(
-            f"{root} is not a Handloom root; make one with: handloom curate SRC --out {root}"
-        )
-    store = Store(root, access)
+    store = open_store(root, access)
     record = Ledger(store).latest_run()
     if record is None:
         raise ConfigError(f"{root} has no finished run yet; run handloom curate into it again")
     return store, record
+
+
+def open_run(root: str, access: StoreOptions, run_id: str = "") -> tuple[Store, RunRecord]:
+    """Open an existing output root and one of its finished runs, the newest by default.
+
+    Raises:
+        ConfigError: It is no root, or has no such run.
+    """
+    from curation.ledger import Ledger
+
+    store, newest = open_root(root, access)
+    if not run_id:
+        return store, newest
+    runs = {r.run_id: r for r in Ledger(store).runs()}
+    if run_id not in runs:
+        raise ConfigError(f"{redact(root)} has no finished run {run_id!r}; it has {sorted(runs)}")
+    return store, runs[run_id]

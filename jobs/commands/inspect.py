@@ -1,28 +1,96 @@
-"""``handloom explain``: where a clip came from and what each stage decided."""
+"""``handloom explain`` and ``handloom diff``: what history says, read only."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
 from jobs import options
-from jobs.console import Exit, guarded, say
+from jobs.console import Exit, guarded, print_json, say
 
 
 @guarded
 def explain_command(
     root: options.Root,
-    clip_id: Annotated[str, typer.Argument(help="A clip's id, as the report shows it.")],
+    clip_id: Annotated[
+        str, typer.Argument(help="A clip's id, as the report shows it, or its first digits.")
+    ],
     endpoint_url: options.Endpoint = None,
     region: options.Region = None,
     anon: options.Anon = False,
+    as_json: options.Json = False,
 ) -> Exit:
     """Show a clip's source, window, scores, and every stage's decision with its fingerprint."""
+    from curation.explain import explain
     from curation.report import explain_clip
     from curation.reporting import report_inputs
 
     store, record = options.open_root(root, options.store_options(endpoint_url, region, anon))
+    explained = explain(store, record, clip_id)
+    if as_json:
+        print_json(explained.as_json())
+        return Exit.DONE
     with report_inputs(store, record) as inputs:
-        say(explain_clip(inputs, clip_id))
+        say(explain_clip(inputs, explained.clip.clip_id))
+    for shard in explained.shards:
+        say(f"in snapshot {record.snapshot}: {shard}")
     return Exit.DONE
+
+
+@guarded
+def diff_command(
+    root_a: options.Root,
+    root_b: options.Root,
+    run_a: Annotated[str, typer.Option(help="A run of ROOT_A; default: its newest.")] = "",
+    run_b: Annotated[str, typer.Option(help="A run of ROOT_B; default: its newest.")] = "",
+    endpoint_url: options.Endpoint = None,
+    region: options.Region = None,
+    anon: options.Anon = False,
+    as_json: options.Json = False,
+) -> Exit:
+    """Compare two runs: settings, counts per stage, rows whose fate differs, shards.
+
+    Give the same root twice with --run-a and --run-b to compare two runs of one root.
+    """
+    from curation.explain import diff_runs
+
+    access = options.store_options(endpoint_url, region, anon)
+    first, second = options.open_run(root_a, access, run_a), options.open_run(root_b, access, run_b)
+    found = diff_runs(*first, *second)
+    if as_json:
+        print_json(found)
+    else:
+        for line in _diff_lines(found):
+            say(line)
+    return Exit.DONE
+
+
+def _diff_lines(found: dict[str, Any]) -> Iterator[str]:
+    a, b = found["runs"]
+    yield f"A {a}\nB {b}"
+    for change in found["settings"]:
+        if "only_in" in change:
+            yield f"stage {change['stage']}: only in {change['only_in'].upper()}"
+            continue
+        for key, (old, new) in change["config"].items():
+            yield f"setting {change['stage']}.{key}: {old} -> {new}"
+        if change["closure_fingerprints"][0] != change["closure_fingerprints"][1]:
+            yield f"results of {change['stage']}: computed anew in B"
+    for stage, counts in found["funnel"].items():
+        parts = [f"{n} {old}->{new}" for n, (old, new) in sorted(counts.items()) if old != new]
+        if parts:
+            yield f"counts at {stage:<11} {', '.join(parts)}"
+    rows, shards = found["rows"], found["shards"]
+    yield (
+        f"rows: {rows['num_same_fate']} same, {sum(f['num_rows'] for f in rows['flips'])} differ, "
+        f"{rows['num_only_a']} only in A, {rows['num_only_b']} only in B"
+    )
+    for flip in rows["flips"]:
+        yield f"  {flip['num_rows']:>6}  {flip['from']}  ->  {flip['to']}"
+    yield (
+        f"shards: {shards['num_same']} same, {shards['num_only_a']} only in A, "
+        f"{shards['num_only_b']} only in B; samples {shards['num_samples'][0]} and "
+        f"{shards['num_samples'][1]}"
+    )

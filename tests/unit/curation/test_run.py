@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
-from ray import cloudpickle
 
 from curation.ledger import Ledger
-from curation.recipe import Recipe, RunConfig
-from curation.run import Curation
-from curation.sources import list_sources
-from curation.storage import Store, StoreOptions
+from curation.storage import Store
 from curation.tables import models_from_parquet
-from schemas.outcome import Decision, Outcome
+from schemas.outcome import Outcome
 from schemas.rows import Clip
-
-_spec = importlib.util.spec_from_file_location("toy", Path(__file__).with_name("toy.py"))
-toy = importlib.util.module_from_spec(_spec)
-sys.modules["toy"] = toy
-_spec.loader.exec_module(toy)
-cloudpickle.register_pickle_by_value(toy)
+from tests.unit.curation.toy_runs import TEXTS, curate, outcomes, toy
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
-TEXTS = {
-    "a.txt": "hello",
-    "b.txt": "bad one",
-    "c.txt": "short",
-    "d.txt": "crash now",
-    "e.txt": "a longer text",
-    "f.txt": "hello",
-}
-
-
-def curate(sources: Path, root: Path, **configs):
-    chain = toy.toy_chain(**configs)
-    recipe = Recipe(name="toy", stages={}, run=RunConfig(max_attempts_per_row=1))
-    found = list_sources([str(sources)], StoreOptions())
-    store = Store(str(root))
-    record = Curation(recipe, chain, found, store).run()
-    decisions = models_from_parquet(store.read(record.decisions.name), Decision)
-    return record, decisions
-
-
-def outcomes(decisions, stage):
-    return Counter(d.outcome for d in decisions if d.stage == stage)
 
 
 def test_every_row_ends_with_one_outcome_and_a_second_run_computes_nothing(tmp_path):

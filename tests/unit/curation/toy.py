@@ -7,11 +7,15 @@ import os
 import signal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from curation.chain import Chain, closure_fingerprints
 from schemas.base import BackendRef
 from schemas.errors import ChildCrashError, DataError
 from schemas.facets import ClipTransform, MediaFacet, QualityFacet, SpeechFacet
 from schemas.rows import Clip, SourceVideo
+from schemas.sample import ShardFacet, ShardPlan
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
 
@@ -35,6 +39,8 @@ class CutStage(Stage[CutConfig, SourceVideo, Clip]):
             raise DataError("bad_text", text)
         if text.startswith("crash"):
             raise ChildCrashError("crash_SIGSEGV", text)
+        if text.startswith("needs ") and not Path(text.removeprefix("needs ")).exists():
+            raise ChildCrashError("crash_SIGBUS", text)
         if text.startswith("bug"):
             raise ZeroDivisionError(text)
         if text.startswith("kill"):
@@ -132,12 +138,33 @@ class LoudStage(Stage[LoudConfig, Clip, Clip]):
         return Kept((row.with_facet("speech", facet),))
 
 
-def toy_chain(**configs) -> Chain:
+class PackConfig(StageConfig):
+    pass
+
+
+class PackStage(Stage[PackConfig, ShardPlan, ShardPlan]):
+    """Shards of clip ids and sharpness: what the real stage does, without pixels."""
+
+    name, facet, needs = "shards", "shard", ("segment", "quality", "speech")
+    config_type, row_in, row_out = PackConfig, ShardPlan, ShardPlan
+    reasons = frozenset()
+
+    def process(self, row: ShardPlan, files: Files) -> Kept[ShardPlan] | Dropped:
+        path = files.scratch / "shard.parquet"
+        rows = [{"clip_id": c.clip_id, "sharpness": c.quality.sharpness} for c in row.clips]
+        pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
+        facet = ShardFacet(file=files.put(path, ".parquet"), num_samples=len(rows))
+        return Kept((row.with_facet("shard", facet),))
+
+
+def toy_chain(*, shards: bool = False, **configs) -> Chain:
+    """Three stages in two groups; with ``shards``, four in three."""
     stages = (
         CutStage(CutConfig(**configs.get("segment", {}))),
         SharpStage(SharpConfig(**configs.get("quality", {}))),
         LoudStage(LoudConfig(**configs.get("speech", {}))),
     )
+    stages += (PackStage(PackConfig()),) if shards else ()
     return Chain(stages, closure_fingerprints(stages))
 
 
