@@ -120,7 +120,7 @@ def test_other_settings_or_clips_do_not_resume(paths, finished, tmp_path) -> Non
     out, _, _ = finished
     with pytest.raises(ConfigError, match="already holds"):
         train(config(), paths, out)
-    with pytest.raises(ResumeMismatchError, match=r"optimiser\.learning_rate was 0\.001, is 0\.5"):
+    with pytest.raises(ResumeMismatchError, match=r"optimiser\.learning_rate was 0\.002, is 0\.5"):
         train(config(optimiser={"learning_rate": 0.5}), paths, out, resume=True)
     with pytest.raises(ResumeMismatchError, match="other clips"):
         train(config(), paths[:1], out, resume=True)
