@@ -91,21 +91,6 @@ def iou(a, b) -> float:
     return float(np.median(both))
 
 
-def test_a_second_run_does_no_work_and_a_threshold_decides_anew(folder, curated):
-    source, root = folder / "studio/videos", folder / "root"
-    gates = ("--set", "run.gates.max_failed_share=0.9")
-    again = handloom("curate", source, "--out", root, *gates)
-    assert sum(again["num_stage_calls"].values()) == 0
-    assert again["snapshot"] == curated["snapshot"]
-    strict = handloom(
-        "curate", source, "--out", root, *gates, "--set", "objects.gate.min_confidence=0.99", code=3
-    )
-    assert sum(strict["num_stage_calls"].values()) == 0
-    assert strict["report_json"]["num_samples"] == 0
-    objects = next(s for s in strict["report_json"]["stages"] if s["name"] == "objects")
-    assert objects["num_dropped"] == 1
-
-
 def test_training_and_sampling(folder, curated):
     root, out = folder / "root", folder / "train"
     shards = [
@@ -124,3 +109,18 @@ def test_training_and_sampling(folder, curated):
     frames = media.read_video(video)
     assert len(frames) >= 80
     assert frames.std() > 1
+
+
+def test_a_second_run_does_no_work_and_a_threshold_decides_anew(folder, curated):
+    source, root = folder / "studio/videos", folder / "root"
+    gates = ("--set", "run.gates.max_failed_share=0.9")
+    again = handloom("curate", source, "--out", root, *gates)
+    assert sum(again["num_stage_calls"].values()) == 0
+    assert again["snapshot"] == curated["snapshot"]
+    strict = handloom(
+        "curate", source, "--out", root, *gates, "--set", "objects.gate.min_confidence=0.99", code=3
+    )
+    assert sum(strict["num_stage_calls"].values()) == 0
+    assert strict["report_json"]["num_samples"] == 0
+    objects = next(s for s in strict["report_json"]["stages"] if s["name"] == "objects")
+    assert objects["num_dropped"] == 1
