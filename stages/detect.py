@@ -9,11 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from schemas.base import BackendRef
 from schemas.errors import ConfigError
 from schemas.facets import BoxesFacet
 from schemas.rows import Clip
 from stages import tracks
-from stages.backends.mediapipe_people import MediapipePeople, PeopleTracks
+from stages.backends.mediapipe_people import (
+    LEFT_WRIST,
+    MEDIAPIPE,
+    RIGHT_WRIST,
+    MediapipePeople,
+    PeopleTracks,
+)
+from stages.backends.ultralytics_people import UltralyticsPeople
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.files import Files
 from stages.masks import encode_masks
@@ -27,17 +35,25 @@ class DetectGate(GateConfig):
     min_face_share: float = Field(default=0.6, ge=0, le=1)
     min_any_hand_share: float = Field(default=0.4, ge=0, le=1)
     min_pose_share: float = Field(default=0.6, ge=0, le=1)
-    max_multi_person_share: float = Field(default=0.25, ge=0, le=1)
+    max_multi_person_share: float = Field(default=0.15, ge=0, le=1)
+    """Of 21 looks in 81 frames, three sightings of a second person may be wrong, four are too many."""
     min_face_height_px: float = Field(default=32.0, ge=0)
 
 
 class DetectConfig(StageConfig):
     """How to look."""
 
-    backend: Literal["mediapipe"] = "mediapipe"
+    backend: Literal["mediapipe", "ultralytics"] = "mediapipe"
+    """``ultralytics`` counts people with the user's YOLO weights; landmarks are mediapipe's either way."""
+    weights_file: str = ""
+    """``ultralytics``: path of a local YOLO weight file whose class 0 is a person."""
+    weights_sha256: str = ""
+    """Pins the weight file; empty for any."""
+    min_person_area: float = Field(default=0.05, ge=0, le=1)
+    """``ultralytics``: smaller people than this share of the largest are passers-by far away."""
     every: int = Field(default=2, ge=1, le=5)
     """Look at every n-th frame; the ones between are interpolated and marked as filled."""
-    count_every: int = Field(default=16, ge=1)
+    count_every: int = Field(default=4, ge=1)
     """Count people on every n-th frame."""
     min_confidence: float = Field(default=0.5, ge=0, le=1)
     max_gap_frames: int = Field(default=8, ge=0)
@@ -59,25 +75,53 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
 
     _people: MediapipePeople | None = None
 
+    def __init__(self, config: DetectConfig) -> None:
+        super().__init__(config)
+        self._finder: UltralyticsPeople | None = None
+        if config.backend == "ultralytics":
+            self._finder = UltralyticsPeople(
+                config.weights_file, config.min_confidence, config.weights_sha256
+            )
+
     @property
     def resources(self) -> Resources:
-        """Two mediapipe graphs fit in this."""
-        return Resources()
+        """Several mediapipe graphs, and perhaps YOLO."""
+        return Resources(memory_bytes=2_500_000_000 if self._finder else 1_500_000_000)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of the user's weight file, if there is one."""
+        return self._finder.weights_sha256 if self._finder else ""
+
+    @property
+    def backend(self) -> BackendRef:
+        """What reports show."""
+        return self._finder.ref if self._finder else MEDIAPIPE
 
     def check(self) -> None:
-        """Check that mediapipe is there."""
+        """Check that packages and weights are there."""
         if importlib.util.find_spec("mediapipe") is None:
-            raise ConfigError(
-                "detect.backend=mediapipe: mediapipe is not installed; run make setup"
-            )
+            raise ConfigError("detect: mediapipe is not installed; run make setup")
+        if self._finder is not None:
+            self._finder.check()
 
     def setup(self) -> None:
         """Load the models."""
+        config = self.config
+        if self._finder is not None:
+            self._finder.setup()
         self._people = MediapipePeople(
-            every=self.config.every, count_every=self.config.count_every,
-            min_confidence=self.config.min_confidence,
+            every=config.every, count_every=config.count_every,
+            min_confidence=config.min_confidence,
+            count_people=self._count if self._finder else None,
         )  # fmt: skip
         self._people.setup()
+
+    def _count(self, frame: NDArray[np.uint8]) -> int:
+        assert self._finder is not None
+        boxes, _ = self._finder.find(frame)
+        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+        return int((areas >= self.config.min_person_area * areas.max(initial=0)).sum())
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Detect, track and describe."""
@@ -101,6 +145,7 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
             kept = tracks.drop_blips(filled, config.min_run_frames)
             return tracks.smooth(kept), is_filled & tracks.is_seen(kept)
 
+        _name_hands(found)
         arrays: dict[str, NDArray[Any]] = {}
         arrays["pose_landmarks_px"], _ = steady(found.pose_px)
         arrays["pose_world_m"], _ = steady(found.pose_world_m)
@@ -110,14 +155,16 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
         )
         arrays["face_is_filled"] = face_filled.astype(np.uint8)
         arrays["face_score"] = np.nan_to_num(found.face_score).astype(np.float32)
-        for side in ("left", "right"):
-            points, is_filled = steady(getattr(found, f"{side}_hand_px"))
+        hands = {side: steady(getattr(found, f"{side}_hand_px")) for side in ("left", "right")}
+        wrists = arrays["pose_landmarks_px"][:, [LEFT_WRIST, RIGHT_WRIST], :2]
+        tracks.drop_doubles(hands["left"][0], hands["right"][0], wrists)  # filled gaps may meet
+        for side, (points, is_filled) in hands.items():
             world, _ = steady(getattr(found, f"{side}_hand_world_m"))
             score, _ = tracks.fill_gaps(getattr(found, f"{side}_score")[:, None], max_gap)
             arrays[f"{side}_hand_landmarks_px"] = points
             arrays[f"{side}_hand_world_m"] = world
             arrays[f"{side}_hand_box_xyxy_px"] = _boxes(points, _HAND_MARGIN, width, height)
-            arrays[f"{side}_hand_is_filled"] = is_filled.astype(np.uint8)
+            arrays[f"{side}_hand_is_filled"] = (is_filled & tracks.is_seen(points)).astype(np.uint8)
             arrays[f"{side}_hand_score"] = np.nan_to_num(score[:, 0]).astype(np.float32)
         arrays["person_count"] = found.person_count
         return arrays | encode_masks(found.matte, "matte")
@@ -134,7 +181,6 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
         heights = faces[:, 3] - faces[:, 1]
         filled = [arrays[f"{k}_is_filled"][target].astype(bool) for k in seen]
         counts = arrays["person_count"][target]
-        assert self._people is not None
         return BoxesFacet(
             arrays=files.put_arrays(arrays),
             face_share=tracks.share(seen["face"]),
@@ -147,7 +193,7 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
             max_person_count=int(counts.max(initial=0)),
             median_face_height_px=float(np.median(heights)) if len(heights) else 0.0,
             matte_area_share=float(found.matte[target].mean()),
-            backend=self._people.backend,
+            backend=self.backend,
         )
 
     def gate(self, row: Clip) -> Dropped | None:
@@ -167,6 +213,23 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
              f"{boxes.any_hand_share=:.2f} < {gate.min_any_hand_share}"),
         )  # fmt: skip
         return next((Dropped(reason, why) for reason, failed, why in checks if failed), None)
+
+
+def _name_hands(found: PeopleTracks) -> None:
+    """One sighting a hand, and the same side over time, in place."""
+    wrists = found.pose_px[:, [LEFT_WRIST, RIGHT_WRIST], :2]
+    tracks.drop_doubles(found.left_hand_px, found.right_hand_px, wrists)
+    swap = tracks.swapped_sides(found.left_hand_px, found.right_hand_px, wrists)
+    for left, right in (
+        (found.left_hand_px, found.right_hand_px),
+        (found.left_hand_world_m, found.right_hand_world_m),
+        (found.left_score, found.right_score),
+    ):
+        left[swap], right[swap] = right[swap].copy(), left[swap].copy()
+    for side in ("left", "right"):
+        unseen = ~tracks.is_seen(getattr(found, f"{side}_hand_px"))
+        getattr(found, f"{side}_hand_world_m")[unseen] = np.nan
+        getattr(found, f"{side}_score")[unseen] = np.nan
 
 
 def _boxes(

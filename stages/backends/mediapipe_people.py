@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.base import BackendRef
+from stages.backends.people_count import PeopleCounter
 
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -71,13 +71,23 @@ class PeopleTracks:
 
 
 class MediapipePeople:
-    """Finds the main person and counts the others."""
+    """Finds the main person and counts people.
+
+    Args:
+        every: Look at every n-th frame.
+        count_every: Count people on every n-th frame.
+        min_confidence: Of faces, poses and hands.
+        count_people: Counts the people of a frame instead of mediapipe.
+    """
 
     backend = MEDIAPIPE
 
-    def __init__(self, *, every: int, count_every: int, min_confidence: float) -> None:
+    def __init__(
+        self, *, every: int, count_every: int, min_confidence: float,
+        count_people: Callable[[Frames], int] | None = None,
+    ) -> None:  # fmt: skip
         self._every, self._count_every = every, count_every
-        self._min_confidence = min_confidence
+        self._min_confidence, self._count_people = min_confidence, count_people
         self._mp: Any = None
 
     def setup(self) -> None:
@@ -94,20 +104,24 @@ class MediapipePeople:
             self.setup()
         out = PeopleTracks.empty(frames.shape[:3])
         indices = sorted({*range(0, len(frames), self._every), len(frames) - 1})
-        with self._graphs() as (holistic, hands, faces, pose):
+        with self._graphs() as (holistic, hands, counter):
             for index in indices:
                 self._look(index, frames[index], holistic, hands, out)
                 out.looked_at[index] = True
             for index in range(0, len(frames), self._count_every):
                 stop = index + self._count_every
-                count, score = self._count(frames[index], out, index, faces, pose)
+                # frames not looked at have no matte of their own; count_every is a multiple of every
+                nearest = index // self._every * self._every
+                count, score = counter.count(frames[index], out.matte[nearest])
+                if self._count_people is not None:
+                    count = self._count_people(frames[index])
                 out.person_count[index:stop] = count
                 out.face_score[index:stop] = score
         _repeat_nearest(out.matte, out.looked_at)
         return out
 
     @contextlib.contextmanager
-    def _graphs(self) -> Iterator[tuple[Any, Any, Any, Any]]:
+    def _graphs(self) -> Iterator[tuple[Any, Any, PeopleCounter]]:
         solutions = self._mp.solutions
         confidence = {
             "min_detection_confidence": self._min_confidence,
@@ -119,14 +133,9 @@ class MediapipePeople:
             solutions.hands.Hands(
                 static_image_mode=True, max_num_hands=2, model_complexity=1, **confidence
             ) as hands,
-            solutions.face_detection.FaceDetection(
-                model_selection=1, min_detection_confidence=0.5
-            ) as faces,
-            solutions.pose.Pose(
-                static_image_mode=True, model_complexity=1, min_detection_confidence=0.6
-            ) as pose,
+            contextlib.closing(PeopleCounter(solutions)) as counter,
         ):
-            yield holistic, hands, faces, pose
+            yield holistic, hands, counter
 
     def _look(
         self, index: int, frame: Frames, holistic: Any, hands: Any, out: PeopleTracks
@@ -173,40 +182,6 @@ class MediapipePeople:
                 getattr(out, f"{side}_hand_px")[index] = guess
                 getattr(out, f"{side}_score")[index] = 0.5
 
-    def _count(
-        self, frame: Frames, out: PeopleTracks, index: int, faces: Any, pose: Any
-    ) -> tuple[int, float]:
-        """People in one frame: faces, and a second body once the first is painted over."""
-        found = faces.process(frame)
-        scores = [d.score[0] for d in found.detections or []]
-        nearest = min(index, len(out.looked_at) - 1)
-        count = len(scores)
-        has_first = bool(np.isfinite(out.pose_px[nearest]).all())
-        if has_first:
-            count = max(count, 1)
-            if count < 2 and self._has_second_body(frame, out, nearest, pose):
-                count = 2
-        return count, max(scores, default=np.nan)
-
-    def _has_second_body(self, frame: Frames, out: PeopleTracks, index: int, pose: Any) -> bool:
-        """Paint the first person grey and look again."""
-        height, width = frame.shape[:2]
-        points = out.pose_px[index, :, :2]
-        hidden = _person_region(points, out.pose_px[index, :, 3], height, width)
-        painted = frame.copy()
-        painted[hidden] = 127
-        second = pose.process(painted)
-        if second.pose_landmarks is None:
-            return False
-        other = _points(second.pose_landmarks, width, height, NUM_POSE)[:, :2]
-        visibility = np.array([p.visibility for p in second.pose_landmarks.landmark])
-        torso = [LEFT_SHOULDER, RIGHT_SHOULDER]
-        is_clear = visibility[[0, *torso]].min() > 0.8
-        inside = (other[[0, *torso]] >= 0).all() and (other[[0, *torso]] < (width, height)).all()
-        first_span = np.linalg.norm(points[LEFT_SHOULDER] - points[RIGHT_SHOULDER])
-        distance = np.linalg.norm(other[torso].mean(axis=0) - points[torso].mean(axis=0))
-        return bool(is_clear and inside and distance > max(first_span, 0.1 * width))
-
 
 def _points(landmarks: Any, width: float, height: float, count: int) -> Floats:
     """Landmarks as (count,3) f32 in pixels; z has x's scale."""
@@ -250,19 +225,6 @@ def _nearest_hand(
             metric = _points(world, 1, 1, NUM_HAND)
             best = distance, (points, metric, float(label.classification[0].score))
     return best[1] if best else None
-
-
-def _person_region(
-    points: Floats, visibility: Floats, height: int, width: int
-) -> NDArray[np.bool_]:
-    """A generous region around one pose: the hull of its visible points, grown by a head."""
-    region = np.zeros((height, width), np.uint8)
-    visible = points[visibility > 0.3]
-    hull = cv2.convexHull(visible.astype(np.int32))
-    cv2.fillConvexPoly(region, hull, 1)
-    span = max(8, int(0.5 * np.linalg.norm(points[LEFT_SHOULDER] - points[RIGHT_SHOULDER])))
-    grown = cv2.dilate(region, np.ones((span, span), np.uint8))
-    return np.asarray(grown, bool)
 
 
 def _repeat_nearest(masks: NDArray[np.bool_], looked_at: NDArray[np.bool_]) -> None:
