@@ -111,6 +111,12 @@ def static_background(frames: Image, every: int, max_std: float = 4.0) -> Mask:
     return np.asarray(grey.astype(np.float32).std(axis=0) < max_std)
 
 
+def finger_cores(hand: Hand, shape: tuple[int, int]) -> Mask:
+    """The inner part of fingers and palm (H,W): skin, unless the product hides them."""
+    thin = cv2.erode(hand_mask(hand, shape).astype(np.uint8), np.ones((3, 3), np.uint8))
+    return np.asarray(thin, bool)
+
+
 def reach_mask(hands: list[Hand], shape: tuple[int, int], reach: float) -> Mask:
     """Pixels within ``reach`` hand lengths of a grasp (H,W)."""
     rows, cols = np.indices(shape, dtype=np.float32)
@@ -128,6 +134,16 @@ def face_mask(face_points_px: Floats, shape: tuple[int, int]) -> Mask:
         hull = cv2.convexHull(face_points_px[::_FACE_OVAL_STEP, :2].round().astype(np.int32))
         cv2.fillConvexPoly(canvas, hull, 1)
     return canvas.astype(bool)
+
+
+def broad_hands(hands: list[Hand], shape: tuple[int, int], width_hands: float) -> Mask:
+    """Hands (H,W) as broad as real fingers are: grown by ``width_hands`` hand lengths in all."""
+    out = np.zeros(shape, np.uint8)
+    for hand in hands:
+        width = max(3, round(width_hands * hand.size_px)) | 1
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+        out |= cv2.dilate(hand_mask(hand, shape).astype(np.uint8), kernel)
+    return out.astype(bool)
 
 
 def product_posterior(lab: Image, product: ColourModel, others: ColourModel, near: Mask) -> Floats:

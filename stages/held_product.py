@@ -1,0 +1,184 @@
+"""The held product's mask and its confidence over a clip; no segmentation weights.
+
+Colours of skin, of all else and of the product are learnt from the clip; key frames are cut, and flow carries
+masks to the frames between.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages import product_cues as cues
+from stages.product_cues import Mask
+from stages.product_scene import Scene
+
+Frames = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, Floats]:
+    """Masks (T,h,w) and confidences (T,) by colour models, cuts on key frames, and flow.
+
+    Args:
+        scene: The clip.
+        every: Step between key frames.
+        reach: How far from the grasp a product may extend, in hand lengths.
+    """
+    keys = [t for t in range(0, len(scene.frames), every) if scene.hands[t]]
+    masks = np.zeros(scene.frames.shape[:3], bool)
+    confidence = np.zeros(len(scene.frames), np.float32)
+    if not keys:
+        return masks, confidence
+    skin, others = _learn_others(scene, keys)
+    product = _learn_product(scene, keys, skin, others)
+    cut: dict[int, Mask] = {}
+    for _ in range(2):  # the second pass knows the product's colours from the first one's masks
+        cut = {t: _cut_frame(scene, t, skin, others, product, reach) for t in keys}
+        refined = cues.ColourModel()
+        for t, mask in cut.items():
+            refined.feed(scene.lab[t], mask)
+        if refined.num_pixels:
+            product = refined
+    for t, mask in cut.items():
+        masks[t] = mask
+        confidence[t] = _agreement(scene, t, mask, product, others, skin)
+    _carry(scene, keys, masks, confidence)
+    return masks, confidence
+
+
+def _learn_others(scene: Scene, keys: Sequence[int]) -> tuple[cues.ColourModel, cues.ColourModel]:
+    """Colours of skin, and of everything away from the hands (clothes, hair, room)."""
+    skin, others = cues.ColourModel(), cues.ColourModel()
+    shape = scene.shape
+    for t in keys:
+        hands = scene.hands_at(t)
+        near = cues.reach_mask(hands, shape, 0.8)
+        span = max(3, round(0.8 * np.sqrt(scene.faces[t].sum()))) | 1
+        head = cv2.dilate(scene.faces[t].astype(np.uint8), np.ones((span, span), np.uint8))
+        skin.feed(scene.lab[t], scene.faces[t] & ~near)
+        for hand in hands:
+            skin.feed(scene.lab[t], cues.finger_cores(hand, shape))
+        # hair is often as dark as a product, and never in the hand
+        others.feed(scene.lab[t], ~near & ~head.astype(bool))
+    return skin, others
+
+
+def _learn_product(
+    scene: Scene, keys: Sequence[int], skin: cues.ColourModel, others: cues.ColourModel
+) -> cues.ColourModel:
+    """Colours that are common at one hand's grasp and rare elsewhere; the hand that has more of them."""
+    candidates: list[tuple[float, cues.ColourModel]] = []
+    for side in (0, 1):
+        near, shape = cues.ColourModel(), scene.shape
+        places: dict[int, Mask] = {}
+        for t in keys:
+            if side in scene.hands[t]:
+                hand = scene.hands[t][side]
+                fingers = cues.finger_cores(hand, shape)
+                places[t] = cues.reach_mask([hand], shape, 0.45) & ~fingers & ~_not_held(scene, t)
+                near.feed(scene.lab[t], places[t])
+        product, strength = cues.ColourModel(), 0.0
+        for t, place in places.items():
+            lab = scene.lab[t]
+            rare = cues.product_posterior(lab, near, others, place) > 0.75
+            odd = rare & ~_is_skin(lab, skin, near)
+            product.feed(lab, odd)
+            strength += odd.sum() / max(place.sum(), 1)
+        if places:
+            candidates.append((strength / len(keys), product))
+    return max(candidates, key=lambda c: c[0])[1]
+
+
+def _not_held(scene: Scene, t: int) -> Mask:
+    """Forearms, and what stays put although the hands move about (H,W)."""
+    shape = scene.shape
+    size = max(h.size_px for h in scene.hands_at(t))
+    arms = cues.forearm_mask(scene.arms_px[t], shape, 0.3 * size)
+    return arms | (scene.still if _hands_move(scene, size) else np.zeros(shape, bool))
+
+
+def _hands_move(scene: Scene, size_px: float) -> bool:
+    """True if a hand wanders so far that nothing it holds can look still."""
+    grasps = np.array([h.grasp_px for hands in scene.hands for h in hands.values()])
+    return bool(np.ptp(grasps, axis=0).max() > 0.3 * size_px)
+
+
+def _is_skin(lab: Frames, skin: cues.ColourModel, product: cues.ColourModel) -> Mask:
+    return np.asarray(skin.probability(lab) > 0.5 * product.probability(lab))
+
+
+def _cut_frame(
+    scene: Scene, t: int, skin: cues.ColourModel, others: cues.ColourModel,
+    product: cues.ColourModel, reach: float,
+) -> Mask:  # fmt: skip
+    lab, hands = scene.lab[t], scene.hands_at(t)
+    shape = lab.shape[:2]
+    maybe = cues.reach_mask(hands, shape, reach)
+    posterior = cues.product_posterior(lab, product, others, maybe)
+    smooth = cv2.GaussianBlur(posterior, (5, 5), 0)
+    is_skin = _is_skin(lab, skin, product)
+    never = _not_held(scene, t) | (
+        smooth < 0.3
+    )  # keeps the cut from growing into clothes that resemble nothing of it
+    for hand in hands:
+        never |= cues.finger_cores(hand, shape) & is_skin
+    seed = maybe & (smooth > 0.6) & ~is_skin
+    return cues.keep_held(cues.cut(scene.frames[t], seed, maybe, never), hands)
+
+
+def _agreement(
+    scene: Scene, t: int, mask: Mask, product: cues.ColourModel, others: cues.ColourModel,
+    skin: cues.ColourModel,
+) -> float:  # fmt: skip
+    """How well the cues agree on a mask: colour inside against its surround, size, no skin."""
+    hands, lab = scene.hands_at(t), scene.lab[t]
+    if not mask.any():
+        return 0.0
+    everywhere = np.ones(mask.shape, bool)
+    posterior = cues.product_posterior(lab, product, others, everywhere)
+    ring = cv2.dilate(mask.astype(np.uint8), np.ones((15, 15), np.uint8)).astype(bool) & ~mask
+    for hand in hands:
+        ring &= ~cues.hand_mask(hand, mask.shape)
+    outside = posterior[ring].mean() if ring.any() else 1.0
+    contrast = float(np.clip(posterior[mask].mean() - outside, 0, 1))
+    skinness = skin.probability(lab) / (skin.probability(lab) + product.probability(lab) + 1e-9)
+    not_skin = 1.0 - float(skinness[mask].mean())
+    hand_area = max(cues.hand_mask(h, mask.shape).sum() for h in hands)
+    ratio = float(mask.sum() / max(hand_area, 1))
+    plausible = float(np.clip(ratio / 0.35, 0, 1) * np.clip((12 - ratio) / 4, 0, 1))
+    rows, cols = np.nonzero(mask)
+    closest = min(
+        float(np.hypot(cols - h.grasp_px[0], rows - h.grasp_px[1]).min()) / h.size_px for h in hands
+    )
+    near = float(np.exp(-((closest / 0.3) ** 2)))
+    return float((contrast * not_skin * plausible * near) ** (1 / 2))
+
+
+def _carry(scene: Scene, keys: Sequence[int], masks: Mask, confidence: Floats) -> None:
+    """Carry key masks to the frames between by flow, in place; disagreement lowers confidence."""
+    flow = cues.make_flow()
+    for before, after in itertools.pairwise(keys):
+        if after - before > 4 * (keys[1] - keys[0] if len(keys) > 1 else 1):
+            continue  # the hands were out of sight in between
+        moved = cues.warp(masks[before], flow.calc(scene.grey[after], scene.grey[before], None))
+        agree = 0.5 + 0.5 * cues.iou(moved, masks[after])
+        confidence[after] *= agree
+        for t in range(before + 1, after):
+            near, other = (before, after) if t - before <= after - t else (after, before)
+            pulled = cues.warp(masks[near], flow.calc(scene.grey[t], scene.grey[near], None))
+            masks[t] = pulled
+            weight = abs(t - near) / (after - before)
+            confidence[t] = (1 - weight) * confidence[near] + weight * confidence[other]
+    if keys:  # frames after the last key keep its mask, moved
+        for t in range(keys[-1] + 1, len(masks)):
+            if t - keys[-1] > 8:
+                break
+            masks[t] = cues.warp(
+                masks[keys[-1]], flow.calc(scene.grey[t], scene.grey[keys[-1]], None)
+            )
+            confidence[t] = confidence[keys[-1]]

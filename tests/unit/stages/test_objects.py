@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from stages.files import Files, FolderBlobs
+from stages.masks import decode_masks
+from stages.objects import ObjectsConfig, ObjectsGate, ObjectsStage
+from tests.unit.stages import held_scene
+
+
+def mean_iou(masks, truth):
+    both, either = (masks & truth).sum(axis=(1, 2)), (masks | truth).sum(axis=(1, 2))
+    return float(np.mean(both / np.maximum(either, 1)))
+
+
+@pytest.fixture(scope="module")
+def held():
+    return held_scene.render()
+
+
+@pytest.fixture
+def files(tmp_path):
+    files = Files(FolderBlobs(tmp_path / "root"), tmp_path / "scratch")
+    with files.row_scope():
+        yield files
+
+
+@pytest.fixture
+def computed(held, files):
+    row = held_scene.clip_of(held, files)
+    return ObjectsStage(ObjectsConfig()).process(row, files).rows[0]
+
+
+def test_a_held_box_is_found_in_every_frame(held, computed, files):
+    found = files.arrays(computed.objects.arrays)
+    masks = decode_masks(found, "mask", held_scene.HEIGHT, held_scene.WIDTH)
+    assert masks.shape == held.truth.shape
+    assert mean_iou(masks, held.truth) > 0.7
+    assert found["in_hand"][:, 1].mean() > 0.9
+    assert found["in_hand"][:, 0].sum() == 0
+    assert ObjectsStage(ObjectsConfig()).gate(computed) is None
+
+
+def test_boxes_fit_their_masks(computed, files):
+    found = files.arrays(computed.objects.arrays)
+    masks = decode_masks(found, "mask", held_scene.HEIGHT, held_scene.WIDTH)
+    for mask, box in zip(masks, found["box_xyxy_px"], strict=True):
+        rows, cols = np.nonzero(mask)
+        assert box.tolist() == [cols.min(), rows.min(), cols.max() + 1, rows.max() + 1]
+
+
+def test_the_same_clip_gives_the_same_bytes(held, computed, files):
+    row = held_scene.clip_of(held, files)
+    again = ObjectsStage(ObjectsConfig()).process(row, files).rows[0]
+    assert again.objects == computed.objects
+
+
+def test_an_empty_hand_is_dropped(files):
+    row = held_scene.clip_of(held_scene.render(holds=False), files)
+    stage = ObjectsStage(ObjectsConfig())
+    assert stage.gate(stage.process(row, files).rows[0]).reason in {
+        "no_held_object",
+        "low_confidence",
+    }
+
+
+def test_a_clip_without_hands_has_no_product(held, files):
+    scene = held_scene.HeldScene(held.frames, held.truth, dict(held.boxes))
+    scene.boxes["right_hand_landmarks_px"] = np.full_like(
+        held.boxes["right_hand_landmarks_px"], np.nan
+    )
+    stage = ObjectsStage(ObjectsConfig())
+    row = stage.process(held_scene.clip_of(scene, files), files).rows[0]
+    assert row.objects.visible_share == 0
+    assert stage.gate(row).reason == "no_held_object"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"in_hand_share": 0.1}, "no_held_object"),
+        ({"visible_share": 0.3}, "object_rarely_visible"),
+        ({"confidence": 0.1}, "low_confidence"),
+        ({"area_share": 0.0001}, "object_too_small"),
+        ({"area_share": 0.6}, "object_too_large"),
+    ],
+)
+def test_each_gate_names_its_reason(computed, change, reason):
+    row = computed.with_facet("objects", computed.objects.replace(**change))
+    stage = ObjectsStage(ObjectsConfig())
+    assert stage.gate(row).reason == reason
+    assert reason in stage.reasons
+
+
+def test_thresholds_do_not_enter_the_fingerprint():
+    strict = ObjectsConfig(gate=ObjectsGate(min_confidence=0.9))
+    assert ObjectsStage(strict).fingerprint == ObjectsStage(ObjectsConfig()).fingerprint
+    assert (
+        ObjectsStage(ObjectsConfig(every=2)).fingerprint
+        != ObjectsStage(ObjectsConfig()).fingerprint
+    )
