@@ -13,13 +13,14 @@ from schemas.facets import CaptionFacet
 from schemas.rows import Clip
 from stages.base import Dropped, Kept, Stage, StageConfig
 from stages.files import Files
-from stages.triplets import is_white
+from stages.likeness import is_white
 
 TEMPLATE = BackendRef(name="template", version="1", licence="Apache-2.0")
 HOI_PREFIX = (
     "Black background, a plain 3D body mesh of one person with the held object, no clothes, no hair, no "
     "scenery. "
 )
+_MIN_VOICED_SHARE = 0.2
 _COLOURS = {
     "black": (20, 20, 20), "white": (235, 235, 235), "grey": (128, 128, 128), "red": (190, 40, 40),
     "orange": (225, 130, 40), "yellow": (225, 200, 60), "green": (60, 140, 70),
@@ -57,28 +58,53 @@ class CaptionStage(Stage[CaptionConfig, Clip, Clip]):
 
 
 def compose(row: Clip, product: str) -> str:
-    """One sentence from the row's scores."""
+    """Two sentences from the row's scores."""
     boxes, objects, structure = row.boxes, row.objects, row.structure
     assert boxes is not None
     assert objects is not None
     assert structure is not None
-    size = boxes.median_face_height_px / row.media.height_px
-    framing = "close-up" if size > 0.28 else "half-body shot" if size > 0.12 else "wide shot"
+    framing = framing_of(boxes.median_face_height_px / row.media.height_px)
     hands = holding_hands(structure.left_contact_share, structure.right_contact_share)
-    doing = "speaks to the camera" if row.speech and row.speech.voiced_share > 0.2 else "is silent"
-    lively = row.quality is not None and row.quality.motion_px > 0.6
-    pace = "with lively movements" if lively else "with calm movements"
-    return f"A {framing} of one person who holds {product} {hands} and {doing} {pace}."
+    speaks = row.speech is not None and row.speech.voiced_share > _MIN_VOICED_SHARE
+    doing = "speaking" if speaks else "without speaking"
+    parts = [f"A {framing} of one person who holds {product} {hands}, {doing}."]
+    if row.quality is not None:
+        parts.append(f"The picture shows {pace_of(row.quality.motion_px)} movement.")
+    return " ".join(parts)
+
+
+def framing_of(face_share: float) -> str:
+    """Kind of shot by the face's height over the picture's.
+
+    >>> framing_of(0.3), framing_of(0.15), framing_of(0.05)
+    ('close-up shot', 'half-body shot', 'wide shot')
+    """
+    if face_share > 0.28:
+        return "close-up shot"
+    return "half-body shot" if face_share > 0.1 else "wide shot"
+
+
+def pace_of(motion_px: float) -> str:
+    """How much moves, by the mean flow at 240 px short side.
+
+    >>> pace_of(0.1), pace_of(0.5), pace_of(2)
+    ('little', 'moderate', 'much')
+    """
+    if motion_px < 0.25:
+        return "little"
+    return "moderate" if motion_px < 1.0 else "much"
 
 
 def holding_hands(left_share: float, right_share: float, threshold: float = 0.4) -> str:
-    """Which hands touch the product.
+    """Which hands touch the product, the person's own sides; "in the hand" where neither mostly does.
 
-    >>> holding_hands(0.9, 0.1)
-    'in the left hand'
+    >>> holding_hands(0.9, 0.1), holding_hands(0.8, 0.7), holding_hands(0.1, 0.1)
+    ('in the left hand', 'with both hands', 'in the hand')
     """
     if left_share > threshold and right_share > threshold:
         return "with both hands"
+    if max(left_share, right_share) <= threshold:
+        return "in the hand"
     return "in the left hand" if left_share > right_share else "in the right hand"
 
 

@@ -1,8 +1,11 @@
-"""Stage 8: do the clip, the person reference and the product reference belong together?"""
+"""Stage 8: do the source clip, the person picture and the product picture belong together?"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+import importlib.util
+import os
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -10,35 +13,67 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from schemas.base import BackendRef
+from schemas.errors import ConfigError
 from schemas.facets import TripletsFacet
 from schemas.rows import Clip
+from stages import likeness, tracks
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Arrays, Files
 from stages.masks import decode_masks
-from stages.product_cues import ColourModel
+from stages.product_traces import leak_share
 
-Frames = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 FEATURES = BackendRef(name="features", version="1", licence="Apache-2.0")
-_BINS = [8, 8, 8]
-_RANGES = [0, 256, 0, 256, 0, 256]
-_CROP_PX, _CELL_PX, _ANGLES = 96, 16, 9
+Image = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+_SAME_PX = 10
+"""A pixel that moved less than this in every channel was not replaced."""
+_MIN_FACE_IOU = 0.3
 
 
 class TripletsGate(GateConfig):
-    """Thresholds."""
+    """Thresholds.
+
+    Args:
+        min_person_similarity: Aligned faces of one person in one light stay above 0.6; strangers in
+            another light fall below 0.5.
+        min_product_similarity: Median over frames; another product of another colour gives less than 0.3.
+        max_product_leak: How much of the product may remain in the person picture.
+        max_hand_in_product_share: How much of the product picture may be skin.
+        require_face: Drop where the person picture shows no face in the clip's place.
+    """
 
     min_person_similarity: float = Field(default=0.5, ge=0, le=1)
     min_product_similarity: float = Field(default=0.35, ge=0, le=1)
-    max_product_leak: float = Field(default=0.5, ge=0, le=1)
-    max_hand_in_product_share: float = Field(default=0.35, ge=0, le=1)
+    max_product_leak: float = Field(default=0.3, ge=0, le=1)
+    max_hand_in_product_share: float = Field(default=0.25, ge=0, le=1)
+    require_face: bool = True
 
 
 class TripletsConfig(StageConfig):
-    """How many frames are compared."""
+    """How the check is made.
 
-    num_frames: int = Field(default=8, ge=2)
+    Args:
+        backend: ``features`` compares colour, gradients and matched corners.
+        num_frames: Frames of the clip that the pictures are compared with.
+    """
+
+    backend: Literal["features"] = "features"
+    num_frames: int = Field(default=8, ge=2, le=64)
     gate: TripletsGate = TripletsGate()
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """Everything to compare."""
+
+    frames: Image
+    boxes: Arrays
+    masks: Mask
+    person: Image
+    person_frame: int
+    product_frame: int
+    samples: list[int]
+    """Target frames, evenly spread."""
 
 
 class TripletsStage(Stage[TripletsConfig, Clip, Clip]):
@@ -50,165 +85,154 @@ class TripletsStage(Stage[TripletsConfig, Clip, Clip]):
     row_in = row_out = Clip
     needs = ("segment", "detect", "objects", "references")
     reasons: ClassVar[frozenset[str]] = frozenset({
-        "person_mismatch", "product_mismatch", "product_leak", "hand_in_product",
-        "clip_unreadable", "image_unreadable",
+        "person_mismatch", "product_mismatch", "product_leak", "hand_in_product", "clip_unreadable",
+        "image_unreadable",
     })  # fmt: skip
 
+    _faces: Any = None
+
+    def check(self) -> None:
+        """Check that mediapipe is there: the person picture is searched for a face."""
+        if importlib.util.find_spec("mediapipe") is None:
+            raise ConfigError("triplets: mediapipe is not installed; run make setup")
+
+    def setup(self) -> None:
+        """Load the face detector."""
+        os.environ.setdefault("GLOG_minloglevel", "3")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import mediapipe as mp
+
+        self._faces = mp.solutions.face_detection.FaceDetection(
+            model_selection=1, min_detection_confidence=0.4
+        )
+
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
-        """Compare the references with the clip's own frames."""
+        """Compare the pictures with the clip."""
         assert row.boxes is not None
         assert row.objects is not None
         assert row.references is not None
-        frames = files.frames(row.media.video)
-        boxes = files.arrays(row.boxes.arrays)
-        masks = decode_masks(files.arrays(row.objects.arrays), "mask", *frames.shape[1:3])
-        person = files.image(row.references.person_image)
-        product = files.image(row.references.product_image)
-        target = np.arange(row.media.num_motion_frames, len(frames))
-        some = target[np.linspace(0, len(target) - 1, self.config.num_frames).astype(int)]
-        hole = masks[row.references.person_frame]
+        found = files.arrays(row.objects.arrays)
+        masks = decode_masks(found, "mask", row.media.height_px, row.media.width_px)
+        first, last = row.media.num_motion_frames, row.media.num_frames - 1
+        spread = np.linspace(first, last, self.config.num_frames).round().astype(int)
+        triplet = Triplet(
+            frames=files.frames(row.media.video), boxes=files.arrays(row.boxes.arrays), masks=masks,
+            person=files.image(row.references.person_image),
+            person_frame=row.references.person_frame, product_frame=row.references.product_frame,
+            samples=sorted(set(spread.tolist())),
+        )  # fmt: skip
         facet = TripletsFacet(
-            person_similarity=person_similarity(
-                person, row.references.person_frame, frames, boxes, some
-            ),
-            product_similarity=product_similarity(product, frames, masks, some),
-            product_leak=product_leak(person, hole, frames, masks, some),
-            hand_in_product_share=skin_share(product, frames, boxes, masks, some),
-            face_kept=bool(
-                np.isfinite(boxes["face_box_xyxy_px"][row.references.person_frame]).all()
-            ),
+            person_similarity=person_similarity(triplet),
+            product_similarity=product_similarity(triplet),
+            product_leak=product_leak(triplet),
+            hand_in_product_share=hand_in_product_share(triplet),
+            face_kept=self._has_face(triplet),
             backend=FEATURES,
         )
         return Kept((row.with_facet(self.facet, facet),))
 
+    def _has_face(self, triplet: Triplet) -> bool:
+        """Is there a face in the person picture where the clip has it?"""
+        if self._faces is None:
+            self.setup()
+        expected = triplet.boxes["face_box_xyxy_px"][triplet.person_frame]
+        if not np.isfinite(expected).all():
+            return False
+        height, width = triplet.person.shape[:2]
+        for detection in self._faces.process(triplet.person).detections or []:
+            box = detection.location_data.relative_bounding_box
+            x0, y0 = box.xmin * width, box.ymin * height
+            found = np.array([x0, y0, x0 + box.width * width, y0 + box.height * height])
+            if tracks.box_iou(found, expected) >= _MIN_FACE_IOU:
+                return True
+        return False
+
     def gate(self, row: Clip) -> Dropped | None:
-        """All three belong together and nothing leaks."""
-        found, gate = row.triplets, self.config.gate
-        assert found is not None
+        """All three must belong together."""
+        scores, gate = row.triplets, self.config.gate
+        assert scores is not None
         checks = (
-            ("person_mismatch", found.person_similarity < gate.min_person_similarity,
-             f"{found.person_similarity=:.2f} < {gate.min_person_similarity}"),
-            ("product_mismatch", found.product_similarity < gate.min_product_similarity,
-             f"{found.product_similarity=:.2f} < {gate.min_product_similarity}"),
-            ("product_leak", found.product_leak > gate.max_product_leak,
-             f"{found.product_leak=:.2f} > {gate.max_product_leak}"),
-            ("hand_in_product", found.hand_in_product_share > gate.max_hand_in_product_share,
-             f"{found.hand_in_product_share=:.2f} > {gate.max_hand_in_product_share}"),
+            ("person_mismatch", gate.require_face and not scores.face_kept,
+             "no face in the person picture where the clip has it"),
+            ("person_mismatch", scores.person_similarity < gate.min_person_similarity,
+             f"triplets.person_similarity={scores.person_similarity:.2f} < "
+             f"{gate.min_person_similarity}"),
+            ("product_mismatch", scores.product_similarity < gate.min_product_similarity,
+             f"triplets.product_similarity={scores.product_similarity:.2f} < "
+             f"{gate.min_product_similarity}"),
+            ("product_leak", scores.product_leak > gate.max_product_leak,
+             f"triplets.product_leak={scores.product_leak:.2f} > {gate.max_product_leak}"),
+            ("hand_in_product", scores.hand_in_product_share > gate.max_hand_in_product_share,
+             f"triplets.hand_in_product_share={scores.hand_in_product_share:.2f} > "
+             f"{gate.max_hand_in_product_share}"),
         )  # fmt: skip
         return next((Dropped(reason, why) for reason, failed, why in checks if failed), None)
 
 
-def histogram(image: Frames, mask: Mask | None = None) -> NDArray[np.float32]:
-    """Normalised Lab histogram."""
-    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
-    where = None if mask is None else mask.astype(np.uint8)
-    counts = cv2.calcHist([lab], [0, 1, 2], where, _BINS, _RANGES)
-    return np.asarray(counts / max(float(counts.sum()), 1.0), np.float32)
-
-
-def histogram_match(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Bhattacharyya coefficient of two normalised histograms: 1 equal, 0 disjoint."""
-    return float(np.clip(np.sqrt(a * b).sum(), 0, 1))
-
-
-def gradient_match(a: Frames, b: Frames) -> float:
-    """Cosine of two grids of gradient-orientation histograms (after Dalal and Triggs 2005)."""
-    one, two = (orientation_grid(i) for i in (a, b))
-    norm = float(np.linalg.norm(one) * np.linalg.norm(two))
-    return float(np.clip(one @ two / norm, 0, 1)) if norm > 0 else 0.0
-
-
-def orientation_grid(image: Frames) -> NDArray[np.float32]:
-    """Magnitude-weighted orientation histograms, 9 bins in cells of 16 px, of a 96 px crop, flat."""
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (_CROP_PX, _CROP_PX)).astype(
-        np.float32
-    )
-    dx, dy = (cv2.Sobel(grey, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
-    bins = (np.arctan2(dy, dx) % np.pi / np.pi * _ANGLES).astype(np.intp) % _ANGLES
-    cells = np.arange(_CROP_PX) // _CELL_PX
-    side = _CROP_PX // _CELL_PX
-    grid = np.zeros((side, side, _ANGLES), np.float32)
-    np.add.at(grid, (cells[:, None], cells[None, :], bins), np.hypot(dx, dy))
-    return np.asarray(np.sqrt(grid).ravel())
-
-
-def person_similarity(
-    person: Frames, person_frame: int, frames: Frames, boxes: Arrays, some: NDArray[np.int_]
-) -> float:
-    """Median over frames of face colour and face gradient agreement with the reference."""
-    face = _crop(person, boxes["face_box_xyxy_px"][person_frame])
-    if face is None:
-        return 0.0
-    scores = []
-    for t in some:
-        other = _crop(frames[t], boxes["face_box_xyxy_px"][t])
-        if other is not None:
-            colour = histogram_match(histogram(face), histogram(other))
-            scores.append((colour * gradient_match(face, other)) ** 0.5)
+def person_similarity(triplet: Triplet) -> float:
+    """Median likeness of the person picture's face with the clip's faces; 0 where there are none."""
+    points = triplet.boxes["face_landmarks_px"]
+    own = likeness.aligned_face(triplet.person, points[triplet.person_frame])
+    others = [likeness.aligned_face(triplet.frames[t], points[t]) for t in triplet.samples]
+    scores = [likeness.face_similarity(own, o) for o in others if own is not None and o is not None]
     return float(np.median(scores)) if scores else 0.0
 
 
-def product_similarity(
-    product: Frames, frames: Frames, masks: Mask, some: NDArray[np.int_]
-) -> float:
-    """Median over frames of colour agreement between the cut-out and the masked product."""
-    reference = histogram(product, ~is_white(product))
+def product_similarity(triplet: Triplet) -> float:
+    """Median likeness of the product's best view with the masked product of other frames."""
+    best = triplet.product_frame
+    view, mask = triplet.frames[best], triplet.masks[best]
     scores = [
-        histogram_match(reference, histogram(frames[t], masks[t])) for t in some if masks[t].any()
+        likeness.product_similarity(view, mask, triplet.frames[t], triplet.masks[t])
+        for t in triplet.samples
+        if t != best and triplet.masks[t].any()
     ]
     return float(np.median(scores)) if scores else 0.0
 
 
-def product_leak(
-    person: Frames, hole: Mask, frames: Frames, masks: Mask, some: NDArray[np.int_]
-) -> float:
-    """How far the filled place still looks like the product rather than what surrounds it."""
-    if not hole.any():
+def product_leak(triplet: Triplet) -> float:
+    """What is left of the product in the person picture: its colours near its place, or its corners."""
+    t, best = triplet.person_frame, triplet.product_frame
+    if triplet.person.shape != triplet.frames[t].shape:
         return 0.0
-    product, around = ColourModel(), ColourModel()
-    for t in some:
-        lab = np.asarray(cv2.cvtColor(frames[t], cv2.COLOR_RGB2LAB), np.uint8)
-        product.feed(lab, masks[t])
-        ring = cv2.dilate(masks[t].astype(np.uint8), np.ones((41, 41), np.uint8)).astype(bool)
-        around.feed(lab, ring & ~masks[t])
-    lab = np.asarray(cv2.cvtColor(person, cv2.COLOR_RGB2LAB), np.uint8)
-    inside, outside = product.probability(lab), around.probability(lab)
-    core = cv2.erode(hole.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
-    place = core if core.any() else hole
-    return float(((inside / (inside + outside + 1e-9))[place] > 0.8).mean())
+    by_colour = leak_share(
+        triplet.person, t, triplet.frames, triplet.masks, triplet.boxes, [*triplet.samples, best]
+    )
+    view, view_mask = triplet.frames[best], triplet.masks[best]
+    if not view_mask.any():
+        return by_colour
+    everywhere = np.ones(view_mask.shape, bool)
+    itself, _ = likeness.num_matches(view, view_mask, view, view_mask)
+    after, _ = likeness.num_matches(view, view_mask, triplet.person, everywhere)
+    return max(by_colour, min(1.0, after / max(itself, 12)))
 
 
-def skin_share(
-    product: Frames, frames: Frames, boxes: Arrays, masks: Mask, some: NDArray[np.int_]
-) -> float:
-    """Share of the cut-out that has the face's colours and not the rest of the product's."""
-    skin, thing = ColourModel(), ColourModel()
-    for t in some:
-        lab = np.asarray(cv2.cvtColor(frames[t], cv2.COLOR_RGB2LAB), np.uint8)
-        face = boxes["face_box_xyxy_px"][t]
-        if np.isfinite(face).all():
-            x0, y0, x1, y1 = (int(v) for v in face)
-            inner = np.zeros(masks.shape[1:], bool)
-            inner[
-                y0 + (y1 - y0) // 3 : y1 - (y1 - y0) // 4, x0 + (x1 - x0) // 4 : x1 - (x1 - x0) // 4
-            ] = True
-            skin.feed(lab, inner & ~masks[t])
-        thing.feed(lab, masks[t])
-    lab = np.asarray(cv2.cvtColor(product, cv2.COLOR_RGB2LAB), np.uint8)
-    place = ~is_white(product)
-    if not place.any():
-        return 1.0
-    return float((skin.probability(lab) > 2 * thing.probability(lab))[place].mean())
+def hand_in_product_share(triplet: Triplet) -> float:
+    """Share of the product cut-out that has the face's skin colours and lies inside a hand box."""
+    t = triplet.product_frame
+    mask, frame = triplet.masks[t], triplet.frames[t]
+    face = triplet.boxes["face_box_xyxy_px"][triplet.person_frame]
+    if not mask.any() or not np.isfinite(face).all():
+        return 0.0
+    skin = _skin_mask(triplet, frame)
+    inside = np.zeros(mask.shape, bool)
+    for side in ("left", "right"):
+        box = triplet.boxes[f"{side}_hand_box_xyxy_px"][t]
+        if np.isfinite(box).all():
+            x0, y0, x1, y1 = (int(v) for v in box)
+            inside[y0:y1, x0:x1] = True
+    return float((skin & inside & mask).sum() / mask.sum())
 
 
-def is_white(image: Frames) -> Mask:
-    """The white ground of a cut-out."""
-    return np.asarray((image >= 250).all(axis=2))
-
-
-def _crop(image: Frames, box_xyxy: NDArray[np.float32]) -> Frames | None:
-    if not np.isfinite(box_xyxy).all():
-        return None
-    x0, y0, x1, y1 = (int(v) for v in box_xyxy)
-    crop = image[y0:y1, x0:x1]
-    return crop if min(crop.shape[:2]) >= 8 else None
+def _skin_mask(triplet: Triplet, frame: Image) -> Mask:
+    """Pixels within 2.5 deviations of the cheeks' and nose's Lab colour (lightness counts half)."""
+    points = triplet.boxes["face_landmarks_px"][triplet.person_frame][:, :2]
+    canvas = np.zeros(frame.shape[:2], np.uint8)
+    for ring in ((50, 101, 36, 205), (280, 330, 266, 425), (6, 197, 195, 5)):  # cheeks, nose
+        cv2.fillConvexPoly(canvas, cv2.convexHull(points[list(ring)].round().astype(np.int32)), 1)
+    sample = cv2.cvtColor(triplet.person, cv2.COLOR_RGB2LAB)[canvas > 0].astype(np.float32)
+    if len(sample) < 16:
+        return np.zeros(frame.shape[:2], bool)
+    spread = np.maximum(sample.std(axis=0), 4.0) * [2.0, 1.0, 1.0]
+    distance = (cv2.cvtColor(frame, cv2.COLOR_RGB2LAB) - np.median(sample, axis=0)) / spread
+    return np.asarray(np.linalg.norm(distance, axis=2) < 2.5)
