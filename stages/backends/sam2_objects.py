@@ -182,7 +182,7 @@ def territories(prompted: Sequence[int], num_frames: int) -> list[tuple[int, int
     """First and last frame that each prompt is carried to: all frames, each by its nearest prompt.
 
     >>> territories([8, 2], 10)
-    [(5, 9), (0, 4)]
+    [(6, 9), (0, 5)]
     """
     nearest = [
         min(range(len(prompted)), key=lambda i: (abs(prompted[i] - t), prompted[i]))
