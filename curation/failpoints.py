@@ -1,7 +1,8 @@
 """Named places where a test can make a run die: the list of what may be interrupted.
 
     HANDLOOM_FAILPOINT=name:action[:nth]     at the nth time (per process, default 1) that name is passed
-    HANDLOOM_FAILPOINT_LATCH=path            fire once over all processes: whoever creates the file first
+    HANDLOOM_FAILPOINT_LATCH=path            fire once over all processes: whoever creates the file first;
+                                             ``kill-worker`` writes into it whether there was one
 
 Actions: ``kill`` SIGKILLs the process that passes the point, ``kill-driver`` the run's driver,
 ``kill-worker`` one live worker of the run on this machine, ``fail`` raises a TransientError. Without the
@@ -109,7 +110,10 @@ def _maybe_fire(name: str, spec: str) -> None:
 def _kill_worker(run_id: str) -> None:
     from curation.scratch import live_workers
 
-    for pid in live_workers(run_id)[:1]:
+    victims = live_workers(run_id)[:1]
+    if latch := os.environ.get(_LATCH):
+        Path(latch).write_text(f"{len(victims)} workers")
+    for pid in victims:
         os.kill(pid, signal.SIGKILL)
 
 

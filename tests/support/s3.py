@@ -14,6 +14,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ACCESS_KEY, SECRET_KEY = "testkey", "testsecret123"
 _ADMIN = {
     "name": "admin",
@@ -59,6 +61,28 @@ def s3_server(folder: Path) -> Iterator[str]:
                 server.wait(10)
             except subprocess.TimeoutExpired:
                 server.kill()
+
+
+@contextlib.contextmanager
+def bucket(folder: Path, name: str = "raw") -> Iterator[str]:
+    """Run a server with one bucket and put what its users need into the environment; yields its address."""
+    with s3_server(folder) as endpoint, pytest.MonkeyPatch.context() as patch:
+        for key, value in environment(endpoint).items():
+            patch.setenv(key, value)
+        make_bucket(endpoint, name)
+        yield f"s3://{name}"
+
+
+def environment(
+    endpoint: str, access_key: str = ACCESS_KEY, secret: str = SECRET_KEY
+) -> dict[str, str]:
+    """How an S3 client is told where the server is and who it is."""
+    return {
+        "AWS_ACCESS_KEY_ID": access_key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_REGION": "us-east-1",
+    }
 
 
 def _wait_until_up(server: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:

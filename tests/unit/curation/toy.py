@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -82,6 +83,8 @@ class SharpGate(GateConfig):
 
 class SharpConfig(StageConfig):
     scale: float = 1.0
+    seconds: float = 0.0
+    """How long a clip takes: time in which something can be killed."""
     gate: SharpGate = SharpGate()
 
 
@@ -91,6 +94,7 @@ class SharpStage(Stage[SharpConfig, Clip, Clip]):
     reasons = frozenset({"blurry"})
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
+        time.sleep(self.config.seconds)
         size = len(files.local(row.media.video).read_bytes())
         facet = QualityFacet(
             sharpness=size * self.config.scale,
