@@ -29,6 +29,7 @@ _ROWS_PER_BLOCK = 4
 _CHATTY = (
     "ray._private.authentication.authentication_token_setup",  # "token authentication is enabled"
     "ray.data._internal.progress",  # "progress bars disabled": we asked for it
+    "ray.data._internal.execution.streaming_executor_state",  # says what it then raises
 )
 _STALL_LIMIT_S = 6 * 3600
 _MAX_INIT_DEATHS = 5
@@ -53,7 +54,7 @@ def start_ray() -> None:
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if not os.environ.get("RAY_ADDRESS"):
         options |= {
@@ -144,6 +145,7 @@ def execute(
     context = DataContext.get_current()
     context.execution_options.preserve_order = False
     context.max_errored_blocks = 0
+    context.raise_original_map_exception = True  # a HandloomError stays one on its way here
     context.enable_progress_bars = False
     context.max_consecutive_actor_init_deaths = _MAX_INIT_DEATHS
     context.issue_detectors_config.detectors = []  # they print advice over our progress

@@ -183,7 +183,7 @@ class Store:
 
     def list(self, prefix: str = "") -> Iterator[ObjectMeta]:
         """List objects below a folder-like prefix, sorted by name."""
-        found = self._guard(f"list {prefix}", lambda: self._backend.list(prefix))
+        found = self._guard(f"list {prefix or 'objects'}", lambda: self._backend.list(prefix))
         return iter(sorted(found, key=lambda o: o.name))
 
     def delete(self, name: str) -> None:
@@ -215,18 +215,15 @@ class Store:
             except (FileNotFoundError, HandloomError):
                 raise
             except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-                remedy = (
-                    "check the folder's permissions"
-                    if self.local_root
-                    else "check the credentials in the environment and the policy of the bucket"
-                )
-                raise ConfigError(f"{where}: access denied; {remedy}") from error
+                raise self._denied(where) from error
             except OSError as error:
                 if error.errno == errno.EROFS:
                     raise ConfigError(f"{where}: the file system is read-only") from error
                 # disks do not heal by waiting
                 raise HandloomError(f"{where}: {error.strerror or error}") from error
             except GenericError as error:
+                if _status(error) in (401, 403):  # listings have no error types of their own
+                    raise self._denied(where) from error
                 if attempt == _MAX_TRIES - 1:
                     raise TransientError(
                         f"{where} after {_MAX_TRIES} tries: {_first_line(error)}"
@@ -236,10 +233,24 @@ class Store:
                 raise TransientError(f"{where}: {_first_line(error)}") from error
         raise AssertionError("unreachable")
 
+    def _denied(self, where: str) -> ConfigError:
+        remedy = (
+            "check the folder's permissions"
+            if self.local_root
+            else "check the credentials in the environment and the policy of the bucket"
+        )
+        return ConfigError(f"{where}: access denied; {remedy}")
+
 
 def join(base: str, name: str) -> str:
     """Join an address and a relative name."""
     return f"{base.rstrip('/')}/{name}" if name else base
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status that an error's text tells."""
+    found = re.search(r"status code: (\d{3})", str(error))
+    return int(found.group(1)) if found else None
 
 
 def _first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionError
 from obstore.store import ObjectStore, from_url
 
 from schemas.base import Model
@@ -208,7 +208,9 @@ class BucketBackend:
         """Every object below a folder-like prefix."""
         try:
             batches = list(obstore.list(self._store, prefix or None))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, GenericError) as error:
+            if isinstance(error, GenericError) and "NoSuchBucket" not in str(error):
+                raise
             raise ConfigError(f"cannot list {self._uri}: there is no such bucket") from error
         return [_meta(dict(item)) for batch in batches for item in batch]
 

@@ -41,7 +41,7 @@ def new_root(request, tmp_path):
     if request.param == "local":
         yield lambda name: str(tmp_path / name)
     else:
-        with s3.bucket(tmp_path) as bucket:
+        with s3.bucket(tmp_path) as bucket, s3.cluster_of_its_own():
             yield lambda name: f"{bucket}/{name}"
 
 

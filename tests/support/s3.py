@@ -126,3 +126,28 @@ def make_bucket(endpoint: str, name: str) -> None:
         endpoint_override=endpoint.removeprefix("http://"), allow_bucket_creation=True,
     )  # fmt: skip
     filesystem.create_dir(name)
+
+
+@contextlib.contextmanager
+def cluster_of_its_own() -> Iterator[None]:
+    """A Ray cluster that is started now, so that its workers have today's environment.
+
+    Workers get their credentials from the environment of their machine; a cluster that is older than the test's
+    server knows nothing of it. The session's cluster, if there is one, comes back afterwards.
+    """
+    import ray
+
+    from curation.execute import start_ray
+
+    was_running = ray.is_initialized()
+    ray.shutdown()
+    start_ray()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if was_running:
+            with pytest.MonkeyPatch.context() as patch:
+                for name in environment(""):
+                    patch.delenv(name, raising=False)
+                start_ray()
