@@ -36,7 +36,12 @@ _MAX_INIT_DEATHS = 5
 
 
 def start_ray() -> None:
-    """Connect to the cluster that the environment names, or start a private one on this machine."""
+    """Connect to the cluster that the environment names, or start a private one on this machine.
+
+    Raises:
+        ConfigError: A variable that makes Ray unpickle foreign files is set.
+        HandloomError: Ray does not start, or no cluster answers at RAY_ADDRESS.
+    """
     if ray.is_initialized():
         return
     # the variables that would let Ray unpickle foreign Parquet metadata
@@ -64,8 +69,34 @@ def start_ray() -> None:
         }
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # ours lives and dies with the cluster
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    with _held_back_stderr():
-        ray.init(**options)
+    _init_ray(options)
+
+
+def _init_ray(options: dict[str, object]) -> None:
+    """Start or join, twice at most: on a busy machine Ray's own 30 s can be too few."""
+    for is_last in (False, True):
+        try:
+            with _held_back_stderr():
+                ray.init(**options)
+        except Exception as error:
+            ray.shutdown()
+            if is_last or os.environ.get("RAY_ADDRESS"):
+                raise HandloomError(_why_ray_does_not_start(error)) from error
+        else:
+            return
+
+
+def _why_ray_does_not_start(error: BaseException) -> str:
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        return (
+            f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); check the address and that Ray "
+            "and Python have the same versions there, or unset it to run on this machine alone"
+        )
+    return (
+        f"Ray did not start on this machine ({error}); `handloom doctor` shows memory and disk; Ray's "
+        "own logs are below /tmp/ray"
+    )
 
 
 @contextmanager
