@@ -31,7 +31,7 @@ class RunConfig(Model):
     """Worker processes per group of stages; None: one per CPU."""
     commit_every_rows: int = Field(default=64, ge=1)
     commit_every_s: float = Field(default=120.0, gt=0)
-    max_attempts_per_row: int = Field(default=2, ge=1)
+    max_attempts_per_row: int = Field(default=3, ge=1)
     """A row whose worker died this often is quarantined."""
     max_samples_per_shard: int = Field(default=64, ge=1)
     gates: RunGates = RunGates()
