@@ -58,6 +58,7 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
     """Fits a body model to the landmarks of the ``detect`` stage."""
 
     name: ClassVar[str] = "body"
+    version: ClassVar[int] = 2
     facet: ClassVar[str] = "body"
     config_type: ClassVar[type[StageConfig]] = BodyConfig
     row_in: ClassVar[type[Clip]] = Clip

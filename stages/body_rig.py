@@ -8,7 +8,7 @@ Axes come from the rest pose, so the same code serves every model whose joints i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,11 @@ class Roles:
     knee: Mapping[str, int]
     ankle: Mapping[str, int]
     fingers: Mapping[str, Mapping[int, tuple[int, int, int]]]
+    seen_at: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Where the detector's landmark lies beside the joint of that role: metres (inward, up) in the rest pose.
+
+    Detectors and rigs do not mean the same point by "shoulder". The landmark moves with the joint's parent.
+    """
 
 
 def _unit(vector: Vector) -> Vector:
@@ -170,6 +175,8 @@ def finger_dofs(roles: Roles, rest: Float, tips: Mapping[int, Vector], side: str
     return dofs
 
 
+ANNY_SEEN_AT = {"shoulder": (0.017, 0.023)}
+"""Mean offsets over studio clips of seeds 1 to 4 (``benchmarks/landmarks.py``); figures use seed 0."""
 ANNY_SPINE = ("spine05", "spine04", "spine03", "spine02", "spine01")
 
 
@@ -200,4 +207,5 @@ def anny_roles(names: tuple[str, ...]) -> Roles:
             }
             for s in SIDES
         },
+        seen_at=ANNY_SEEN_AT,
     )

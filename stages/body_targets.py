@@ -185,10 +185,17 @@ class RestModel:
         )
         return cls(tables, joints.astype(np.float64), marks.astype(np.float64))
 
-    def track(self, rows: Sequence[tuple[str, int | str, int | None]]) -> Tracked:
-        """Points by (name, joint or landmark name, owner); a landmark's owner is its own joint."""
+    def track(
+        self,
+        rows: Sequence[tuple[str, int | str, int | None]],
+        offsets: Mapping[str, Float] | None = None,
+    ) -> Tracked:
+        """Points by (name, joint or landmark name, owner); a landmark's owner is its own joint.
+
+        ``offsets`` shifts named points by metres (3,) in the rest pose.
+        """
         owners, rest, directions = [], [], []
-        for _, what, owner in rows:
+        for name, what, owner in rows:
             if isinstance(what, str):
                 index = self.tables.landmark_names.index(what)
                 owners.append(int(self.tables.landmark_bones[index]))
@@ -198,6 +205,8 @@ class RestModel:
                 owners.append(what if owner is None else owner)
                 rest.append(self.joints[what])
                 directions.append(self.tables.joint_directions[:, what])
+            if offsets and name in offsets:
+                rest[-1] = rest[-1] + offsets[name]
         return Tracked(
             tuple(r[0] for r in rows),
             np.array(owners),
@@ -209,6 +218,7 @@ class RestModel:
 def body_points(model: RestModel, roles: Roles) -> Tracked:
     """Head landmarks, limb joints, and knuckles as rigid parts of the wrist."""
     rows: list[tuple[str, int | str, int | None]] = [(n, n, None) for n in _FACE_POINTS]
+    offsets: dict[str, Float] = {}
     for side in SIDES:
         joints = {
             "shoulder": roles.shoulder,
@@ -218,10 +228,17 @@ def body_points(model: RestModel, roles: Roles) -> Tracked:
             "knee": roles.knee,
             "ankle": roles.ankle,
         }
-        rows += [(f"{name}.{side}", joint[side], None) for name, joint in joints.items()]
+        for name, joint in joints.items():
+            owner = None
+            if name in roles.seen_at:
+                inward, up = roles.seen_at[name]
+                outward = np.sign(model.joints[joint[side], 0])
+                offsets[f"{name}.{side}"] = np.array([-inward * outward, up, 0.0])
+                owner = int(model.tables.parents[joint[side]])
+            rows.append((f"{name}.{side}", joint[side], owner))
         rows.append((f"knuckle1.{side}", roles.fingers[side][1][0], roles.wrist[side]))
         rows += [(f"knuckle{f}.{side}", f"knuckle{f}.{side}", None) for f in FINGERS[1:]]
-    return model.track(rows)
+    return model.track(rows, offsets)
 
 
 def hand_points(model: RestModel, roles: Roles, side: str) -> Tracked:

@@ -60,12 +60,13 @@ def measure(
         files = Files(FolderBlobs(Path(folder) / "root"), Path(folder) / "scratch")
         for index, clip in enumerate(clips):
             progress(f"accuracy: {clip.name}", index, len(clips))
-            scores += [_score(chain, files, clip, row) for row in _windows(chain, files, clip)]
+            scores += [_score(chain, files, clip, row) for row in windows_of(chain, files, clip)]
         progress("accuracy", len(clips), len(clips))
     return scores
 
 
-def _windows(chain: Chain, files: Files, clip: StudioClip) -> list[Clip]:
+def windows_of(chain: Chain, files: Files, clip: StudioClip) -> list[Clip]:
+    """The windows that probe and segment cut from a studio clip."""
     data = clip.video.read_bytes()
     rows: list[Any] = [
         SourceVideo(
