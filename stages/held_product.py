@@ -20,6 +20,13 @@ from stages.product_scene import Scene
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
+_CORE_SHARE = 0.8
+"""Share of the skin's pixels whose colours are surely skin."""
+_TRIALS = 6
+"""Key frames on which each hand is tried."""
+_MAX_GAP = 4
+"""Key frames farther apart than this many steps are not neighbours: the hands were out of sight."""
+
 
 def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, Floats]:
     """Masks (T,h,w) and confidences (T,) by colour models, cuts on key frames, and flow.
@@ -35,7 +42,7 @@ def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, Float
     if not keys:
         return masks, confidence
     skin, others = _learn_others(scene, keys)
-    product = _learn_product(scene, keys, skin, others)
+    product = _learn_product(scene, keys, skin, others, reach)
     cut: dict[int, Mask] = {}
     for _ in range(2):  # the second pass knows the product's colours from the first one's masks
         cut = {t: _cut_frame(scene, t, skin, others, product, reach) for t in keys}
@@ -44,6 +51,11 @@ def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, Float
             refined.feed(scene.lab[t], mask)
         if refined.num_pixels:
             product = refined
+    # fingers are thinner than they are drawn: labels between them are strays in the colours of skin
+    core_skin = skin.trimmed(_CORE_SHARE)
+    for t, mask in _vote(scene, cut).items():
+        fingers = _is_skin(scene.lab[t], core_skin, product)
+        cut[t] = cues.enclosed(mask, fingers, scene.hands_at(t))
     for t, mask in cut.items():
         masks[t] = mask
         confidence[t] = _agreement(scene, t, mask, product, others, skin)
@@ -69,29 +81,47 @@ def _learn_others(scene: Scene, keys: Sequence[int]) -> tuple[cues.ColourModel, 
 
 
 def _learn_product(
-    scene: Scene, keys: Sequence[int], skin: cues.ColourModel, others: cues.ColourModel
+    scene: Scene,
+    keys: Sequence[int],
+    skin: cues.ColourModel,
+    others: cues.ColourModel,
+    reach: float,
 ) -> cues.ColourModel:
-    """Colours that are common at one hand's grasp and rare elsewhere; the hand that has more of them."""
-    candidates: list[tuple[float, cues.ColourModel]] = []
-    for side in (0, 1):
-        near, shape = cues.ColourModel(), scene.shape
-        places: dict[int, Mask] = {}
-        for t in keys:
-            if side in scene.hands[t]:
-                hand = scene.hands[t][side]
-                fingers = cues.finger_cores(hand, shape)
-                places[t] = cues.reach_mask([hand], shape, 0.45) & ~fingers & ~_not_held(scene, t)
-                near.feed(scene.lab[t], places[t])
-        product, strength = cues.ColourModel(), 0.0
-        for t, place in places.items():
-            lab = scene.lab[t]
-            rare = cues.product_posterior(lab, near, others, place) > 0.75
-            odd = rare & ~_is_skin(lab, skin, near)
-            product.feed(lab, odd)
-            strength += odd.sum() / max(place.sum(), 1)
-        if places:
-            candidates.append((strength / len(keys), product))
-    return max(candidates, key=lambda c: c[0])[1]
+    """Colours that are common at a grasp and rare elsewhere; of the hand on whose masks the cues agree best."""
+    candidates = [
+        _colours_at_grasp(scene, keys, side, skin, others)
+        for side in (0, 1)
+        if any(side in scene.hands[t] for t in keys)
+    ]
+    if len(candidates) < 2:
+        return candidates[0]
+    tried = keys[:: max(1, len(keys) // _TRIALS)]
+
+    def agreement(product: cues.ColourModel) -> float:
+        found = {t: _cut_frame(scene, t, skin, others, product, reach) for t in tried}
+        return float(
+            np.mean([_agreement(scene, t, m, product, others, skin) for t, m in found.items()])
+        )
+
+    return max(candidates, key=agreement)
+
+
+def _colours_at_grasp(
+    scene: Scene, keys: Sequence[int], side: int, skin: cues.ColourModel, others: cues.ColourModel
+) -> cues.ColourModel:
+    near, product, shape = cues.ColourModel(), cues.ColourModel(), scene.shape
+    places: dict[int, Mask] = {}
+    for t in keys:
+        if side in scene.hands[t]:
+            hand = scene.hands[t][side]
+            fingers = cues.finger_cores(hand, shape)
+            places[t] = cues.reach_mask([hand], shape, 0.45) & ~fingers & ~_not_held(scene, t)
+            near.feed(scene.lab[t], places[t])
+    for t, place in places.items():
+        lab = scene.lab[t]
+        rare = cues.product_posterior(lab, near, others, place) > 0.75
+        product.feed(lab, rare & ~_is_skin(lab, skin, near))
+    return product
 
 
 def _not_held(scene: Scene, t: int) -> Mask:
@@ -109,7 +139,8 @@ def _hands_move(scene: Scene, size_px: float) -> bool:
 
 
 def _is_skin(lab: Frames, skin: cues.ColourModel, product: cues.ColourModel) -> Mask:
-    return np.asarray(skin.probability(lab) > 0.5 * product.probability(lab))
+    likely = skin.probability(lab)
+    return np.asarray((likely > 0.5 * product.probability(lab)) & (likely > 1 / cues.NUM_COLOURS))
 
 
 def _cut_frame(
@@ -128,7 +159,8 @@ def _cut_frame(
     for hand in hands:
         never |= cues.finger_cores(hand, shape) & is_skin
     seed = maybe & (smooth > 0.6) & ~is_skin
-    return cues.keep_held(cues.cut(scene.frames[t], seed, maybe, never), hands)
+    held = cues.keep_held(cues.cut(scene.frames[t], seed, maybe, never), hands)
+    return cues.enclosed(held, _is_skin(lab, skin.trimmed(_CORE_SHARE), product), hands)
 
 
 def _agreement(
@@ -159,11 +191,36 @@ def _agreement(
     return float((contrast * not_skin * plausible * near) ** (1 / 2))
 
 
+def _vote(scene: Scene, cut: dict[int, Mask]) -> dict[int, Mask]:
+    """Each key mask by majority with its neighbours' masks, moved to it by flow.
+
+    A held product hardly changes from one key frame to the next: what one cut alone lost comes back, what one
+    alone took goes.
+    """
+    keys, flow = list(cut), cues.make_flow()
+    votes: dict[int, list[Mask]] = {t: [mask] for t, mask in cut.items()}
+    for order in (keys, keys[::-1]):
+        before: Mask | None = None
+        for source, t in itertools.pairwise(order):
+            if abs(t - source) > _MAX_GAP * _step(keys):
+                before = None
+                continue
+            field = flow.calc(scene.grey[t], scene.grey[source], None)
+            last = cues.warp(cut[source], field)
+            votes[t] += [last] if before is None else [last, cues.warp(before, field)]
+            before = last
+    return {t: np.mean(masks, axis=0) > 0.5 for t, masks in votes.items()}
+
+
+def _step(keys: Sequence[int]) -> int:
+    return keys[1] - keys[0] if len(keys) > 1 else 1
+
+
 def _carry(scene: Scene, keys: Sequence[int], masks: Mask, confidence: Floats) -> None:
     """Carry key masks to the frames between by flow, in place; disagreement lowers confidence."""
     flow = cues.make_flow()
     for before, after in itertools.pairwise(keys):
-        if after - before > 4 * (keys[1] - keys[0] if len(keys) > 1 else 1):
+        if after - before > _MAX_GAP * _step(keys):
             continue  # the hands were out of sight in between
         moved = cues.warp(masks[before], flow.calc(scene.grey[after], scene.grey[before], None))
         agree = 0.5 + 0.5 * cues.iou(moved, masks[after])

@@ -56,7 +56,7 @@ class ObjectsConfig(StageConfig):
     sam2_chunk_frames: int = Field(default=48, ge=2)
     """``sam2``: frames in memory at a time."""
     sam2_device: Literal["cpu", "cuda"] = "cpu"
-    short_side_px: int = Field(default=192, ge=64)
+    short_side_px: int = Field(default=256, ge=64)
     every: int = Field(default=4, ge=1)
     """Cut every n-th frame; flow carries masks in between."""
     reach_hands: float = Field(default=1.2, gt=0)
@@ -68,6 +68,7 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
     """Fills ``objects``."""
 
     name = "objects"
+    version = 2
     facet = "objects"
     config_type = ObjectsConfig
     row_in = row_out = Clip

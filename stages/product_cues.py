@@ -26,8 +26,15 @@ FINGERS = (
     (0, 17, 18, 19, 20),
 )
 _GRASP_POINTS = [4, 5, 8, 9, 12]
-_BINS = 16
+_BINS = (16, 32, 32)
+"""Of L, a and b: pictures use little of a and b, and white differs from skin in them alone."""
+_SHIFTS = np.array([4, 3, 3], np.uint8)
+NUM_COLOURS = 16 * 32 * 32
+"""Bins of a colour model; 1 over it is the chance of a colour that nothing is known of."""
 _FACE_OVAL_STEP = 4
+_MIN_SEEDS = 12
+_CUT_MARGIN_PX = 12
+"""What lies this far around the reach tells the cut what is not the product."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +59,26 @@ class ColourModel:
     """A smoothed Lab histogram: probability of a colour under what it was fed."""
 
     def __init__(self) -> None:
-        self._counts = np.zeros((_BINS, _BINS, _BINS), np.float32)
+        self._counts = np.zeros(_BINS, np.float32)
 
     def feed(self, lab: Image, where: Mask) -> None:
         """Add the pixels (H,W,3) at ``where`` (H,W)."""
-        index = (lab[where] >> 4).astype(np.intp)
+        index = (lab[where] >> _SHIFTS).astype(np.intp)
         np.add.at(self._counts, tuple(index.T), 1.0)
 
     @property
     def num_pixels(self) -> float:
         """How many pixels were fed."""
         return float(self._counts.sum())
+
+    def trimmed(self, share: float) -> ColourModel:
+        """Only the commonest colours that make up ``share`` of what was fed: strays are left out."""
+        out = ColourModel()
+        order = np.argsort(self._counts, axis=None)[::-1]
+        running = np.cumsum(self._counts.ravel()[order])
+        kept = order[: 1 + int(np.searchsorted(running, share * running[-1]))]
+        out._counts.flat[kept] = self._counts.flat[kept]
+        return out
 
     def probability(self, lab: Image) -> Floats:
         """Smoothed probability of each pixel (H,W)."""
@@ -71,7 +87,7 @@ class ColourModel:
             rolled = np.roll(blurred, 1, axis) + np.roll(blurred, -1, axis)
             blurred = 0.6 * blurred + 0.2 * rolled
         table = (blurred + 1e-3) / (blurred.sum() + 1e-3 * blurred.size)
-        index = (lab >> 4).astype(np.intp)
+        index = (lab >> _SHIFTS).astype(np.intp)
         return np.asarray(table[index[..., 0], index[..., 1], index[..., 2]], np.float32)
 
 
@@ -158,15 +174,28 @@ def cut(frame: Image, seed: Mask, maybe: Mask, never: Mask, rounds: int = 3) -> 
     Returns:
         (H,W) bool; empty if there are too few seeds.
     """
-    labels = np.full(seed.shape, cv2.GC_BGD, np.uint8)
-    labels[maybe & ~never] = cv2.GC_PR_BGD
-    labels[seed & maybe & ~never] = cv2.GC_PR_FGD
-    if (labels == cv2.GC_PR_FGD).sum() < 12:
-        return np.zeros(seed.shape, bool)
+    out = np.zeros(seed.shape, bool)
+    probable = seed & maybe & ~never
+    if probable.sum() < _MIN_SEEDS:
+        return out
+    around = _window(maybe, _CUT_MARGIN_PX)
+    labels = np.full(out[around].shape, cv2.GC_BGD, np.uint8)
+    labels[(maybe & ~never)[around]] = cv2.GC_PR_BGD
+    labels[probable[around]] = cv2.GC_PR_FGD
     cv2.setRNGSeed(0)
     zeros = np.zeros((1, 65), np.float64)
-    cv2.grabCut(frame, labels, None, zeros.copy(), zeros.copy(), rounds, cv2.GC_INIT_WITH_MASK)
-    return np.asarray((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD))
+    image = np.ascontiguousarray(frame[around])
+    cv2.grabCut(image, labels, None, zeros.copy(), zeros.copy(), rounds, cv2.GC_INIT_WITH_MASK)
+    out[around] = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    return out
+
+
+def _window(mask: Mask, margin_px: int) -> tuple[slice, slice]:
+    """Rows and columns of a mask's bounding box and a margin; the mask is not empty."""
+    return tuple(
+        slice(max(0, int(where[0]) - margin_px), int(where[-1]) + 1 + margin_px)
+        for where in (np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
+    )  # type: ignore[return-value]
 
 
 def keep_held(mask: Mask, hands: list[Hand], min_share: float = 0.15) -> Mask:
@@ -196,6 +225,30 @@ def fill_holes(mask: Mask, hand_size_px: float) -> Mask:
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(closed, outlines, -1, color=1, thickness=cv2.FILLED)
     return np.asarray(closed, bool)
+
+
+def enclosed(mask: Mask, skin: Mask, hands: list[Hand]) -> Mask:
+    """The mask (H,W) with what it and the fingers before it surround: labels have the colours of other things.
+
+    Args:
+        mask: (H,W) the product so far.
+        skin: (H,W) pixels with the colour of skin.
+        hands: Those that may hold it.
+    """
+    if not mask.any():
+        return mask
+    size = max(hand.size_px for hand in hands)
+    fingers = skin & broad_hands(hands, mask.shape, 0.12)
+    return np.asarray(fill_holes(mask | fingers, size) & ~fingers & hull_of(mask))
+
+
+def hull_of(mask: Mask) -> Mask:
+    """Convex hull (H,W) of all pixels of a mask; a held product seldom has deep bays."""
+    rows, cols = np.nonzero(mask)
+    hull = cv2.convexHull(np.stack([cols, rows], 1).astype(np.int32))
+    canvas = np.zeros(mask.shape, np.uint8)
+    cv2.fillConvexPoly(canvas, hull, 1)
+    return canvas.astype(bool)
 
 
 def warp(mask: Mask, flow: Floats) -> Mask:

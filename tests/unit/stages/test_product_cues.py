@@ -1,0 +1,93 @@
+"""The steps of the product search on drawn pictures: labels, strays, votes."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from stages import held_product
+from stages import product_cues as cues
+from tests.unit.stages.held_scene import _HAND as HAND
+
+SHAPE = (120, 100)
+
+
+def rectangle(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+    mask = np.zeros(SHAPE, bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def test_a_label_between_product_and_fingers_belongs_to_the_product():
+    box, label = rectangle(30, 90, 30, 60), rectangle(45, 70, 38, 60)
+    hand = cues.Hand.of(np.array([60, 100], np.float32) + 55 * HAND.astype(np.float32))
+    fingers = cues.finger_mask(hand, SHAPE, 0.1)
+    skin = fingers.copy()
+    found = cues.enclosed(box & ~label & ~fingers, skin, [hand])
+    assert found[label & ~fingers].mean() > 0.9
+    assert not found[fingers].any()
+    assert not found[~box].any()
+
+
+def test_what_no_product_surrounds_is_left_alone():
+    hand = cues.Hand.of(np.array([60, 100], np.float32) + 55 * HAND.astype(np.float32))
+    nothing = np.zeros(SHAPE, bool)
+    assert not cues.enclosed(nothing, cues.finger_mask(hand, SHAPE, 0.1), [hand]).any()
+
+
+def test_white_is_not_the_colour_of_skin():
+    skin_rgb, white_rgb = (214, 170, 150), (225, 222, 216)
+    picture = np.full((*SHAPE, 3), skin_rgb, np.uint8)
+    picture[60:] = white_rgb
+    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
+    skin = cues.ColourModel()
+    skin.feed(lab, rectangle(0, 60, 0, 100))
+    likely = skin.probability(lab)
+    assert likely[:55].min() > 1 / cues.NUM_COLOURS > likely[65:].max()
+
+
+def test_strays_are_trimmed_from_a_colour_model():
+    lab = np.full((*SHAPE, 3), (150, 140, 140), np.uint8)
+    stray = rectangle(0, 6, 0, 100)  # a twentieth
+    lab[stray] = (220, 128, 130)
+    model = cues.ColourModel()
+    model.feed(lab, np.ones(SHAPE, bool))
+    trimmed = model.trimmed(0.8)
+    assert model.probability(lab)[stray].min() > 1 / cues.NUM_COLOURS
+    assert trimmed.probability(lab)[stray].max() < 1 / cues.NUM_COLOURS
+    assert trimmed.num_pixels == (~stray).sum()
+
+
+def test_the_cut_sees_only_what_is_around_the_reach():
+    """The same cut whatever lies far away, and none without seeds."""
+    picture = np.full((*SHAPE, 3), (120, 120, 120), np.uint8)
+    picture[rectangle(50, 80, 40, 60)] = (200, 30, 30)
+    reach, never = rectangle(35, 95, 25, 75), np.zeros(SHAPE, bool)
+    seed = rectangle(55, 75, 45, 55)
+    found = cues.cut(picture, seed, reach, never)
+    assert cues.iou(found, rectangle(50, 80, 40, 60)) > 0.9
+    picture[:15] = (0, 255, 0)
+    assert (cues.cut(picture, seed, reach, never) == found).all()
+    assert not cues.cut(picture, np.zeros(SHAPE, bool), reach, never).any()
+
+
+class StillScene:
+    """Enough of a scene for a vote: the same textured picture in every frame."""
+
+    def __init__(self, num_frames: int) -> None:
+        rng = np.random.default_rng(0)
+        picture = cv2.GaussianBlur(rng.uniform(0, 255, SHAPE).astype(np.float32), (0, 0), 2)
+        self.grey = np.stack([picture.astype(np.uint8)] * num_frames)
+
+
+def test_neighbours_outvote_one_bad_cut():
+    whole, half = rectangle(30, 80, 30, 60), rectangle(30, 50, 30, 60)
+    cuts = {t: (half if t == 8 else whole) for t in (0, 4, 8, 12, 16)}
+    voted = held_product._vote(StillScene(17), cuts)
+    assert all(cues.iou(mask, whole) > 0.95 for mask in voted.values())
+
+
+def test_frames_beyond_a_gap_have_no_vote():
+    whole, half = rectangle(30, 80, 30, 60), rectangle(30, 50, 30, 60)
+    voted = held_product._vote(StillScene(60), {0: whole, 4: whole, 52: half})
+    assert (voted[52] == half).all()
