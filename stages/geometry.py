@@ -6,11 +6,14 @@ frame after rotation, ``display`` has square pixels (raw stretched by the sample
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from schemas.facets import ClipTransform
 
 Picture = NDArray[np.uint8]
 
@@ -46,3 +49,87 @@ def orientation_of(frame: Any, stream_sample_aspect_ratio: Any) -> Orientation:
     rotation = round(frame.rotation / 90) * 90 % 360
     ratio = float(stream_sample_aspect_ratio or 1) or 1.0
     return Orientation(rotation, 1 / ratio if rotation % 180 else ratio)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A half-open pixel rectangle of an upright raw frame."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.bottom - self.top
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """What part of an upright raw frame becomes the clip, and at which size."""
+
+    crop: Box
+    width_px: int
+    height_px: int
+    sample_aspect_ratio: float
+
+    @property
+    def upscale(self) -> float:
+        """Linear enlargement of the more enlarged axis, display pixels to clip pixels."""
+        return max(self.transform.scale_x, self.transform.scale_y)
+
+    @property
+    def transform(self) -> ClipTransform:
+        """Map from display pixels of the source to clip pixels."""
+        scale_raw_x = self.width_px / self.crop.width
+        scale_y = self.height_px / self.crop.height
+        return ClipTransform(
+            scale_x=scale_raw_x / self.sample_aspect_ratio,
+            scale_y=scale_y,
+            offset_x_px=-self.crop.left * scale_raw_x,
+            offset_y_px=-self.crop.top * scale_y,
+        )
+
+
+def choose_bucket(
+    width: float, height: float, buckets: tuple[tuple[int, int], ...], max_upscale: float
+) -> tuple[int, int]:
+    """Pick the (width, height) bucket for a picture of some display size.
+
+    Aspects within 5 % of the nearest count as equal. Among those, the largest bucket that enlarges
+    by at most ``max_upscale``; if all enlarge more, the nearest aspect, then the smallest.
+
+    >>> choose_bucket(720, 1280, ((480, 832), (832, 480), (720, 1280)), 1.0)
+    (720, 1280)
+    >>> choose_bucket(640, 480, ((480, 832), (832, 480), (624, 624)), 1.0)
+    (832, 480)
+    """
+    distance = {b: abs(math.log(width / height) - math.log(b[0] / b[1])) for b in buckets}
+    near = [b for b in buckets if distance[b] <= min(distance.values()) + 0.05]
+    fitting = [b for b in near if max(b[0] / width, b[1] / height) <= max_upscale + 1e-9]
+    if fitting:
+        return max(fitting, key=lambda b: b[0] * b[1])
+    return min(near, key=lambda b: (round(distance[b], 6), b[0] * b[1]))
+
+
+def frame_in_bucket(inner: Box, sample_aspect_ratio: float, bucket: tuple[int, int]) -> Framing:
+    """Crop the middle of ``inner`` to the bucket's aspect; portrait crops keep more of the top.
+
+    The surplus is split evenly, except that heights lose one third above and two thirds below:
+    heads are near the top of product videos.
+    """
+    bucket_width, bucket_height = bucket
+    raw_aspect = bucket_width / bucket_height / sample_aspect_ratio
+    width = min(inner.width, round(inner.height * raw_aspect))
+    height = min(inner.height, round(inner.width / raw_aspect))
+    left = inner.left + (inner.width - width) // 2
+    top = inner.top + (inner.height - height) // 3
+    crop = Box(left, top, left + max(1, width), top + max(1, height))
+    return Framing(crop, bucket_width, bucket_height, sample_aspect_ratio)

@@ -12,9 +12,10 @@ from schemas.facets import ProbeFacet
 from schemas.rows import SourceVideo
 from stages.audio_reader import AUDIO_REASONS
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
+from stages.containers import sniff_file
 from stages.files import Files
 from stages.isolate import CHILD_REASONS, ChildBudget, run_isolated
-from stages.source_reader import READER_REASONS, sniff_file
+from stages.source_reader import READER_REASONS
 
 
 class ProbeGate(GateConfig):

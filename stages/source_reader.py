@@ -11,14 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
+from stages.containers import mp4_layout, sniff_file
 
 OPEN_OPTIONS = {
     "protocol_whitelist": "file",
@@ -31,10 +35,9 @@ READER_REASONS = frozenset({
 })  # fmt: skip
 """Every DecodeError code of this module."""
 
-_SNIFF_BYTES = 1024
-_TS_PACKETS = ((188, 0), (192, 4))
-_MP4_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+_BT2020 = 9
+_UNSPECIFIED = 2
 _MAX_BAD_SHARE = 0.01
 _MIN_BAD_PACKETS = 3
 _THREADS = 2
@@ -51,78 +54,6 @@ class ReadBudget:
 
     max_frame_pixels: int
     max_frames: int
-
-
-def sniff(head: bytes) -> str:
-    """Name the container family by its first bytes; the extension says nothing. Empty if unknown.
-
-    >>> sniff(b"\\x00\\x00\\x00\\x18ftypisom")
-    'mp4'
-    >>> sniff(b"#EXTM3U")
-    ''
-    """
-    if head[4:8] in _MP4_ATOMS:
-        return "mp4"
-    if head[:4] == b"\x1a\x45\xdf\xa3":
-        return "matroska"
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "avi"
-    for size, offset in _TS_PACKETS:
-        marks = head[offset::size][:4]
-        if len(marks) >= 2 and set(marks) == {0x47}:
-            return "mpegts"
-    return ""
-
-
-def sniff_file(path: Path) -> str:
-    """Check that a file is not empty and looks like a container that we read.
-
-    Raises:
-        DecodeError: ``empty_file`` or ``not_video``.
-    """
-    with path.open("rb") as handle:
-        head = handle.read(_SNIFF_BYTES)
-    if not head:
-        raise DecodeError("empty_file", "0 bytes")
-    family = sniff(head)
-    if not family:
-        raise DecodeError(
-            "not_video",
-            f"starts with {head[:12]!r}; expected mp4/mov, matroska/webm, avi or mpeg-ts",
-        )
-    return family
-
-
-@dataclass(frozen=True, slots=True)
-class Mp4Layout:
-    """Top level of an mp4 file: which atoms there are, and whether the last one is complete."""
-
-    names: frozenset[str]
-    missing_bytes: int
-
-
-def mp4_layout(path: Path, max_atoms: int = 10_000) -> Mp4Layout:
-    """Walk the top-level atoms without reading their bodies."""
-    names: set[str] = set()
-    size_bytes = path.stat().st_size
-    at = 0
-    with path.open("rb") as handle:
-        while at < size_bytes and len(names) < max_atoms:
-            length, name = _atom(handle, at, size_bytes)
-            names.add(name)
-            if length < 8:
-                break
-            at += length
-    return Mp4Layout(frozenset(names), max(0, at - size_bytes))
-
-
-def _atom(handle: BinaryIO, at: int, size_bytes: int) -> tuple[int, str]:
-    handle.seek(at)
-    header = handle.read(16)
-    length, name = int.from_bytes(header[:4], "big"), header[4:8].decode("latin-1")
-    if length == 1:
-        length = int.from_bytes(header[8:16], "big")
-    return (size_bytes - at if length == 0 else length), name
 
 
 @contextmanager
@@ -152,7 +83,9 @@ def _open_error(path: Path, family: str, error: Exception) -> DecodeError:
 
 def _video_stream(container: InputContainer, budget: ReadBudget) -> VideoStream:
     streams = [
-        s for s in container.streams.video if "attached_pic" not in str(s.disposition.name).lower()
+        s
+        for s in container.streams.video
+        if "attached_pic" not in (s.disposition.name or "").lower()
     ]
     if not streams:
         raise DecodeError("no_video_stream", f"streams: {[s.type for s in container.streams][:16]}")
@@ -174,7 +107,7 @@ def _video_stream(container: InputContainer, budget: ReadBudget) -> VideoStream:
         raise DecodeError("too_many_frames", f"{declared} declared, at most {budget.max_frames}")
     if has_alpha(stream):
         raise DecodeError("has_alpha", f"{context.pix_fmt}: the transparent part would be lost")
-    refuse_hdr(int(context.color_trc or 0))
+    refuse_hdr(int(context.color_trc or 0), int(context.color_primaries or 0))
     context.thread_type = "AUTO"
     context.thread_count = _THREADS
     return stream
@@ -197,8 +130,8 @@ def has_alpha(stream: VideoStream) -> bool:
     return tagged or (pixels is not None and any(c.is_alpha for c in pixels.components))
 
 
-def refuse_hdr(transfer: int) -> None:
-    """Refuse PQ and HLG: without tone mapping they come out grey.
+def refuse_hdr(transfer: int, primaries: int) -> None:
+    """Refuse PQ, HLG and BT.2020 primaries: without tone and gamut mapping they come out grey.
 
     Raises:
         DecodeError: ``unsupported_hdr``.
@@ -207,6 +140,34 @@ def refuse_hdr(transfer: int) -> None:
         raise DecodeError(
             "unsupported_hdr", f"{_HDR_TRANSFERS[transfer]} transfer; convert to SDR first"
         )
+    if primaries == _BT2020:
+        raise DecodeError("unsupported_hdr", "BT.2020 primaries; convert to BT.709 first")
+
+
+def to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
+    """Convert a frame to (H,W,3) u8 RGB by its own matrix; untagged ones by the usual rule of players."""
+    rgb = frame.reformat(format="rgb24", src_colorspace=_matrix(frame), threads=1)
+    return np.asarray(rgb.to_ndarray(), np.uint8)
+
+
+def thumbnail(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
+    """Convert a frame to (height,width,3) u8 RGB, not turned."""
+    small = frame.reformat(
+        width, height, "rgb24", src_colorspace=_matrix(frame), interpolation="AREA", threads=1
+    )
+    return np.asarray(small.to_ndarray(), np.uint8)
+
+
+def to_grey(frame: VideoFrame) -> NDArray[np.uint8]:
+    """Luma (H,W) u8 in full range."""
+    return np.asarray(frame.reformat(format="gray", threads=1).to_ndarray(), np.uint8)
+
+
+def _matrix(frame: VideoFrame) -> int | None:
+    """None where the frame says it itself; else BT.709 for HD and BT.601 for smaller pictures."""
+    if int(frame.colorspace) != _UNSPECIFIED:
+        return None
+    return int(Colorspace.ITU709 if max(frame.height, frame.width) >= 1280 else Colorspace.ITU601)
 
 
 @dataclass
@@ -214,7 +175,7 @@ class VideoReader:
     """Iterates the good frames of a source in display order.
 
     A frame counts as good if it decoded without damage and its time is later than the one before.
-    After a damaged packet frames are skipped up to the next key frame, which leaves a gap in time.
+    After a damaged packet or picture, frames are skipped up to the next key frame: a gap in time.
 
     Attributes:
         num_frames, num_bad_packets, num_bad_times, num_interlaced: Counted while reading.
@@ -250,6 +211,7 @@ class VideoReader:
         for frame, is_after_damage in self._decode(container, stream):
             waits_for_key = (waits_for_key or is_after_damage) and not frame.key_frame
             if waits_for_key or frame.is_corrupt:
+                waits_for_key = True  # what is predicted from a damaged picture looks damaged
                 self.num_bad_frames += 1
                 continue
             if frame.pts is None or frame.time_base is None:
@@ -273,7 +235,7 @@ class VideoReader:
             raise DecodeError("size_changes", f"{size} to {(frame.width, frame.height)}")
         if self.num_frames >= self.budget.max_frames:
             raise DecodeError("too_many_frames", f"more than {self.budget.max_frames}")
-        refuse_hdr(int(frame.color_trc or 0))
+        refuse_hdr(int(frame.color_trc or 0), int(frame.color_primaries or 0))
         self.num_interlaced += bool(frame.interlaced_frame)
 
     def _decode(
@@ -289,6 +251,11 @@ class VideoReader:
                 raise self._broken(f"reading stopped: {error.strerror}") from error
             if packet is None:
                 return
+            if packet.is_corrupt:  # the container says that bytes are missing
+                self.num_bad_packets += 1
+                is_damaged = True
+                if not packet.is_keyframe:
+                    continue
             try:
                 frames = packet.decode()
             except av.error.MemoryError as error:
