@@ -22,6 +22,7 @@ from curation.scratch import sweep_scratch
 from curation.sources import SourceList
 from curation.storage import Store, StoreOptions
 from curation.tables import M, models_to_parquet, put_blob_bytes
+from curation.together import judge_together
 from curation.walk import Walked, walk
 from schemas.base import FileRef
 from schemas.errors import InvariantError
@@ -161,6 +162,7 @@ class Curation:
         walked = self._walk_all(rows, group, work.known)
         if walked.pending:
             raise InvariantError(f"{len(walked.pending)} rows came back without a result: {names}")
+        judge_together(group, walked)
         state.decisions += walked.decisions
         _remember([*rows, *walked.seen], state)
         return sorted(walked.survivors, key=lambda r: r.row_id)

@@ -87,6 +87,8 @@ class QualityFacet(Model):
     text_area_share: Share
     """Share of the picture covered by overlay text, the largest of the sampled frames."""
     num_text_regions: int = Field(ge=0)
+    phash: str = Field(pattern=r"^([0-9a-f]{16}){1,4}$")
+    """Perceptual hashes of up to four frames, 64 bits each: few differing bits mean near-duplicates."""
 
 
 class SpeechFacet(Model):

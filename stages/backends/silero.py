@@ -1,8 +1,10 @@
-"""Voice activity by silero-vad's ONNX model, without importing the package (it wants torchaudio)."""
+"""Silero voice activity detector (MIT): its ONNX file, run without its torchaudio-bound package code."""
 
 from __future__ import annotations
 
-import importlib.util
+import hashlib
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -11,47 +13,69 @@ from numpy.typing import NDArray
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
 
-SILERO = BackendRef(name="silero-vad", version="6.2.3", licence="MIT")
-_RATE_HZ, _WINDOW, _CONTEXT = 16_000, 512, 64
+_PACKAGE = "silero-vad"
+_FILE = "silero_vad/data/silero_vad.onnx"
+_RATE_HZ = 16_000
+_CONTEXT = 64
+CHUNK_SAMPLES = 512
+"""The network hears 32 ms at a time, with 4 ms before them as context."""
 
 
-def find_weights() -> Path:
-    """Path of the ONNX file inside the installed package.
+@cache
+def model_path() -> Path:
+    """Where the wheel put the network.
 
     Raises:
-        ConfigError: The package or its file is missing.
+        ConfigError: The package or the file is missing.
     """
-    spec = importlib.util.find_spec("silero_vad")
-    folder = Path(spec.origin).parent if spec and spec.origin else Path("/nonexistent")
-    path = folder / "data" / "silero_vad.onnx"
+    try:
+        path = Path(str(distribution(_PACKAGE).locate_file(_FILE)))
+    except PackageNotFoundError as error:
+        raise ConfigError(
+            f"stage speech needs the package: pip install --no-deps {_PACKAGE}==6.2.3"
+        ) from error
     if not path.is_file():
-        raise ConfigError("silero-vad's model file is missing; install silero-vad 6.2.3")
+        raise ConfigError(f"{path} is missing; reinstall {_PACKAGE}==6.2.3")
     return path
 
 
+@cache
+def model_sha256() -> str:
+    """Digest of the network file."""
+    with model_path().open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 class SileroVad:
-    """Speech probability per 32 ms window."""
+    """Probability of speech per 32 ms chunk of 16 kHz mono sound."""
 
     def __init__(self) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(
-            str(find_weights()), options, providers=["CPUExecutionProvider"]
+            str(model_path()), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+        self.ref = BackendRef(
+            name="silero-vad",
+            version=distribution(_PACKAGE).version,
+            weights_sha256=model_sha256(),
+            licence="MIT",
         )
 
     def probabilities(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N//512,) probabilities of speech for mono 16 kHz samples (N,)."""
+        """Judge samples (N,) in [-1, 1]: one probability per whole or begun chunk, in order."""
+        count = -(-len(samples) // CHUNK_SAMPLES)
+        padded = np.zeros(_CONTEXT + count * CHUNK_SAMPLES, np.float32)
+        padded[_CONTEXT : _CONTEXT + len(samples)] = samples
         state = np.zeros((2, 1, 128), np.float32)
-        context = np.zeros(_CONTEXT, np.float32)
-        out = np.zeros(len(samples) // _WINDOW, np.float32)
-        for index in range(len(out)):
-            window = samples[index * _WINDOW : (index + 1) * _WINDOW]
-            feed = np.concatenate([context, window])[None]
-            probability, state = self._session.run(
-                None, {"input": feed, "state": state, "sr": np.array(_RATE_HZ, np.int64)}
-            )
-            out[index], context = probability[0, 0], window[-_CONTEXT:]
+        rate = np.array(_RATE_HZ, np.int64)
+        out = np.zeros(count, np.float32)
+        for index in range(count):
+            start = index * CHUNK_SAMPLES
+            chunk = padded[None, start : start + _CONTEXT + CHUNK_SAMPLES]
+            result, state = self._session.run(None, {"input": chunk, "state": state, "sr": rate})
+            out[index] = result[0, 0]
         return out

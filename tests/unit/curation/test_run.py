@@ -42,6 +42,24 @@ def test_a_threshold_redecides_without_computing(tmp_path):
     assert outcomes(decisions, "speech") == {Outcome.KEPT: 2}
 
 
+def test_a_gate_over_all_rows_keeps_the_books_balanced_and_redecides(tmp_path):
+    """Toy clips of one length are as sharp as each other: one of each stays, whatever came later goes."""
+    sources = toy.write_sources(tmp_path / "raw", TEXTS)
+    _, before = curate(sources, tmp_path / "root")
+    twins = {"gate": {"drops_twins": True}}
+    record, decisions = curate(sources, tmp_path / "root", quality=twins)
+    assert sum(record.num_stage_calls.values()) == 0
+    dropped = [d for d in decisions if d.reason == "twin"]
+    assert dropped
+    assert {d.stage for d in dropped} == {"quality"}
+    assert all(d.num_emitted == 0 for d in dropped)
+    went_on = {d.row_id for d in decisions if d.stage == "speech"}
+    assert went_on == {d.row_id for d in before if d.stage == "speech"} - {
+        d.row_id for d in dropped
+    }
+    assert {d.detail for d in dropped} <= went_on
+
+
 def test_a_parameter_recomputes_exactly_its_cone(tmp_path):
     sources = toy.write_sources(tmp_path / "raw", TEXTS)
     curate(sources, tmp_path / "root")

@@ -79,6 +79,7 @@ class CutStage(Stage[CutConfig, SourceVideo, Clip]):
 
 class SharpGate(GateConfig):
     min_sharpness: float = 0.0
+    drops_twins: bool = False
 
 
 class SharpConfig(StageConfig):
@@ -91,7 +92,7 @@ class SharpConfig(StageConfig):
 class SharpStage(Stage[SharpConfig, Clip, Clip]):
     name, facet, needs = "quality", "quality", ("segment",)
     config_type, row_in, row_out = SharpConfig, Clip, Clip
-    reasons = frozenset({"blurry"})
+    reasons = frozenset({"blurry", "twin"})
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         time.sleep(self.config.seconds)
@@ -107,7 +108,7 @@ class SharpStage(Stage[SharpConfig, Clip, Clip]):
             border_share=0,
             text_area_share=0,
             num_text_regions=0,
-            **PHASH,
+            phash="0" * 64,
         )
         return Kept((row.with_facet("quality", facet),))
 
@@ -116,8 +117,16 @@ class SharpStage(Stage[SharpConfig, Clip, Clip]):
             return Dropped("blurry", f"{row.quality.sharpness}")
         return None
 
-
-PHASH = {"phash": "0" * 16} if "phash" in QualityFacet.model_fields else {}
+    def gate_all(self, rows) -> dict[str, Dropped]:
+        """One clip per sharpness, if the gate says so."""
+        first: dict[float, str] = {}
+        for row in sorted(rows, key=lambda r: r.clip_id):
+            first.setdefault(row.quality.sharpness, row.clip_id)
+        return {
+            r.clip_id: Dropped("twin", first[r.quality.sharpness])
+            for r in rows
+            if self.config.gate.drops_twins and first[r.quality.sharpness] != r.clip_id
+        }
 
 
 class LoudConfig(StageConfig):

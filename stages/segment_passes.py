@@ -1,0 +1,107 @@
+"""The parent's side of the two passes over a source: ``scan`` and ``cut`` of ``segment_worker``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.borders import Profile, inner_box
+from stages.geometry import Box, Framing
+from stages.isolate import ChildBudget, run_isolated
+from stages.segment_config import SegmentConfig
+from stages.shots import Span
+from stages.windows import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What the first pass found; arrays are memory-mapped."""
+
+    folder: Path
+    times_s: NDArray[np.float64]
+    thumbnails: NDArray[np.uint8]
+    width_px: int
+    height_px: int
+    sample_aspect_ratio: float
+    profile_frames: NDArray[np.int64]
+    profiles: NDArray[np.uint8]
+    has_audio: bool
+
+    def inner_box(self, shot: Span) -> Box:
+        """The picture of a shot without constant black bars."""
+        first, last = np.searchsorted(self.profile_frames, [shot.start, shot.stop])
+        first = max(0, min(int(first), len(self.profiles) - 1))
+        rows, columns = self.height_px, self.width_px
+        bounds = np.cumsum([rows, rows, columns])
+        chosen = self.profiles[first : max(first + 1, int(last))]
+        return inner_box([Profile(*np.split(p, bounds)) for p in chosen])
+
+
+def scan_source(
+    path: Path, folder: Path, config: SegmentConfig, thumbnail_size: tuple[int, int]
+) -> Scan:
+    """Run the first pass in a child process."""
+    payload = _payload(path, folder, config) | {"thumbnail_size": thumbnail_size}
+    found = run_isolated("stages.segment_worker:scan", payload, _budget(config))
+    width, height = found["upright_size"]
+    thumb_width, thumb_height = thumbnail_size
+    thumbnails = np.memmap(folder / "thumbnails.u8", np.uint8, mode="r")
+    profiles = np.fromfile(folder / "profiles.u8", np.uint8)
+    return Scan(
+        folder=folder,
+        times_s=np.fromfile(folder / "times.f64", np.float64),
+        thumbnails=thumbnails.reshape(-1, thumb_height, thumb_width, 3),
+        width_px=width,
+        height_px=height,
+        sample_aspect_ratio=found["sample_aspect_ratio"],
+        profile_frames=np.asarray(found["profile_frames"], np.int64),
+        profiles=profiles.reshape(-1, 2 * (width + height)),
+        has_audio=found["has_audio"],
+    )
+
+
+def cut_windows(
+    path: Path,
+    scan: Scan,
+    chosen: list[Window],
+    framings: dict[int, Framing],
+    frame_of_tick: NDArray[np.int64],
+    config: SegmentConfig,
+) -> None:
+    """Run the second pass in a child process: writes the clips' files beside the scan."""
+    jobs = []
+    for window in chosen:
+        framing = framings[window.shot_index]
+        crop = framing.crop
+        jobs.append({
+            "name": window_name(window),
+            "frames": frame_of_tick[window.motion_start : window.stop].tolist(),
+            "crop": [crop.left, crop.top, crop.right, crop.bottom],
+            "size": [framing.width_px, framing.height_px],
+            "first_tick": window.motion_start,
+        })  # fmt: skip
+    payload = _payload(path, scan.folder, config)
+    payload |= {"windows": jobs, "has_audio": scan.has_audio, "crf": config.crf}
+    run_isolated("stages.segment_worker:cut", payload, _budget(config))
+
+
+def window_name(window: Window) -> str:
+    """File name of a window in scratch."""
+    return f"clip-{window.start:08d}"
+
+
+def _payload(path: Path, folder: Path, config: SegmentConfig) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "folder": str(folder),
+        "max_frame_pixels": config.max_frame_pixels,
+        "max_frames": config.max_frames,
+    }
+
+
+def _budget(config: SegmentConfig) -> ChildBudget:
+    return ChildBudget(config.timeout_s, config.memory_bytes)

@@ -1,0 +1,140 @@
+"""Speech: level, silence, clipping and voice, each on sound with a known answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from schemas.base import BackendRef
+from schemas.errors import DecodeError
+from schemas.facets import SpeechFacet
+from stages import media
+from stages.backends.silero import CHUNK_SAMPLES, SileroVad
+from stages.speech import (
+    FLOOR_DB,
+    SpeechConfig,
+    SpeechGate,
+    SpeechStage,
+    clipping_share,
+    digital_silence_share,
+    judge,
+    loudness_lufs,
+    peak_dbfs,
+    silent_facet,
+)
+from tests.support.clips import make_clip
+from tests.unit.stages.synth import tone, toy_files
+
+REF = BackendRef(name="vad", version="1", licence="MIT")
+GOOD = SpeechFacet(
+    has_audio=True, loudness_lufs=-23, peak_dbfs=-3, voiced_share=0.8, digital_silence_share=0.02,
+    clipping_share=0, backend=REF,
+)  # fmt: skip
+
+
+def test_loudness_of_a_full_scale_1_khz_tone():
+    """BS.1770: a 0 dBFS 997 Hz sine in one channel reads -3.01 LUFS."""
+    time = np.arange(16_000 * 3) / 16_000
+    samples = np.sin(2 * np.pi * 997 * time).astype(np.float32)
+    assert loudness_lufs(samples) == pytest.approx(-3.01, abs=0.2)
+    assert loudness_lufs(0.1 * samples) == pytest.approx(-23.01, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [np.zeros(32_000, np.float32), np.full(100, 0.5, np.float32), np.zeros(0, np.float32)],
+)
+def test_silence_and_snippets_sit_on_the_floor(samples):
+    assert loudness_lufs(samples) == FLOOR_DB
+
+
+def test_peak():
+    assert peak_dbfs(np.array([0.1, -0.5], np.float32)) == pytest.approx(-6.02, abs=0.01)
+    assert peak_dbfs(np.zeros(4, np.float32)) == FLOOR_DB
+
+
+def test_digital_silence_counts_long_runs_of_zeros_only():
+    samples = np.full(16_000, 0.1, np.float32)
+    samples[::2] = 0  # a square wave passes through zero all the time
+    assert digital_silence_share(samples) == 0
+    samples[4000:8000] = 0
+    assert digital_silence_share(samples) == pytest.approx(0.25, abs=0.001)
+
+
+def test_clipping_counts_flat_tops_not_peaks():
+    wave = np.sin(np.linspace(0, 2000, 16_000)).astype(np.float32)
+    assert clipping_share(0.9 * wave) == 0
+    assert clipping_share(np.clip(3 * wave, -1, 1)) > 0.3
+    peak = np.zeros(1000, np.float32)
+    peak[500:502] = 1.0
+    assert clipping_share(peak) == 0
+
+
+def test_noise_and_tone_are_no_speech():
+    vad = SileroVad()
+    noise = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
+    probabilities = vad.probabilities(noise)
+    assert len(probabilities) == -(-32_000 // CHUNK_SAMPLES)
+    assert (probabilities > 0.5).mean() < 0.05
+    assert (vad.probabilities(tone(2, 16_000)) > 0.5).mean() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("facet", "reason"),
+    [
+        (GOOD, None),
+        (silent_facet(REF), "no_audio"),
+        (GOOD.replace(digital_silence_share=0.9), "digital_silence"),
+        (GOOD.replace(voiced_share=0.1), "no_speech"),
+        (GOOD.replace(loudness_lufs=-70), "too_quiet"),
+        (GOOD.replace(clipping_share=0.05), "clipped"),
+    ],
+)
+def test_gate_names_the_defect(facet, reason):
+    verdict = judge(facet, SpeechGate())
+    assert (verdict.reason if verdict else None) == reason
+    assert reason is None or reason in SpeechStage.reasons
+    assert judge(facet, SpeechGate(require_speech=False)) is None
+
+
+def _stage() -> SpeechStage:
+    stage = SpeechStage(SpeechConfig())
+    stage.check()
+    stage.setup()
+    return stage
+
+
+def test_the_stage_measures_the_target_only(tmp_path):
+    files = toy_files(tmp_path)
+    stage = _stage()
+    with files.row_scope():
+        clip = make_clip(files, num_target=25, num_motion=25)
+        wav = files.scratch / "half.wav"
+        media.write_wav(wav, np.concatenate([tone(1, 16_000), np.zeros(16_000, np.float32)]))
+        facet = clip.media.replace(audio=files.put(wav))
+        row = stage.process(clip.replace(media=facet), files).rows[0]
+    assert row.speech.digital_silence_share == 1.0
+    assert row.speech.peak_dbfs == FLOOR_DB
+    assert stage.gate(row).reason == "digital_silence"
+
+
+def test_a_clip_without_sound(tmp_path):
+    files = toy_files(tmp_path)
+    stage = _stage()
+    with files.row_scope():
+        row = stage.process(make_clip(files, has_audio=False), files).rows[0]
+    assert not row.speech.has_audio
+    assert stage.gate(row).reason == "no_audio"
+
+
+def test_sound_of_another_length_is_bad_data(tmp_path):
+    files = toy_files(tmp_path)
+    stage = _stage()
+    with files.row_scope():
+        clip = make_clip(files)
+        wav = files.scratch / "short.wav"
+        media.write_wav(wav, tone(0.1, 16_000))
+        broken = clip.replace(media=clip.media.replace(audio=files.put(wav)))
+        with pytest.raises(DecodeError) as caught:
+            stage.process(broken, files)
+    assert caught.value.code == "audio_misaligned"
