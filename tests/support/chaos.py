@@ -129,6 +129,12 @@ def start_driver(
     )  # fmt: skip
 
 
+def workers_of(store: Store) -> list[int]:
+    """Pids of the workers of the runs that work on a root: no other run of this machine is harmed."""
+    runs = {m.name.split("/")[2] for m in store.list(LEASES)}
+    return sorted(pid for run_id in runs for pid in live_workers(run_id))
+
+
 def kill_at_random(
     sources: str, root: str, settings: Settings, num_kills: int, seed: int = 0
 ) -> Iterator[str]:
@@ -145,22 +151,30 @@ def kill_at_random(
                     raise AssertionError(f"a driver failed:\n{driver.communicate()[0][-3000:]}")
                 driver = start_driver(sources, root, settings)
                 _wait_for_lease(store, driver)
+            is_worker = choose.random() < 0.5
+            if is_worker:
+                _wait_for_worker(store, driver)
             time.sleep(choose.uniform(0, 5))
-            if driver.poll() is not None:
+            workers = workers_of(store)
+            if driver.poll() is not None or (is_worker and not workers):
                 continue
-            workers = live_workers("")
-            if choose.random() < 0.5 and workers:
+            if is_worker:
                 os.kill(choose.choice(workers), signal.SIGKILL)
-                yield "worker"
             else:
                 driver.kill()
                 driver.wait()
-                yield "driver"
+            yield "worker" if is_worker else "driver"
             done += 1
     finally:
         if driver is not None:
             driver.kill()
             driver.wait()
+
+
+def _wait_for_worker(store: Store, driver: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + _LIMIT_S
+    while time.monotonic() < deadline and driver.poll() is None and not workers_of(store):
+        time.sleep(0.2)
 
 
 def _wait_for_lease(store: Store, driver: subprocess.Popen[str]) -> None:

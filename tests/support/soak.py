@@ -15,10 +15,10 @@ import matplotlib
 import psutil
 
 from curation.recipe import RunConfig
-from curation.scratch import live_workers
 from curation.storage import Store
 from curation.verify import verify
 from schemas.outcome import Outcome
+from tests.support.chaos import workers_of
 from tests.unit.curation.toy_runs import decisions_of, facts, request
 
 matplotlib.use("Agg")
@@ -29,6 +29,7 @@ from matplotlib import pyplot as plt
 class Watch:
     """Kills a worker now and then and notes how much memory everything takes."""
 
+    store: Store
     kill_every_s: float
     seed: int = 0
     sample_every_s: float = 2.0
@@ -54,7 +55,7 @@ class Watch:
         choose, next_kill = random.Random(self.seed), self.kill_every_s
         while not self._stop.wait(self.sample_every_s):
             now = time.monotonic() - self._begun
-            workers = live_workers("")
+            workers = workers_of(self.store)
             self.times_s.append(now)
             self.driver_mb.append(_unique_mb(os.getpid()))
             self.workers_mb.append(sum(_unique_mb(pid) for pid in workers))
@@ -100,7 +101,7 @@ def soak(
     """Run to the end while workers are killed; raises if the books do not balance."""
     asked = request(sources, root, config, shards=True, segment={"num_clips": clips_each})
     begun = time.monotonic()
-    with Watch(kill_every_s) as watch:
+    with Watch(asked.store, kill_every_s) as watch:
         record = asked.run()
     seconds = time.monotonic() - begun
     decisions = decisions_of(asked.store, record)
