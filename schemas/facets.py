@@ -212,8 +212,9 @@ class StructureFacet(Model):
     """The HOI structure stream and how well it touches the picture.
 
     ``video`` has the clip's size, rate and frame count. Per-frame ``arrays``: ``matte_iou`` (T,) f32,
-    ``contact`` (T,2) u8 left, right; ``penetration`` (T,) f32, NaN without an object; ``body_area``,
-    ``hand_area``, ``object_area`` (T,) f32, all areas as shares of the picture.
+    ``contact`` (T,2) u8 left, right; ``penetration``, ``depth_conflict`` (T,) f32, NaN without an object (or a
+    hand on it); ``is_cut`` (T,) u8; ``body_area``, ``hand_area``, ``object_area`` (T,) f32, areas as shares of
+    the picture.
     """
 
     video: FileRef
@@ -227,6 +228,10 @@ class StructureFacet(Model):
     num_contact_onsets: int = Field(ge=0)
     penetration: Share
     """Median share of the object mask lying under the body silhouette but outside the hands."""
+    depth_conflict: Share
+    """Median share of the object mask that hides what the mesh has in front of the holding hand."""
+    object_cut_share: Share
+    """Share of target frames in which the object reaches the picture's border."""
     object_visible_share: Share
     body_visible_share: Share
     hand_visible_share: Share

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
 Parts = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 BODY, LEFT_HAND, RIGHT_HAND = 1, 2, 3
+_DEPTH_SLACK_M = 0.06
+"""What is held may stand out behind the hand by so much: half a product's thickness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +24,24 @@ class FrameMetrics:
     contact: tuple[bool, bool]
     penetration: float
     """Share of the object's mask on the body but outside the hands; NaN without an object."""
+    depth_conflict: float
+    """Share of the object's mask where the body is nearer to the camera than the hand that holds it; NaN
+    without a touching hand."""
+    is_cut: bool
+    """The object reaches the picture's border."""
     body_area: float
     hand_area: float
     object_area: float
 
 
 def frame_metrics(
-    part: Parts, object_mask: Mask, matte: Mask, *, reach_px: float, band_px: float
+    part: Parts, depth_m: Floats, object_mask: Mask, matte: Mask, *, reach_px: float, band_px: float
 ) -> FrameMetrics:
     """Measure one frame.
 
     Args:
         part: (H,W) rendered parts: 0 nothing, 1 body, 2 left hand, 3 right hand.
+        depth_m: (H,W) distance of the mesh along the view axis.
         object_mask: (H,W) the product.
         matte: (H,W) the person.
         reach_px: A hand within this distance of the object touches it.
@@ -43,6 +52,8 @@ def frame_metrics(
         matte_iou=matte_iou(part > 0, matte, object_mask, band_px),
         contact=hand_contact(part, object_mask, reach_px),
         penetration=penetration_share(part, object_mask),
+        depth_conflict=depth_conflict_share(part, depth_m, object_mask, reach_px),
+        is_cut=touches_border(object_mask),
         body_area=float(np.count_nonzero(part)) / size,
         hand_area=float(np.count_nonzero(part >= LEFT_HAND)) / size,
         object_area=float(np.count_nonzero(object_mask)) / size,
@@ -69,6 +80,27 @@ def penetration_share(part: Parts, object_mask: Mask) -> float:
     if area == 0:
         return float("nan")
     return float(np.count_nonzero(part[object_mask] == BODY)) / area
+
+
+def depth_conflict_share(part: Parts, depth_m: Floats, object_mask: Mask, reach_px: float) -> float:
+    """Share of the object's mask that hides a part of the body which is in front of the holding hand.
+
+    The object is as far away as the hand that touches it. Where body, arm or head are nearer than that, the
+    picture's order (object over mesh) and the mesh's depth disagree. NaN where no hand touches the object.
+    """
+    area = int(np.count_nonzero(object_mask))
+    if area == 0:
+        return float("nan")
+    holding = (part >= LEFT_HAND) & (_distance_to(object_mask) <= reach_px)
+    if not holding.any():
+        return float("nan")
+    in_front = (part == BODY) & (depth_m < np.median(depth_m[holding]) - _DEPTH_SLACK_M)
+    return float(np.count_nonzero(in_front & object_mask)) / area
+
+
+def touches_border(mask: Mask) -> bool:
+    """Does a mask reach the picture's border, so that a part of it may be outside?"""
+    return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
 
 
 def matte_iou(mesh: Mask, matte: Mask, excluded: Mask, band_px: float) -> float:

@@ -46,6 +46,10 @@ class StructureGate(GateConfig):
     min_any_contact_share: float = Field(default=0.2, ge=0, le=1)
     min_object_visible_share: float = Field(default=0.5, ge=0, le=1)
     min_hand_visible_share: float = Field(default=0.3, ge=0, le=1)
+    max_depth_conflict: float = Field(default=0.5, ge=0, le=1)
+    """More of the product over what the mesh has in front of it: the arm was fitted behind the body."""
+    max_object_cut_share: float = Field(default=0.8, ge=0, le=1)
+    """A product that is hardly ever whole in the picture."""
 
 
 class StructureConfig(StageConfig):
@@ -81,6 +85,7 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
     """Renders the body, fuses the object, measures contact."""
 
     name: ClassVar[str] = "structure"
+    version: ClassVar[int] = 2
     facet: ClassVar[str] = "structure"
     config_type: ClassVar[type[StageConfig]] = StructureConfig
     row_in: ClassVar[type[Clip]] = Clip
@@ -92,6 +97,8 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
             "mesh_off_person",
             "no_contact",
             "object_missing",
+            "object_cut_off",
+            "depth_conflict",
             "hands_missing",
             "bad_mesh",
         }
@@ -179,6 +186,10 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
             value = float(getattr(facet, score))
             if value < threshold:
                 return Dropped(reason, f"{score}={value:.3f} < {threshold:g}")
+        if facet.object_cut_share > gate.max_object_cut_share:
+            return Dropped("object_cut_off", f"object_cut_share={facet.object_cut_share:.3f}")
+        if facet.depth_conflict > gate.max_depth_conflict:
+            return Dropped("depth_conflict", f"depth_conflict={facet.depth_conflict:.3f}")
         return None
 
 
@@ -206,6 +217,7 @@ def draw(
             metrics.append(
                 frame_metrics(
                     rendered.part[every, every],
+                    rendered.depth_m[every, every],
                     mask[every, every],
                     scene.mattes[index][every, every],
                     reach_px=config.contact_reach_head * head_px / _MEASURE_EVERY,
@@ -253,11 +265,14 @@ _CREAM_BY_LIGHT = _cream_by_light()
 
 def metric_arrays(metrics: list[FrameMetrics]) -> dict[str, NDArray[Any]]:
     """Per-frame arrays as stored."""
-    floats = ("matte_iou", "penetration", "body_area", "hand_area", "object_area")
+    floats = (
+        "matte_iou", "penetration", "depth_conflict", "body_area", "hand_area", "object_area",
+    )  # fmt: skip
     table: dict[str, NDArray[Any]] = {
         name: np.array([getattr(m, name) for m in metrics], np.float32) for name in floats
     }
     table["contact"] = np.array([m.contact for m in metrics], np.uint8)
+    table["is_cut"] = np.array([m.is_cut for m in metrics], np.uint8)
     return table
 
 
@@ -267,15 +282,22 @@ def structure_scores(
     """The facet's numbers over the target frames."""
     target = {name: values[num_motion_frames:] for name, values in table.items()}
     contact = target["contact"].astype(bool)
-    crossing = target["penetration"][np.isfinite(target["penetration"])]
     return {
         "matte_iou": float(np.median(target["matte_iou"])),
         "left_contact_share": float(contact[:, 0].mean()),
         "right_contact_share": float(contact[:, 1].mean()),
         "any_contact_share": float(contact.any(1).mean()),
         "num_contact_onsets": count_onsets(contact),
-        "penetration": float(np.median(crossing)) if crossing.size else 0.0,
+        "penetration": _median(target["penetration"]),
+        "depth_conflict": _median(target["depth_conflict"]),
+        "object_cut_share": float(target["is_cut"].mean()),
         "object_visible_share": float((target["object_area"] >= min_area_share).mean()),
         "body_visible_share": float((target["body_area"] >= min_area_share).mean()),
         "hand_visible_share": float((target["hand_area"] >= min_area_share).mean()),
     }
+
+
+def _median(values: NDArray[Any]) -> float:
+    """Over the frames that have a value; 0 where none has."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else 0.0

@@ -156,6 +156,8 @@ def _structure(files: Files, hoi, total: int) -> f.StructureFacet:
         any_contact_share=1,
         num_contact_onsets=1,
         penetration=0,
+        depth_conflict=0,
+        object_cut_share=0,
         object_visible_share=1,
         body_visible_share=1,
         hand_visible_share=1,

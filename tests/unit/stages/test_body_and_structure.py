@@ -236,6 +236,8 @@ def test_same_input_same_bytes(files: Files, truth: Truth, fitted: Clip, streams
         ("object_visible_share", 0.0, "object_missing"),
         ("hand_visible_share", 0.0, "hands_missing"),
         ("any_contact_share", 0.0, "no_contact"),
+        ("object_cut_share", 1.0, "object_cut_off"),
+        ("depth_conflict", 1.0, "depth_conflict"),
     ],
 )
 def test_structure_gates(truth: Truth, streams, score: str, value: float, reason: str) -> None:
@@ -290,6 +292,8 @@ def test_scores_look_at_the_target_frames_only() -> None:
     table = {
         "matte_iou": np.array([0, 0, 0.5, 0.7, 0.9], np.float32),
         "penetration": np.array([np.nan, 1, np.nan, 0.2, 0.4], np.float32),
+        "depth_conflict": np.array([1, 1, np.nan, np.nan, 0.6], np.float32),
+        "is_cut": np.array([1, 1, 0, 0, 1], np.uint8),
         "body_area": np.array([0, 0, 0.3, 0.3, 0.0], np.float32),
         "hand_area": np.array([0, 0, 0, 0.1, 0.1], np.float32),
         "object_area": np.array([1, 1, 0, 0, 0.1], np.float32),
@@ -301,6 +305,8 @@ def test_scores_look_at_the_target_frames_only() -> None:
     assert scores["left_contact_share"] == pytest.approx(1 / 3)
     assert scores["object_visible_share"] == pytest.approx(1 / 3)
     assert scores["penetration"] == pytest.approx(0.3)
+    assert scores["depth_conflict"] == pytest.approx(0.6)
+    assert scores["object_cut_share"] == pytest.approx(1 / 3)
 
 
 def test_near_valid_reaches_both_ways_and_no_further() -> None:

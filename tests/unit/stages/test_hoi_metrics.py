@@ -6,10 +6,12 @@ import pytest
 from stages.hoi_metrics import (
     count_onsets,
     debounce,
+    depth_conflict_share,
     frame_metrics,
     hand_contact,
     matte_iou,
     penetration_share,
+    touches_border,
 )
 
 
@@ -50,6 +52,39 @@ def test_penetration_counts_the_body_but_not_the_hands() -> None:
     assert np.isnan(penetration_share(part, np.zeros((60, 80), bool)))
 
 
+@pytest.mark.parametrize(
+    ("body_m", "conflict"), [(1.2, 0.0), (0.97, 0.0), (0.8, 0.5)], ids=["behind", "level", "before"]
+)
+def test_what_the_mesh_has_in_front_of_the_hand_conflicts_with_an_object_over_it(
+    body_m: float, conflict: float
+) -> None:
+    part = parts_with(body=(slice(0, 60), slice(0, 40)), left=(slice(20, 30), slice(40, 60)))
+    depth = np.where(part == 1, body_m, 1.0).astype(np.float32)
+    thing = mask_of(slice(20, 30), slice(20, 60))
+    assert depth_conflict_share(part, depth, thing, 2.0) == pytest.approx(conflict)
+
+
+def test_no_depth_order_without_a_hand_on_the_object() -> None:
+    part = parts_with(body=(slice(0, 60), slice(0, 40)), left=(slice(50, 60), slice(70, 80)))
+    depth = np.ones(part.shape, np.float32)
+    assert np.isnan(depth_conflict_share(part, depth, mask_of(slice(0, 10), slice(0, 9)), 2.0))
+    assert np.isnan(depth_conflict_share(part, depth, np.zeros((60, 80), bool), 2.0))
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "cut"),
+    [
+        (slice(10, 20), slice(10, 20), False),
+        (slice(0, 20), slice(10, 20), True),
+        (slice(50, 60), slice(10, 20), True),
+        (slice(10, 20), slice(0, 20), True),
+        (slice(10, 20), slice(70, 80), True),
+    ],
+)
+def test_an_object_at_the_border_is_cut(rows: slice, columns: slice, cut: bool) -> None:
+    assert touches_border(mask_of(rows, columns)) is cut
+
+
 def test_iou_of_equal_and_disjoint_masks() -> None:
     mesh, none = mask_of(slice(10, 50), slice(10, 40)), np.zeros((60, 80), bool)
     assert matte_iou(mesh, mesh, none, 3) == 1.0
@@ -83,9 +118,11 @@ def test_mesh_cut_by_the_frame_has_no_band_there() -> None:
 
 def test_frame_metrics_areas_are_shares() -> None:
     part = parts_with(body=(slice(0, 30), slice(0, 80)), right=(slice(30, 36), slice(0, 80)))
-    found = frame_metrics(
-        part, mask_of(slice(36, 42), slice(0, 80)), part > 0, reach_px=2, band_px=1
-    )
+    thing = mask_of(slice(36, 42), slice(0, 80))
+    depth = np.ones(part.shape, np.float32)
+    found = frame_metrics(part, depth, thing, part > 0, reach_px=2, band_px=1)
+    assert found.depth_conflict == 0.0
+    assert found.is_cut
     assert found.body_area == pytest.approx(0.6)
     assert found.hand_area == pytest.approx(0.1)
     assert found.object_area == pytest.approx(0.1)
