@@ -192,6 +192,8 @@ class BodyFacet(Model):
     (T,3) f32, ``shape`` (S,) f32 (stages/backends/linear_body.py gives the convention), ``joints_px``
     (T,J,2) f32, ``is_valid`` (T,) u8, camera ``focal_px`` (1,) and ``principal_px`` (2,) f32; the camera
     looks along -z (OpenGL). ``stages/backends/bodies.py`` turns them back into vertices.
+    A recorded body (``sam3d-body``) has, instead of rotations and shape, ``vertices_m`` (T,V,3) f16 relative to
+    the translation, ``faces`` (F,3) i32 and ``part_labels`` (V,) u8: 1 left hand, 2 right hand, 3 head.
     """
 
     arrays: FileRef

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from schemas.base import BackendRef
 from schemas.errors import InvariantError, ModelOutputError
 from schemas.facets import BodyFacet
 from schemas.rows import Clip
 from stages.backends.bodies import (
     BackendName,
+    FittedName,
     LinearBodyModel,
     body_ref,
     check_body,
     open_body,
 )
+from stages.backends.sam3d_body import Sam3dBody, Sam3dFiles
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.body_fit import BodyFit, FitOptions, fit_body
 from stages.body_rig import Roles, anny_roles
+from stages.body_sequence import Recorded, record
 from stages.body_targets import Detections, read_detections
-from stages.files import Files
+from stages.files import Arrays, Files
+from stages.masks import decode_masks
 
 Float = NDArray[np.float64]
 
@@ -43,8 +48,25 @@ class BodyConfig(StageConfig):
     """Which body model, and how it is fitted."""
 
     backend: BackendName = "anny"
+    """``sam3d-body`` takes meshes from SAM 3D Body, saved ones or its package's; the others are fitted."""
     model_file: str = ""
     """``smplx``: path of the user's SMPLX_NEUTRAL.npz."""
+    results_dir: str = ""
+    """``sam3d-body``: saved results, ``<clip id>/<frame:06d>.npz``, in a folder that every worker can read."""
+    faces_file: str = ""
+    """``sam3d-body`` with saved results: npz with the mesh's triangles, ``faces`` (F,3)."""
+    checkpoint_file: str = ""
+    """``sam3d-body`` without saved results: path of model.ckpt. The package unpickles it: pin it."""
+    checkpoint_sha256: str = ""
+    """Pins ``checkpoint_file``; empty for any."""
+    mhr_file: str = ""
+    """``sam3d-body`` without saved results: path of mhr_model.pt."""
+    mhr_sha256: str = ""
+    """Pins ``mhr_file``; empty for any."""
+    max_gap_frames: int = Field(default=8, ge=0)
+    """``sam3d-body``: longer runs of frames without a result drop the clip, shorter ones are interpolated."""
+    smooth_frames: int = Field(default=7, ge=1, le=51)
+    """``sam3d-body``: window of the smoothing over time; below 5 none."""
     focal_ratio: float = Field(default=1.2, gt=0.3, lt=10)
     """Assumed focal length over the picture's longer side; a phone's main camera has about 0.75 to 1.5."""
     rounds: int = Field(default=4, ge=1, le=20)
@@ -65,45 +87,94 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
     row_out: ClassVar[type[Clip]] = Clip
     needs: ClassVar[tuple[str, ...]] = ("segment", "detect")
     reasons: ClassVar[frozenset[str]] = frozenset(
-        {"no_pose", "poor_fit", "hand_misfit", "jittery", "fit_failed"}
+        {"no_pose", "poor_fit", "hand_misfit", "jittery", "fit_failed", "no_results", "bad_result"}
     )
     _model: LinearBodyModel | None = None
+
+    def __init__(self, config: BodyConfig) -> None:
+        super().__init__(config)
+        self._sam3d: Sam3dBody | None = None
+        if config.backend == "sam3d-body":
+            names = Sam3dFiles.__dataclass_fields__
+            files = Sam3dFiles(**{name: getattr(config, name) for name in names})
+            self._sam3d = Sam3dBody(files, config.focal_ratio)
 
     @property
     def resources(self) -> Resources:
         """The fit is one thread of linear algebra; the model's table is small."""
+        if self._sam3d is not None and self._sam3d.runs_package:
+            return Resources(num_cpus=1.0, num_gpus=1.0, memory_bytes=12_000_000_000)
         return Resources(num_cpus=0.5, memory_bytes=1_500_000_000)
 
     @property
     def weights_sha256(self) -> str:
         """Digest of the model's data."""
-        return body_ref(self.config.backend, self.config.model_file).weights_sha256
+        return self._ref.weights_sha256
+
+    @property
+    def _ref(self) -> BackendRef:
+        if self._sam3d is not None:
+            return self._sam3d.ref
+        return body_ref(_fitted(self.config.backend), self.config.model_file)
 
     def check(self) -> None:
         """Raise ConfigError if the backend's package or model file is missing."""
-        check_body(self.config.backend, self.config.model_file)
+        if self._sam3d is not None:
+            self._sam3d.check()
+        else:
+            check_body(_fitted(self.config.backend), self.config.model_file)
 
     def setup(self) -> None:
         """Load the model; the first Anny of a user builds its table, about a minute."""
-        self._model = open_body(self.config.backend, self.config.model_file)
+        if self._sam3d is not None:
+            self._sam3d.setup()
+        else:
+            self._model = open_body(_fitted(self.config.backend), self.config.model_file)
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Fit the clip; see the class of the facet for what is stored.
 
         Raises:
-            DataError: ``fit_failed`` if the fit does not give finite numbers.
+            DataError: ``fit_failed`` if the fit does not give finite numbers, ``no_results`` or ``bad_result``
+                if saved results are missing or broken.
         """
         if row.boxes is None:
             raise InvariantError("body ran before detect")
+        boxes = files.arrays(row.boxes.arrays)
+        seen = read_detections(boxes, row.media.width_px, row.media.height_px)
+        target = slice(row.media.num_motion_frames, None)
+        if seen.head_px <= 0 or not seen.is_valid[target].any():
+            return Dropped("no_pose", "no target frame shows a torso")
+        if self._sam3d is not None:
+            recorded = self._record(self._sam3d, row, files, boxes, seen)
+            if recorded is None:
+                return Dropped(
+                    "no_pose", f"over {self.config.max_gap_frames} frames have no result"
+                )
+            stored, scores = sequence_arrays(recorded), fit_scores(recorded, seen, target)
+        else:
+            fit = self._fit(seen)
+            stored, scores = fit_arrays(fit), fit_scores(fit, seen, target)
+        facet = BodyFacet(arrays=files.put_arrays(stored), backend=self._ref, **scores)
+        return Kept((row.with_facet("body", facet),))
+
+    def _record(
+        self, sam3d: Sam3dBody, row: Clip, files: Files, boxes: Arrays, seen: Detections
+    ) -> Recorded | None:
+        """Read or run SAM 3D Body; None where too many frames in a row have no result."""
+        num_frames, config = len(seen.pose_px), self.config
+        if sam3d.runs_package:
+            mattes = decode_masks(boxes, "matte", row.media.height_px, row.media.width_px)
+            results = sam3d.run(files.frames(row.media.video), mattes)
+        else:
+            results = sam3d.read(row.clip_id, num_frames)
+        return record(results, sam3d.faces, seen, config.max_gap_frames, config.smooth_frames)
+
+    def _fit(self, seen: Detections) -> BodyFit:
         if self._model is None:
             self.setup()
         if self._model is None:
             raise InvariantError("body model not loaded")
-        arrays = files.arrays(row.boxes.arrays)
-        seen = read_detections(arrays, row.media.width_px, row.media.height_px)
-        target = slice(row.media.num_motion_frames, None)
-        if seen.head_px <= 0 or not seen.is_valid[target].any():
-            return Dropped("no_pose", "no target frame shows a torso")
         tables = self._model.body.tables
         roles = _roles(self.config.backend, tables.bone_names)
         config = self.config
@@ -116,13 +187,7 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
             raise ModelOutputError("fit_failed", f"normal equations: {error}") from error
         if not (np.isfinite(fit.rotations).all() and np.isfinite(fit.translation).all()):
             raise ModelOutputError("fit_failed", "the fit gave values that are not finite")
-        ref = files.put_arrays(fit_arrays(fit))
-        facet = BodyFacet(
-            arrays=ref,
-            backend=body_ref(config.backend, config.model_file),
-            **fit_scores(fit, seen, target),
-        )
-        return Kept((row.with_facet("body", facet),))
+        return fit
 
     def gate(self, row: Clip) -> Dropped | None:
         """Judge the fit."""
@@ -138,6 +203,32 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
         if facet.jerk > gate.max_jerk:
             return Dropped("jittery", f"jerk={facet.jerk:.4f}")
         return None
+
+
+class Scored(Protocol):
+    """What the scores are computed from."""
+
+    @property
+    def is_valid(self) -> NDArray[np.bool_]:
+        """(T,)."""
+
+    @property
+    def joints_px(self) -> NDArray[np.float32]:
+        """(T,J,2)."""
+
+    @property
+    def body_error_head(self) -> Float:
+        """(T,K), NaN where nothing was seen."""
+
+    @property
+    def hand_error_head(self) -> Float:
+        """(T,42), likewise."""
+
+
+def _fitted(backend: BackendName) -> FittedName:
+    if backend == "sam3d-body":
+        raise InvariantError("sam3d-body is recorded, not fitted")
+    return backend
 
 
 def _roles(backend: BackendName, bone_names: tuple[str, ...]) -> Roles:
@@ -161,7 +252,21 @@ def fit_arrays(fit: BodyFit) -> dict[str, NDArray[Any]]:
     }
 
 
-def fit_scores(fit: BodyFit, seen: Detections, target: slice) -> dict[str, Any]:
+def sequence_arrays(body: Recorded) -> dict[str, NDArray[Any]]:
+    """What is stored of a recorded body: all that the structure stage draws."""
+    return {
+        "vertices_m": body.vertices_m,
+        "translation_m": body.translation_m,
+        "faces": body.faces,
+        "part_labels": body.part_labels,
+        "joints_px": body.joints_px,
+        "is_valid": body.is_valid.astype(np.uint8),
+        "focal_px": np.array([body.camera.focal_px], np.float32),
+        "principal_px": np.array(body.camera.principal_px, np.float32),
+    }
+
+
+def fit_scores(fit: Scored, seen: Detections, target: slice) -> dict[str, Any]:
     """The facet's numbers over the target frames."""
     hands = fit.hand_error_head[target]
     width, height = seen.size_px

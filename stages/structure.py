@@ -8,6 +8,7 @@ mesh shows there; where the mask is set, the object covers the mesh.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -19,7 +20,7 @@ from pydantic import Field
 from schemas.errors import InvariantError, ModelOutputError
 from schemas.facets import StructureFacet
 from schemas.rows import Clip
-from stages.backends.bodies import BodyModel, check_body, open_body
+from stages.backends.bodies import BodyModel, check_body, stored_body
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.body_targets import HEAD_M
 from stages.files import Arrays, Files, Frames
@@ -126,9 +127,8 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
         if row.boxes is None or row.objects is None or row.body is None:
             raise InvariantError("structure ran before detect, objects or body")
         scene = self._scene(row, files)
-        name = row.body.backend.name
-        model = open_body(name, self.config.smplx_model_file)  # type: ignore[arg-type]
-        renderer = self._open_renderer(name, model, row, scene.body)
+        model = stored_body(row.body.backend.name, self.config.smplx_model_file, scene.body)
+        renderer = self._open_renderer(model, row, scene.body)
         frames, metrics = draw(model, renderer, scene, self.config)
         video = files.put_video(frames, fps=row.media.fps, crf=self.config.crf)
         table = metric_arrays(metrics)
@@ -153,8 +153,8 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
             num_motion_frames=row.media.num_motion_frames,
         )
 
-    def _open_renderer(self, name: str, model: BodyModel, row: Clip, body: Arrays) -> MeshRenderer:
-        """Keep one renderer as long as size and lens stay the same."""
+    def _open_renderer(self, model: BodyModel, row: Clip, body: Arrays) -> MeshRenderer:
+        """Keep one renderer as long as size, lens and mesh stay the same."""
         focal, principal = float(body["focal_px"][0]), body["principal_px"]
         camera = Camera(
             row.media.width_px,
@@ -162,7 +162,8 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
             focal,
             (float(principal[0]), float(principal[1])),
         )
-        key = (name, camera)
+        mesh = hashlib.sha256(model.faces.tobytes() + model.part_labels.tobytes()).digest()
+        key = (mesh, camera)
         if self._renderer is None or key != self._renderer_key:
             if self._renderer is not None:
                 self._renderer.close()

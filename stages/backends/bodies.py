@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from schemas.base import BackendRef
 
-BackendName = Literal["anny", "smplx"]
+FittedName = Literal["anny", "smplx"]
+"""Models that the body stage fits itself."""
+BackendName = Literal["anny", "smplx", "sam3d-body"]
 Float = NDArray[np.float32]
 
 
@@ -59,7 +61,36 @@ class LinearBodyModel:
         return np.asarray(vertices.numpy())
 
 
-def check_body(name: BackendName, model_file: str) -> None:
+@dataclass(frozen=True, slots=True)
+class MeshSequenceModel:
+    """Draws a mesh that was recorded frame by frame: the facet's arrays hold all of it."""
+
+    arrays: Mapping[str, NDArray[Any]]
+
+    @property
+    def faces(self) -> NDArray[np.int32]:
+        """(F,3)."""
+        return self.arrays["faces"]
+
+    @property
+    def part_labels(self) -> NDArray[np.uint8]:
+        """(V,)."""
+        return self.arrays["part_labels"]
+
+    def vertices(self, arrays: Mapping[str, NDArray[Any]], start: int, stop: int) -> Float:
+        """Frames ``[start, stop)`` where the root was."""
+        shapes = arrays["vertices_m"][start:stop].astype(np.float32)
+        return np.asarray(shapes + arrays["translation_m"][start:stop, None])
+
+
+def stored_body(name: str, model_file: str, arrays: Mapping[str, NDArray[Any]]) -> BodyModel:
+    """The model that draws a body facet's arrays."""
+    if "vertices_m" in arrays:
+        return MeshSequenceModel(arrays)
+    return open_body("smplx" if name == "smplx" else "anny", model_file)
+
+
+def check_body(name: FittedName, model_file: str) -> None:
     """Raise ConfigError, saying what to install or where to put a file, if a model is missing."""
     if name == "anny":
         from stages.backends.anny_body import check_anny
@@ -71,7 +102,7 @@ def check_body(name: BackendName, model_file: str) -> None:
         check_smplx(model_file)
 
 
-def body_ref(name: BackendName, model_file: str) -> BackendRef:
+def body_ref(name: FittedName, model_file: str) -> BackendRef:
     """How reports name a backend."""
     if name == "anny":
         from stages.backends.anny_body import anny_ref
@@ -82,7 +113,7 @@ def body_ref(name: BackendName, model_file: str) -> BackendRef:
     return smplx_ref(model_file)
 
 
-def open_body(name: BackendName, model_file: str) -> LinearBodyModel:
+def open_body(name: FittedName, model_file: str) -> LinearBodyModel:
     """Load a model; cheap when it is loaded already."""
     check_body(name, model_file)
     if name == "anny":
