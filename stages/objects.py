@@ -13,7 +13,9 @@ from schemas.base import BackendRef
 from schemas.facets import ObjectsFacet
 from schemas.rows import Clip
 from stages import product_cues as cues
-from stages.backends.sam2_objects import Prompt, Sam2Objects, drifted, make_prompt
+from stages.backends.carried_masks import MaskCarrier, Prompt, drifted, make_prompt
+from stages.backends.sam2_objects import Sam2Objects
+from stages.backends.sam3_objects import Sam3Objects
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.files import Arrays, Files
 from stages.held_product import segment_product
@@ -22,7 +24,7 @@ from stages.product_cues import Mask
 from stages.product_scene import Scene, load_scene
 
 _DRIFT_IOU, _SURE = 0.3, 0.6
-"""SAM 2 is prompted again where it overlaps less with cues that are at least this sure."""
+"""A predictor is prompted again where it overlaps less with cues that are at least this sure."""
 CUES = BackendRef(name="cues", version="1", licence="Apache-2.0")
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -41,14 +43,14 @@ class ObjectsGate(GateConfig):
 class ObjectsConfig(StageConfig):
     """How to look for the product."""
 
-    backend: Literal["cues", "sam2"] = "cues"
-    """``sam2`` carries the cues' surest mask over the clip with the user's SAM 2 checkpoint."""
+    backend: Literal["cues", "sam2", "sam3"] = "cues"
+    """``sam2`` and ``sam3`` carry the cues' surest mask over the clip with the user's checkpoint."""
     weights_file: str = ""
-    """``sam2``: path of the user's checkpoint."""
+    """``sam2``, ``sam3``: path of the user's checkpoint."""
     weights_sha256: str = ""
     """Pins the weight file; empty for any."""
     max_prompts: int = Field(default=3, ge=1)
-    """``sam2``: the surest frame, then frames where the result has drifted away from the cues."""
+    """``sam2``, ``sam3``: the surest frame, then frames where the result has drifted away from the cues."""
     sam2_config: str = "configs/sam2.1/sam2.1_hiera_t.yaml"
     """``sam2``: the configuration, inside the package, that the checkpoint was trained with."""
     sam2_image_size_px: int | None = Field(default=None, ge=256)
@@ -56,6 +58,12 @@ class ObjectsConfig(StageConfig):
     sam2_chunk_frames: int = Field(default=48, ge=2)
     """``sam2``: frames in memory at a time."""
     sam2_device: Literal["cpu", "cuda"] = "cpu"
+    sam3_prompt: str = Field(default="product held in hand", min_length=1)
+    """``sam3``: what to look for, a short noun phrase; the cues' box says which of the found."""
+    sam3_bpe_file: str = ""
+    """``sam3``: path of bpe_simple_vocab_16e6.txt.gz; empty for the one in a source checkout of the package."""
+    sam3_chunk_frames: int = Field(default=48, ge=2)
+    """``sam3``: frames in memory at a time."""
     short_side_px: int = Field(default=256, ge=64)
     every: int = Field(default=4, ge=1)
     """Cut every n-th frame; flow carries masks in between."""
@@ -80,35 +88,42 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
 
     def __init__(self, config: ObjectsConfig) -> None:
         super().__init__(config)
-        self._sam2: Sam2Objects | None = None
+        self._carrier: MaskCarrier | None = None
         if config.backend == "sam2":
-            self._sam2 = Sam2Objects(
+            self._carrier = Sam2Objects(
                 config.weights_file, config.sam2_config, config.sam2_image_size_px,
                 config.sam2_chunk_frames, config.sam2_device, config.weights_sha256,
+            )  # fmt: skip
+        elif config.backend == "sam3":
+            self._carrier = Sam3Objects(
+                config.weights_file, config.sam3_bpe_file, config.sam3_prompt,
+                config.sam3_chunk_frames, config.weights_sha256,
             )  # fmt: skip
 
     @property
     def resources(self) -> Resources:
-        """One core; SAM 2 takes a GPU where it is told to."""
-        if self._sam2 is None:
+        """One core; SAM 2 takes a GPU where it is told to, SAM 3 always."""
+        if self._carrier is None:
             return Resources()
+        if self.config.backend == "sam3":
+            return Resources(num_cpus=1.0, num_gpus=1.0, memory_bytes=8_000_000_000)
         gpus = 1.0 if self.config.sam2_device == "cuda" else 0.0
         return Resources(num_cpus=1.0, num_gpus=gpus, memory_bytes=4_000_000_000)
 
     @property
     def weights_sha256(self) -> str:
         """Digest of the user's checkpoint, if there is one."""
-        return self._sam2.weights_sha256 if self._sam2 else ""
+        return self._carrier.weights_sha256 if self._carrier else ""
 
     def check(self) -> None:
         """Check that packages and weights are there."""
-        if self._sam2 is not None:
-            self._sam2.check()
+        if self._carrier is not None:
+            self._carrier.check()
 
     def setup(self) -> None:
         """Load the weights, if there are any."""
-        if self._sam2 is not None:
-            self._sam2.setup()
+        if self._carrier is not None:
+            self._carrier.setup()
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Find the product in every frame."""
@@ -117,7 +132,7 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
         scene = load_scene(frames, boxes, self.config.short_side_px)
         small, confidence = segment_product(scene, self.config.every, self.config.reach_hands)
         masks = _upsample(small, frames.shape[1:3])
-        if self._sam2 is not None and masks.any():
+        if self._carrier is not None and masks.any():
             masks, confidence = self._refine(frames, boxes, masks, confidence, files)
             small = _downsample(masks, scene.shape)
         in_hand = touch(scene, small)
@@ -134,19 +149,19 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
             confidence=float(np.median(confidence[target])),
             area_share=float(np.median(areas[visible])) if visible.any() else 0.0,
             flicker=float(np.mean(flicker_of(scene, small)[target])),
-            backend=CUES if self._sam2 is None else self._sam2.ref,
+            backend=CUES if self._carrier is None else self._carrier.ref,
         )
         return Kept((row.with_facet(self.facet, facet),))
 
     def _refine(
         self, frames: Frames, boxes: Arrays, masks: Mask, confidence: Floats, files: Files
     ) -> tuple[Mask, Floats]:
-        """SAM 2's masks, prompted where the cues are surest; confidence = how far both agree."""
-        assert self._sam2 is not None
+        """The predictor's masks, prompted where the cues are surest; confidence = how far both agree."""
+        assert self._carrier is not None
         prompts = [self._prompt(boxes, masks, int(confidence.argmax()))]
         for attempt in range(self.config.max_prompts):
             folder = files.scratch / f"attempt-{attempt}"
-            found = self._sam2.segment(frames, prompts, folder)
+            found = self._carrier.segment(frames, prompts, folder)
             off = drifted(found, masks, confidence, _DRIFT_IOU, _SURE)
             if off is None or off in [p.frame for p in prompts]:
                 break

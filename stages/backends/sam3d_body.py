@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from schemas.base import BackendRef
 from schemas.errors import ConfigError, DataError, ModelOutputError
+from stages.backends.carried_masks import box_of
 from stages.backends.sam3d_results import FrameResult, folder_digest, read_clip, read_faces
 from stages.backends.weight_files import check_weight_file, sha256_of
 
@@ -185,7 +186,7 @@ class Sam3dBody:
         lens = torch.tensor([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]])
         out: list[FrameResult | None] = []
         for index, (frame, matte) in enumerate(zip(frames, mattes, strict=True)):
-            box = person_box(matte)
+            box = box_of(matte) if matte.any() else None
             found = (
                 []
                 if box is None
@@ -197,14 +198,6 @@ class Sam3dBody:
         if any(r is not None and r.keypoints_m.shape != (70, 3) for r in out):
             raise ModelOutputError("bad_result", "the package did not return 70 keypoints")
         return out
-
-
-def person_box(matte: Mask) -> NDArray[np.float32] | None:
-    """Box (4,) xyxy around a matte (H,W); None where it is empty."""
-    rows, columns = np.flatnonzero(matte.any(1)), np.flatnonzero(matte.any(0))
-    if not len(rows):
-        return None
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
 
 
 def _version() -> str:

@@ -6,17 +6,13 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 
 from schemas.errors import ConfigError
-from stages.backends.sam2_objects import (
-    Sam2Objects,
-    chunks,
-    drifted,
-    make_prompt,
-    territories,
-)
+from stages.backends.carried_masks import chunks, drifted, make_prompt, territories
+from stages.backends.sam2_objects import Sam2Objects
 from stages.backends.weight_files import check_weight_file
 from stages.objects import ObjectsConfig, ObjectsStage
 
@@ -73,6 +69,18 @@ def test_the_prompt_points_lie_where_they_should():
     for (x, y), label in zip(prompt.points_px, prompt.labels, strict=True):
         assert mask[int(y), int(x)] == bool(label)
     assert set(prompt.labels.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("shape", ["square", "disc", "bar", "dot"])
+def test_points_inside_are_inside_whatever_the_shape(shape):
+    mask = np.zeros((80, 60), np.uint8)
+    if shape == "disc":
+        cv2.circle(mask, (30, 40), 15, 1, -1)
+    height, width = {"square": (30, 30), "disc": (0, 0), "bar": (50, 6), "dot": (1, 1)}[shape]
+    mask[20 : 20 + height, 20 : 20 + width] = 1
+    points = make_prompt(0, mask.astype(bool), []).points_px.astype(int)
+    assert len(points) >= 1
+    assert mask[points[:, 1], points[:, 0]].all()
 
 
 def test_missing_sam2_weights_say_what_to_do(tmp_path):

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from schemas.errors import ConfigError, DataError, ModelOutputError
 from schemas.rows import Clip
 from stages.backends.bodies import MeshSequenceModel, stored_body
-from stages.backends.sam3d_body import Sam3dBody, Sam3dFiles, person_box
+from stages.backends.sam3d_body import Sam3dBody, Sam3dFiles
 from stages.backends.sam3d_results import (
     FrameResult,
     folder_digest,
@@ -450,8 +450,8 @@ def test_the_package_runs_on_the_persons_box_frame_by_frame(package: Path) -> No
     assert [r is not None for r in results] == [True, True, False, True, False]
     assert results[0].focal_px == pytest.approx(1.2 * SIZE_PX[1])
     assert backend.faces.dtype == np.int32
-    assert person_box(mattes[0]).tolist() == [30, 40, 200, 300]
-    assert person_box(mattes[4]) is None
+    assert backend._estimator.calls[0].tolist() == [[30, 40, 200, 300]]
+    assert len(backend._estimator.calls) == 4  # nobody in the last matte
 
 
 def test_weights_are_pinned_and_their_configuration_wanted(package: Path) -> None:
