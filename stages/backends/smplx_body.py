@@ -75,8 +75,8 @@ def read_model(model_file: str) -> dict[str, NDArray[Any]]:
             data = {key: source[key] for key in REQUIRED}
     except (ValueError, BadZipFile, OSError) as error:
         raise ConfigError(
-            f"cannot read {model_file} without unpickling ({error}); a .pkl or an old archive must be "
-            f"converted to plain arrays first; {_HELP}"
+            f"cannot read {model_file} without unpickling ({error}); convert a .pkl or an old archive first: "
+            f"handloom models convert-smplx {model_file} SMPLX_NEUTRAL_plain.npz; {_HELP}"
         ) from error
     _check_shapes(model_file, data)
     return data
