@@ -75,11 +75,16 @@ def read_model(model_file: str) -> dict[str, NDArray[Any]]:
             data = {key: source[key] for key in REQUIRED}
     except (ValueError, BadZipFile, OSError) as error:
         raise ConfigError(
-            f"cannot read {model_file} without unpickling ({error}); convert a .pkl or an old archive first: "
+            f"cannot read {model_file} without unpickling ({_why(error)}); convert an old file first: "
             f"handloom models convert-smplx {model_file} SMPLX_NEUTRAL_plain.npz; {_HELP}"
         ) from error
     _check_shapes(model_file, data)
     return data
+
+
+def _why(error: Exception) -> str:
+    """The error, without numpy's advice to unpickle what is not trusted."""
+    return "it holds pickled objects" if "pickle" in str(error) else str(error)
 
 
 def _check_shapes(model_file: str, data: dict[str, NDArray[Any]]) -> None:
