@@ -5,6 +5,8 @@ stall      no answer, for longer than the client waits
 truncate   the server's answer is cut in the middle of its body
 503        SlowDown, without asking the server
 lost       the server does what it is asked, its answer never arrives
+
+A forgetful proxy stands for a store that knows nothing of create-if-absent.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ class FaultProxy:
     endpoint: str
     every: int = 0
     """If set, every n-th request gets the next fault in turn."""
+    is_forgetful: bool = False
+    """A PUT that If-None-Match should have stopped is called a success."""
     plans: list[Plan] = field(default_factory=list)
     injected: Counter[str] = field(default_factory=Counter)
     num_requests: int = 0
@@ -133,6 +137,8 @@ async def _answer(
     await to_writer.drain()
     answer = await to_reader.read()
     to_writer.close()
+    if proxy.is_forgetful and method == "PUT" and answer.startswith(b"HTTP/1.1 412"):
+        answer = b'HTTP/1.1 200 OK\r\nETag: "0"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
     if fault == "lost":
         return _reset(writer)
     if fault == "truncate":

@@ -195,3 +195,13 @@ def test_leases_work_on_a_bucket(healthy):
     with Lease(healthy, "vacuum", "v"):
         pass
     assert not list(healthy.list("leases"))
+
+
+def test_a_store_that_ignores_create_if_absent_is_refused_before_anything_is_written(
+    faulty, healthy, proxy
+):
+    healthy.check_create_if_absent()  # the server itself honours it
+    proxy.is_forgetful = True
+    with pytest.raises(ConfigError, match="ignores create-if-absent"):
+        Ledger(faulty, "test")
+    assert [m.name for m in healthy.list()] == []
