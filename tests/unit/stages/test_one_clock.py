@@ -1,8 +1,8 @@
-"""One clock from the source file to the trainer: picture, structure, boxes, sound and latents, offset zero.
+"""One clock from a source file to the trainer's tensors: every stream agrees with the world, offset 0.
 
-A square runs 4 px per frame and clicks come every fifth frame. Segment cuts the source; the structure
-stream and the boxes are drawn from where the square is in the decoded clip; latents and shards are the real
-stages; what the trainer's reader hands out is decoded and compared with the source's own clock.
+A source shows a square that moves at a known speed and clicks at known times. It goes through segment,
+latents and shards and is read as the trainer reads it. Structure video and boxes are drawn from the
+truth at the time that the row gives to each of its frames.
 """
 
 from __future__ import annotations
@@ -12,123 +12,162 @@ import pytest
 import torch
 
 from model.codec_dct import DctCodec
-from model.data import TrainingClip, clip_from_sample
+from model.data import clip_from_sample
 from model.pixels import to_frames
 from model.shards import ShardReader
-from schemas.rows import Clip
-from stages import segment_passes
-from stages.files import Files
+from stages import media
 from stages.latents import LatentsConfig, LatentsStage
 from stages.segment import SegmentStage
 from stages.segment_config import SegmentConfig
 from stages.shards import ShardsConfig, ShardsStage, plan_shards, shard_path
 from tests.support.clips import make_clip
 from tests.unit.stages.synth import source_of, toy_files, write_source
-from tests.unit.stages.test_segment import SMALL, call_directly, moving_square, square_left_px
 
-SIDE = 24
+HEIGHT, WIDTH, SIDE_PX = 128, 224, 24
+SPEED_PX_S = 60.0
+CLICKS_S = (0.22, 0.38, 0.74, 1.02, 1.38, 1.54, 1.74, 1.9)
+"""Irregular, so that no shift by a few frames looks the same; each in the middle of a frame."""
+NUM_TARGET, NUM_MOTION, DURATION_S, RATE_HZ = 25, 9, 2.08, 48_000
+OFFSETS = range(-4, 5)
 
 
-def true_left_px(tick: int) -> int:
-    """Left edge of the square at a frame of the source."""
-    return 4 * tick % 192
+def left_px(time_s):
+    return 6 + SPEED_PX_S * np.asarray(time_s)
 
 
-def with_other_streams(cut: Clip, files: Files) -> Clip:
-    """The clip with structure, boxes and references that follow the square in its decoded frames."""
-    frames = files.frames(cut.media.video)
-    left = np.array([square_left_px(picture) for picture in frames])
-    hoi = np.zeros_like(frames)
-    for picture, x in zip(hoi, left.round().astype(int), strict=True):
-        picture[50:80, x : x + SIDE] = 255
-    context = cut.media.num_motion_frames
-    toy = make_clip(
-        files, cut.clip_id, num_target=len(frames) - context, num_motion=context,
-        height=cut.media.height_px, width=cut.media.width_px, hoi_frames=hoi,
+def draw(times_s, ground: int) -> np.ndarray:
+    frames = np.full((len(times_s), HEIGHT, WIDTH, 3), ground, np.uint8)
+    for frame, left in zip(frames, left_px(times_s), strict=True):
+        frame[50:80, round(left) : round(left) + SIDE_PX] = 235
+    return frames
+
+
+def source(folder, fps: int):
+    """Times of 25 and 30 fps, the second with irregular frame times."""
+    pts = np.arange(int(DURATION_S * fps))
+    if fps != 25:
+        pts = np.delete(pts, slice(5, None, 7))
+    sound = np.zeros(int(DURATION_S * RATE_HZ), np.float32)
+    for at in CLICKS_S:
+        sound[int(at * RATE_HZ) :][: RATE_HZ // 500] = 0.7
+    return write_source(
+        folder / "clock.mkv", draw(pts / fps, 60), fps=fps, pts=pts.tolist(), audio=sound,
+        audio_codec="flac",
     )  # fmt: skip
-    boxes = files.arrays(toy.boxes.arrays)
-    top, bottom = np.full_like(left, 50), np.full_like(left, 80)
-    boxes["left_hand_box_xyxy_px"] = np.stack([left, top, left + SIDE, bottom], 1).astype(
-        np.float32
-    )
-    return toy.replace(
-        source_id=cut.source_id, source_uri=cut.source_uri, start_s=cut.start_s, end_s=cut.end_s,
-        motion_start_s=cut.motion_start_s, media=cut.media,
-        boxes=toy.boxes.replace(arrays=files.put_arrays(boxes)),
-    )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def trained_on(tmp_path_factory) -> list[tuple[Clip, TrainingClip]]:
+@pytest.fixture(scope="module", params=[25, 30], ids=["constant", "variable"])
+def samples(request, tmp_path_factory):
+    """(clip, training clip) with and without context, read back from one shard."""
     folder = tmp_path_factory.mktemp("clock")
-    frames, sound = moving_square(48)
-    # clicks in the middle of their frames: a lossy codec smears them over some milliseconds
-    path = write_source(folder / "clock.mp4", frames, audio=np.roll(sound, 48_000 // 50))
     files = toy_files(folder)
-    segment = SegmentStage(SegmentConfig(**SMALL, cut_margin_frames=0))
+    segment = SegmentStage(
+        SegmentConfig(
+            detector="pyscenedetect", num_frames=NUM_TARGET, max_motion_frames=NUM_MOTION,
+            stride_frames=NUM_TARGET, buckets=((WIDTH, HEIGHT),),
+        )
+    )  # fmt: skip
     latents, shards = LatentsStage(LatentsConfig()), ShardsStage(ShardsConfig())
-    segment.setup()
-    latents.setup()
-    with pytest.MonkeyPatch.context() as patch, files.row_scope():
-        patch.setattr(segment_passes, "run_isolated", call_directly)
-        cuts = segment.process(source_of(path), files).rows
-        rows = [latents.process(with_other_streams(cut, files), files).rows[0] for cut in cuts]
-        plans = [shards.process(plan, files).rows[0] for plan in plan_shards(rows, 2)]
-    reader = ShardReader([shard_path(plan, folder / "root") for plan in plans])
-    by_id = {row.clip_id: row for row in rows}
-    read = [clip_from_sample(reader[i]) for i in range(len(reader))]
-    return [(by_id[clip.clip_id], clip) for clip in read]
+    for stage in (segment, latents):
+        stage.setup()
+    with files.row_scope():
+        clips = segment.process(source_of(source(folder, request.param)), files).rows
+        rows = [latents.process(complete(files, c), files).rows[0] for c in clips]
+        (plan,) = (shards.process(p, files).rows[0] for p in plan_shards(rows, 9))
+    reader = ShardReader([shard_path(plan, files._blobs.root)])
+    trained = {s.clip_id: clip_from_sample(s) for s in (reader[i] for i in range(len(reader)))}
+    pairs = [(clip, files, trained[clip.clip_id]) for clip in clips]
+    assert {c.media.num_motion_frames for c, _, _ in pairs} == {0, NUM_MOTION}
+    return pairs
 
 
-def first_target_tick(row: Clip) -> int:
-    return round(row.start_s * 25)
+def complete(files, clip):
+    """Facets that the stages between would fill, drawn from the truth at each frame's time."""
+    total = clip.media.num_frames
+    toy = make_clip(files, num_target=5, num_motion=0, height=HEIGHT, width=WIDTH)
+    times = clip.motion_start_s + np.arange(total) / 25
+    left = left_px(times).astype(np.float32)
+    hand = np.stack(
+        [left, np.full(total, 50), left + SIDE_PX, np.full(total, 80)], 1, dtype=np.float32
+    )
+    absent = np.full((total, 4), np.nan, np.float32)
+    boxes = {
+        "face_box_xyxy_px": absent,
+        "left_hand_box_xyxy_px": hand,
+        "right_hand_box_xyxy_px": absent,
+    }
+    return clip.replace(
+        speech=toy.speech,
+        boxes=toy.boxes.replace(arrays=files.put_arrays(boxes)),
+        references=toy.references,
+        structure=toy.structure.replace(video=files.put_video(draw(times, 0))),
+        caption=toy.caption,
+    )
 
 
-def decoded(latent: torch.Tensor) -> np.ndarray:
-    return to_frames(DctCodec().decode_blocks(latent[None]))
+def seen_left_px(frames) -> np.ndarray:
+    """Left edge of the square in each frame, below a pixel: middle of its bright columns."""
+    columns = frames[:, 56:74].mean(axis=(1, 3))
+    weight = np.clip(columns - 145, 0, None)
+    return (weight * np.arange(WIDTH)).sum(1) / weight.sum(1) - (SIDE_PX - 1) / 2
 
 
-def test_there_are_clips_with_and_without_motion_context(trained_on):
-    assert {row.media.num_motion_frames for row, _ in trained_on} == {0, 5}
-    assert {clip.motion is None for _, clip in trained_on} == {True, False}
+def best_offset(seen, first_s: float) -> int:
+    """By how many frames the truth must be shifted to lie nearest to what was seen."""
+    times = first_s + np.arange(len(seen)) / 25
+    errors = {o: np.abs(seen - left_px(times + o / 25)).mean() for o in OFFSETS}
+    assert errors[0] < 0.45 * SPEED_PX_S / 25, errors  # less than half a frame's step
+    return min(errors, key=errors.get)
+
+
+def test_clip_frames_show_the_moment_that_the_row_says(samples):
+    for clip, files, _ in samples:
+        frames = files.frames(clip.media.video)
+        assert len(frames) == clip.media.num_frames
+        assert best_offset(seen_left_px(frames), clip.motion_start_s) == 0
 
 
 @pytest.mark.parametrize("stream", ["rgb", "hoi"])
-def test_latents_show_the_source_at_their_own_time(trained_on, stream):
-    for row, clip in trained_on:
-        seen = np.array([square_left_px(f) for f in decoded(getattr(clip, stream))])
-        errors = {
-            offset: np.abs(
-                seen - [true_left_px(first_target_tick(row) + i + offset) for i in range(len(seen))]
-            ).max()
-            for offset in (-4, -1, 0, 1, 4)
-        }
-        assert min(errors, key=errors.__getitem__) == 0, errors
-        assert errors[0] < 2.0, errors  # half a frame step
+def test_latent_k_shows_target_frames_4k_to_4k_plus_3(samples, stream):
+    for clip, _, trained in samples:
+        latent = getattr(trained, stream)
+        assert latent.shape[1] == NUM_TARGET // 4
+        frames = to_frames(DctCodec().decode_blocks(latent[None]))
+        assert len(frames) == 4 * latent.shape[1]
+        assert best_offset(seen_left_px(frames), clip.start_s) == 0
 
 
-def test_boxes_of_a_latent_surround_the_square_over_its_four_frames(trained_on):
-    for row, clip in trained_on:
-        for k, hands in enumerate(clip.hands):
-            ticks = first_target_tick(row) + 4 * k + np.arange(4)
-            lefts = [true_left_px(int(tick)) for tick in ticks]
-            assert hands[0][0] == pytest.approx(min(lefts), abs=1.5)
-            assert hands[0][2] == pytest.approx(max(lefts) + SIDE, abs=1.5)
-
-
-def test_sound_features_are_loud_where_the_source_clicks(trained_on):
-    for row, clip in trained_on:
-        level = clip.audio[0].mean(dim=1).numpy()
-        ticks = first_target_tick(row) + np.arange(len(level))
-        loud = set(ticks[level > level.mean() + 0.5 * level.std()].tolist())
-        clicks = {int(t) for t in ticks if t % 5 == 0}
-        assert loud == clicks
-
-
-def test_motion_context_ends_right_before_the_target(trained_on):
-    for row, clip in trained_on:
-        if clip.motion is None:
+def test_context_latents_show_what_comes_before(samples):
+    for clip, _, trained in samples:
+        if clip.media.num_motion_frames == 0:
+            assert trained.motion is None
             continue
-        shown = decoded(clip.motion)
-        last = square_left_px(shown[-1])
-        assert last == pytest.approx(true_left_px(first_target_tick(row) - 1), abs=2.0)
+        later = to_frames(DctCodec().decode_blocks(trained.motion[None, :, 1:]))
+        first_s = clip.start_s - len(later) / 25
+        assert best_offset(seen_left_px(later), first_s) == 0
+
+
+def test_boxes_of_latent_k_enclose_the_square_of_its_frames(samples):
+    for clip, _, trained in samples:
+        for k, hands in enumerate(trained.hands):
+            left = left_px(clip.start_s + (4 * k + np.arange(4)) / 25)
+            assert len(hands) == 1
+            assert hands[0][0] == pytest.approx(left[0], abs=0.01)
+            assert hands[0][2] == pytest.approx(left[-1] + SIDE_PX, abs=0.01)
+
+
+def test_audio_window_and_features_hear_the_clicks_at_their_frames(samples):
+    for clip, files, trained in samples:
+        sound = media.read_wav(files.local(clip.media.audio))
+        assert len(sound) == clip.media.num_frames * media.SAMPLES_PER_FRAME
+        onsets = [at - clip.motion_start_s for at in CLICKS_S]
+        onsets = [at for at in onsets if 0 <= at < len(sound) / media.SAMPLE_RATE_HZ]
+        assert len(onsets) >= 3
+        loud = np.flatnonzero(np.abs(sound) > 0.2) / media.SAMPLE_RATE_HZ
+        for at in onsets:
+            assert np.abs(loud - at).min() < 0.001
+        steps = trained.audio[0].mean(dim=1)
+        assert len(steps) == 4 * trained.rgb.shape[1]
+        heard = torch.nonzero(steps > (steps.max() + steps.median()) / 2).flatten().tolist()
+        expected = [int((at - clip.start_s) * 25) for at in CLICKS_S if at >= clip.start_s]
+        assert heard == [step for step in expected if step < len(steps)]
