@@ -151,6 +151,49 @@ def test_truncated_fast_start_file_is_found_however_it_fails(good, tmp_path, sha
     assert "expected=50" in caught.value.detail
 
 
+@pytest.mark.parametrize("atom", [b"moov", b"trak", b"stbl", b"stsd", b"avc1", b"stts", b"stsz"])
+def test_a_damaged_header_has_a_code(good, tmp_path, atom):
+    """The atom loses its name: what stands in it is not found, or makes no sense without it."""
+    data = bytearray(good.read_bytes())
+    at = data.index(atom, 32)  # past the brands of ftyp
+    data[at : at + 4] = b"XXXX"
+    path = tmp_path / "header.mp4"
+    path.write_bytes(data)
+    codes = {b"moov": "container_truncated", b"trak": "no_video_stream"}
+    assert code_of(path) == codes.get(atom, "codec_unsupported")
+
+
+def test_any_flipped_bytes_end_in_facts_or_in_a_code(good, tmp_path):
+    """Thirty seeded kinds of damage, headers and pictures: no other exception, no hang."""
+    data, path = good.read_bytes(), tmp_path / "flipped.mp4"
+    ends = set()
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        broken = np.frombuffer(data, np.uint8).copy()
+        places = rng.integers(8, len(broken), 4 ** (1 + seed % 5))
+        broken[places] = rng.integers(0, 256, len(places))
+        path.write_bytes(broken.tobytes())
+        ends.add(end_of(path))
+    assert ends <= READER_REASONS | {"facts"}
+    assert len(ends) > 1  # the damage is real
+
+
+def end_of(path: Path) -> str:
+    try:
+        return "facts" if 1 <= probe(path)["num_frames"] <= 50 else "impossible facts"
+    except DecodeError as error:
+        return error.code
+
+
+def test_times_before_zero_are_only_an_origin(tmp_path):
+    """Negative first times (B-frame delay, a cut stream): the clock starts at the first frame."""
+    pts = [*range(-10, 40)]
+    path = write_source(tmp_path / "negative.mkv", textured(50), pts=pts)
+    found = probe(path)
+    assert found["num_frames"] == 50
+    assert found["duration_s"] == pytest.approx(2.0, abs=0.05)
+
+
 def test_audio_only(tmp_path):
     path = tmp_path / "song.mp4"
     ffmpeg("-f", "lavfi", "-i", "sine=d=1", path)
