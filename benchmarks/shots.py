@@ -1,21 +1,25 @@
 """Shot detectors against known transitions, and their speed beside the ``scenedetect`` command.
 
-    python -m benchmarks.shots FOLDER [--scenes N] [--seed S]
+    python -m benchmarks.shots DATA [--studio DIR...] [--scenes N] [--seed S]
 
-FOLDER holds videos, each a single take unless listed in TRUTH. Two measurements:
+DATA has ``videos/`` and ``gt/scenecuts/``; DIR is what ``handloom studio --out DIR`` wrote.
 
-truth file   ``real_psd_testvideo_cuts.mp4``, if present: two hard cuts, two fades to black, one dissolve.
-composed     N scenes of 2 to 4 s drawn from the single takes, joined by hard cuts, dissolves and fades
-             through black in equal parts (made on thumbnails: exact truth, real content).
+truth file   ``real_psd_testvideo_cuts.mp4``: two hard cuts, two fades, one dissolve, marked by eye as ranges. The two
+             lists published with it hold single frames inside such ranges: how many of them a detected transition
+             covers is told apart.
+studio       rendered clips whose scripts say where the cuts are.
+composed     N scenes of 2 to 4 s drawn from the single takes in ``videos/``, joined by hard cuts, dissolves and fades
+             through black in equal parts (on thumbnails: exact truth, real content).
 
-A transition counts as found if a detected one touches it within 2 frames, one to one.
+A transition counts as found if a detected one touches it within 2 frames, one to one. Speed: our scan in its
+child process plus the detector, and the command, turn about on the same file; 2 threads each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,44 +34,46 @@ from stages.segment_passes import scan_source
 from stages.shots import Span
 
 DETECTORS = ("transnetv2", "pyscenedetect")
+SKIPPED = ("corrupt", "edge_", "neg_")
+"""Copies of other files."""
 TOLERANCE = 2
+REPEATS = 3
 TRUTH = {
     "real_psd_testvideo_cuts.mp4": [
         Span(30, 30), Span(180, 239), Span(339, 416), Span(524, 556), Span(668, 720),
     ]
 }  # fmt: skip
-"""Seen by eye: cut from black, cut to black and fade in, fade out and in, dissolve, fade out. Both
-published lists of this file (cut frames 30, 180, 394 and scene starts 201, 382) lie inside them."""
+"""Seen by eye: cut from black, cut to black and fade in, fade out and in, dissolve, fade out."""
 
 
-def f1(found: list[Span], truth: list[Span]) -> dict[str, float]:
-    """Precision, recall and F1 of transitions, matched one to one in order."""
-    free = list(found)
-    hits = 0
-    for true in truth:
-        near = [
-            s for s in free
-            if s.start <= true.stop + TOLERANCE and s.stop >= true.start - TOLERANCE
-        ]  # fmt: skip
-        if near:
-            free.remove(near[0])
-            hits += 1
-    precision, recall = hits / max(1, len(found)), hits / max(1, len(truth))
+def f1(pairs: list[tuple[list[Span], list[Span]]]) -> dict[str, float]:
+    """Precision, recall and F1 over (found, true) transitions of videos, matched one to one in order."""
+    hits = num_found = num_true = 0
+    for found, truth in pairs:
+        free = list(found)
+        num_found, num_true = num_found + len(found), num_true + len(truth)
+        for true in truth:
+            near = [
+                s for s in free
+                if s.start <= true.stop + TOLERANCE and s.stop >= true.start - TOLERANCE
+            ]  # fmt: skip
+            if near:
+                free.remove(near[0])
+                hits += 1
+    precision, recall = hits / max(1, num_found), hits / max(1, num_true)
     score = 2 * precision * recall / max(1e-9, precision + recall)
     return {"precision": round(precision, 3), "recall": round(recall, 3), "f1": round(score, 3)}
 
 
-def scan_all(videos: list[Path], detector: str) -> tuple[dict[str, np.ndarray], float]:
-    """Thumbnails of each video as the stage makes them, and the seconds that took."""
+def scan_all(videos: list[Path], detector: str) -> dict[Path, np.ndarray]:
+    """Thumbnails of each video as the stage makes them."""
     config = SegmentConfig(detector=detector)
     size = build_detector(config).thumbnail_size
     thumbnails = {}
-    started = time.perf_counter()
     for video in videos:
         with tempfile.TemporaryDirectory() as folder:
-            scan = scan_source(video, Path(folder), config, size)
-            thumbnails[video.name] = np.array(scan.thumbnails)
-    return thumbnails, time.perf_counter() - started
+            thumbnails[video] = np.array(scan_source(video, Path(folder), config, size).thumbnails)
+    return thumbnails
 
 
 def compose(takes: list[np.ndarray], num_scenes: int, seed: int) -> tuple[np.ndarray, list[Span]]:
@@ -104,71 +110,104 @@ def compose(takes: list[np.ndarray], num_scenes: int, seed: int) -> tuple[np.nda
     return np.concatenate(frames).round().astype(np.uint8), truth
 
 
-def time_command(video: Path) -> float | None:
-    """Seconds of ``scenedetect -i VIDEO detect-adaptive list-scenes``; None where it is missing."""
-    command = shutil.which("scenedetect", path=str(Path(sys.executable).parent))
-    if command is None:
-        return None
+def time_command(video: Path) -> float:
+    """Seconds of ``scenedetect -i VIDEO detect-adaptive list-scenes``."""
+    command = Path(sys.executable).parent / "scenedetect"
     with tempfile.TemporaryDirectory() as folder:
         argv = [command, "-q", "-i", str(video), "-o", folder, "detect-adaptive", "list-scenes"]
         started = time.perf_counter()
-        done = subprocess.run(argv, capture_output=True, check=False)
-        seconds = time.perf_counter() - started
-    return seconds if done.returncode == 0 else None
+        subprocess.run(argv, capture_output=True, check=True)
+        return time.perf_counter() - started
 
 
-def measure(videos: list[Path], name: str, num_scenes: int, seed: int) -> dict[str, object]:
+def published(folder: Path) -> list[int]:
+    """Cut frames of both lists that were published with the truth file."""
+    cuts = json.loads((folder / "testvideo.ContentDetector.json").read_text())["cuts"]
+    rows = (folder / "testvideo_scenes.csv").read_text().splitlines()
+    starts = [int(float(r.split(",")[2])) for r in rows[1:] if r.count(",") >= 3]
+    return sorted({*cuts, *starts} - {0})
+
+
+def covered(found: list[Span], frames: list[int]) -> str:
+    """How many single frames lie in a detected transition."""
+    hits = [any(s.start - TOLERANCE <= f <= s.stop + TOLERANCE for s in found) for f in frames]
+    return f"{sum(hits)} of {len(hits)}"
+
+
+def studio_truth(folder: Path) -> dict[Path, list[Span]]:
+    """Rendered clips with their cuts."""
+    texts = {p.stem: json.loads(p.read_text()) for p in sorted((folder / "truth").glob("*.json"))}
+    return {
+        folder / "videos" / f"{name}.mp4": [Span(f, f) for f in text["cut_frames"]]
+        for name, text in texts.items()
+    }
+
+
+def measure(
+    name: str, data: Path, studio: dict[Path, list[Span]], num_scenes: int, seed: int
+) -> dict[str, object]:
     """All figures of one detector."""
+    videos = [p for p in sorted((data / "videos").iterdir()) if not p.name.startswith(SKIPPED)]
     detector = build_detector(SegmentConfig(detector=name))
-    thumbnails, scan_s = scan_all(videos, name)
-    takes = [t for v, t in thumbnails.items() if v not in TRUTH]
+    thumbnails = scan_all([*videos, *studio], name)
+    takes = [thumbnails[v] for v in videos if v.name not in TRUTH]
     material, truth = compose(takes, num_scenes, seed)
     started = time.perf_counter()
     found = detector.transitions(material)
     detect_s = time.perf_counter() - started
-    alone = {v: len(detector.transitions(t)) for v, t in thumbnails.items() if v not in TRUTH}
     report: dict[str, object] = {
         "detector": name,
-        "composed": {"transitions": len(truth), **f1(found, truth)},
-        "false_cuts_in_single_takes": sum(alone.values()),
+        "composed": {"transitions": len(truth)} | f1([(found, truth)]),
+        "single_takes": {
+            "takes": len(takes),
+            "false": sum(len(detector.transitions(t)) for t in takes),
+        },
         "detect_ms_per_frame": round(1000 * detect_s / len(material), 3),
-        "scan_ms_per_frame": round(1000 * scan_s / sum(map(len, thumbnails.values())), 3),
     }
-    for video, true in TRUTH.items():
-        if video in thumbnails:
-            spans = detector.transitions(thumbnails[video])
-            report[video] = f1(spans, true) | {"found": [(s.start, s.stop) for s in spans]}
+    if studio:
+        pairs = [(detector.transitions(thumbnails[v]), cuts) for v, cuts in studio.items()]
+        report["studio"] = {"clips": len(pairs), "cuts": sum(len(t) for _, t in pairs)} | f1(pairs)
+    for video in (v for v in videos if v.name in TRUTH):
+        spans = detector.transitions(thumbnails[video])
+        report[video.name] = f1([(spans, TRUTH[video.name])]) | {
+            "published_frames": covered(spans, published(data / "gt/scenecuts")),
+            "found": [(s.start, s.stop) for s in spans],
+        }
     return report
 
 
+def race(video: Path) -> dict[str, object]:
+    """Seconds of each detector with its scan, and of the command, medians of turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in (*DETECTORS, "scenedetect command")}
+    detectors = {n: build_detector(SegmentConfig(detector=n)) for n in DETECTORS}
+    for _ in range(REPEATS):
+        for name, detector in detectors.items():
+            with tempfile.TemporaryDirectory() as folder:
+                started = time.perf_counter()
+                scan = scan_source(video, Path(folder), SegmentConfig(), detector.thumbnail_size)
+                detector.transitions(scan.thumbnails)
+                seconds[name].append(time.perf_counter() - started)
+        seconds["scenedetect command"].append(time_command(video))
+    return {
+        "video": video.name,
+        "num_frames": len(scan.times_s),
+        "median_s": {name: round(statistics.median(s), 2) for name, s in seconds.items()},
+    }
+
+
 def main() -> None:
-    """Print one JSON document per detector and the command's time."""
+    """Print one JSON document per detector and the race."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--studio", type=Path, nargs="*", default=[])
     parser.add_argument("--scenes", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    skipped = ("corrupt", "edge_", "neg_")  # copies of other files
-    videos = [p for p in sorted(args.folder.iterdir()) if not p.name.startswith(skipped)]
+    studio = {video: cuts for folder in args.studio for video, cuts in studio_truth(folder).items()}
     for name in DETECTORS:
-        print(json.dumps(measure(videos, name, args.scenes, args.seed)), flush=True)
-    for video in videos:
-        if video.name in TRUTH:
-            config = SegmentConfig()
-            seconds = {}
-            for name in DETECTORS:
-                detector = build_detector(config.replace(detector=name))
-                with tempfile.TemporaryDirectory() as folder:
-                    started = time.perf_counter()
-                    scan = scan_source(video, Path(folder), config, detector.thumbnail_size)
-                    detector.transitions(scan.thumbnails)
-                    seconds[name] = round(time.perf_counter() - started, 2)
-            command_s = time_command(video)
-            print(
-                json.dumps(
-                    {"video": video.name, "whole_s": seconds, "scenedetect_command_s": command_s}
-                )
-            )
+        print(json.dumps(measure(name, args.data, studio, args.scenes, args.seed)), flush=True)
+    for name in TRUTH:
+        print(json.dumps(race(args.data / "videos" / name)))
 
 
 if __name__ == "__main__":
