@@ -19,7 +19,7 @@ class SegmentConfig(StageConfig):
     """How sources are cut.
 
     Args:
-        detector: Shot detector. docs/segment.md has the comparison behind the default.
+        detector: Shot detector. docs/front.md has the comparison behind the default.
         transnetv2_threshold: Probability that counts as a transition.
         pyscenedetect_threshold: Ratio to the neighbourhood that counts as a cut.
         cut_margin_frames: Ticks given up on each side of a transition.
