@@ -59,7 +59,7 @@ def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, Float
     for t, mask in cut.items():
         masks[t] = mask
         confidence[t] = _agreement(scene, t, mask, product, others, skin)
-    _carry(scene, keys, masks, confidence)
+    _carry(scene, keys, masks, confidence, product, others)
     return masks, confidence
 
 
@@ -216,7 +216,10 @@ def _step(keys: Sequence[int]) -> int:
     return keys[1] - keys[0] if len(keys) > 1 else 1
 
 
-def _carry(scene: Scene, keys: Sequence[int], masks: Mask, confidence: Floats) -> None:
+def _carry(
+    scene: Scene, keys: Sequence[int], masks: Mask, confidence: Floats,
+    product: cues.ColourModel, others: cues.ColourModel,
+) -> None:  # fmt: skip
     """Carry key masks to the frames between by flow, in place; disagreement lowers confidence."""
     flow = cues.make_flow()
     for before, after in itertools.pairwise(keys):
@@ -228,7 +231,7 @@ def _carry(scene: Scene, keys: Sequence[int], masks: Mask, confidence: Floats) -
         for t in range(before + 1, after):
             near, other = (before, after) if t - before <= after - t else (after, before)
             pulled = cues.warp(masks[near], flow.calc(scene.grey[t], scene.grey[near], None))
-            masks[t] = pulled
+            masks[t] = cues.correct_outline(pulled, scene.lab[t], product, others)
             weight = abs(t - near) / (after - before)
             confidence[t] = (1 - weight) * confidence[near] + weight * confidence[other]
     if keys:  # frames after the last key keep its mask, moved

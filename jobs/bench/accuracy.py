@@ -11,11 +11,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from curation.chain import Chain, build_chain
 from curation.recipe import Recipe
+from jobs.bench.pictures import strip
 from jobs.bench.scores import boundary_f, box_iou, error_after_dropping, f1, mask_iou
 from jobs.studio.generate import StudioClip
 from schemas.rows import Clip, SourceVideo
@@ -49,9 +51,14 @@ class ClipScores:
 
 
 def measure(
-    clips: Sequence[StudioClip], progress: Callable[[str, int, int], None]
+    clips: Sequence[StudioClip],
+    progress: Callable[[str, int, int], None],
+    pictures: Path | None = None,
 ) -> list[ClipScores]:
-    """Run the seeing stages on every window of the clips and score them."""
+    """Run the seeing stages on every window of the clips and score them.
+
+    ``pictures`` is a folder for a strip of frames per window.
+    """
     chain = build_chain(Recipe(name="accuracy", stages={}))
     for name in ("probe", "segment", *SEEING):
         chain[name].setup()
@@ -60,7 +67,9 @@ def measure(
         files = Files(FolderBlobs(Path(folder) / "root"), Path(folder) / "scratch")
         for index, clip in enumerate(clips):
             progress(f"accuracy: {clip.name}", index, len(clips))
-            scores += [_score(chain, files, clip, row) for row in windows_of(chain, files, clip)]
+            scores += [
+                _score(chain, files, clip, row, pictures) for row in windows_of(chain, files, clip)
+            ]
         progress("accuracy", len(clips), len(clips))
     return scores
 
@@ -85,7 +94,9 @@ def windows_of(chain: Chain, files: Files, clip: StudioClip) -> list[Clip]:
     return rows
 
 
-def _score(chain: Chain, files: Files, clip: StudioClip, row: Clip) -> ClipScores:
+def _score(
+    chain: Chain, files: Files, clip: StudioClip, row: Clip, pictures: Path | None
+) -> ClipScores:
     truth = json.loads(clip.truth_json.read_text())
     with np.load(clip.truth_arrays, allow_pickle=False) as packed:
         arrays = dict(packed)
@@ -103,7 +114,24 @@ def _score(chain: Chain, files: Files, clip: StudioClip, row: Clip) -> ClipScore
         if dropped and not score.lost_at:
             score.lost_at = f"{name}: {dropped.reason}"
     _compare(score, files, row, truth, arrays)
+    if pictures is not None and row.objects is not None:
+        _draw(pictures / f"{clip.name}-{row.start_s:.2f}s.jpg", files, row, truth, arrays)
     return score
+
+
+def _draw(
+    path: Path, files: Files, row: Clip, truth: dict[str, Any], arrays: dict[str, Any]
+) -> None:
+    assert row.objects is not None
+    size = (truth["height_px"], truth["width_px"])
+    first = round(row.motion_start_s * truth["fps"])
+    target = slice(row.media.num_motion_frames, None)
+    true = decode_masks(arrays, "product", *size)[first : first + row.media.num_frames][target]
+    found = decode_masks(files.arrays(row.objects.arrays), "mask", *size)[target]
+    joints = None if row.body is None else files.arrays(row.body.arrays)["joints_px"][target]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = strip(files.frames(row.media.video)[target], found, true, joints)
+    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
 
 
 def _compare(
@@ -177,6 +205,9 @@ def summarise(scores: Sequence[ClipScores]) -> dict[str, float]:
         "hand box IoU": float(np.nanmean(hand)),
         "hand recall at 0.5": _recall(hand),
         "product mask J": float(np.nanmean(j)),
+        "product mask J, clips that the gates keep": float(
+            np.nanmean(_all([s for s in scores if not s.lost_at], "J"))
+        ),
         "product boundary F": float(np.nanmean(_all(scores, "F"))),
         "joints PCK at 0.1 head": float(np.nanmean(_all(scores, "PCK"))),
         "mesh on person IoU": float(np.nanmean(_all(scores, "mesh"))),

@@ -23,6 +23,9 @@ def accuracy(
         list[str] | None, typer.Option("--clip", help="Name of a studio clip; all for all.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the studio.")] = 0,
+    pictures: Annotated[
+        Path | None, typer.Option("--pictures", help="Folder for a strip of frames per window.")
+    ] = None,
     as_json: options.Json = False,
 ) -> Exit:
     """Score boxes, masks, bodies and contact against the studio's truth."""
@@ -31,7 +34,7 @@ def accuracy(
 
     with RunProgress() as progress:
         made = generate(studio, clips=clips or ["all"], seed=seed, progress=progress.step)
-        scores = measure(made, progress.step)
+        scores = measure(made, progress.step, pictures)
     figures = summarise(scores)
     if as_json:
         print_json({"figures": figures, "dropped": {s.name: s.lost_at for s in scores}})

@@ -91,3 +91,34 @@ def test_frames_beyond_a_gap_have_no_vote():
     whole, half = rectangle(30, 80, 30, 60), rectangle(30, 50, 30, 60)
     voted = held_product._vote(StillScene(60), {0: whole, 4: whole, 52: half})
     assert (voted[52] == half).all()
+
+
+def test_a_slipped_outline_moves_to_where_the_colours_change():
+    true = rectangle(30, 80, 30, 70)
+    lab = np.full((*SHAPE, 3), (120, 128, 128), np.uint8)
+    lab[true] = (90, 170, 150)
+    inside, outside = cues.ColourModel(), cues.ColourModel()
+    inside.feed(lab, true)
+    outside.feed(lab, ~true)
+    slipped = np.roll(true, (1, -2), axis=(0, 1))
+    assert cues.iou(slipped, true) < 0.9
+    assert cues.iou(cues.correct_outline(slipped, lab, inside, outside), true) > 0.97
+
+
+def test_far_from_the_outline_colours_do_not_decide():
+    """A hole of another colour inside, and a twin of the product elsewhere, change nothing."""
+    true, hole, twin = (
+        rectangle(30, 80, 20, 60),
+        rectangle(50, 60, 35, 45),
+        rectangle(5, 15, 80, 95),
+    )
+    lab = np.full((*SHAPE, 3), (120, 128, 128), np.uint8)
+    lab[(true & ~hole) | twin] = (90, 170, 150)
+    inside, outside = cues.ColourModel(), cues.ColourModel()
+    inside.feed(lab, true & ~hole)
+    outside.feed(lab, ~true & ~twin)
+    found = cues.correct_outline(true, lab, inside, outside)
+    assert found[hole].all()
+    assert not found[twin].any()
+    nothing = np.zeros(SHAPE, bool)
+    assert not cues.correct_outline(nothing, lab, inside, outside).any()
