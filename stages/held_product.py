@@ -44,8 +44,8 @@ def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, Float
     skin, others = _learn_others(scene, keys)
     product = _learn_product(scene, keys, skin, others, reach)
     cut: dict[int, Mask] = {}
-    for _ in range(2):  # the second pass knows the product's colours from the first one's masks
-        cut = {t: _cut_frame(scene, t, skin, others, product, reach) for t in keys}
+    for rounds in (1, 3):  # the second pass knows the product's colours from the first one's masks
+        cut = {t: _cut_frame(scene, t, skin, others, product, reach, rounds) for t in keys}
         refined = cues.ColourModel()
         for t, mask in cut.items():
             refined.feed(scene.lab[t], mask)
@@ -98,7 +98,7 @@ def _learn_product(
     tried = keys[:: max(1, len(keys) // _TRIALS)]
 
     def agreement(product: cues.ColourModel) -> float:
-        found = {t: _cut_frame(scene, t, skin, others, product, reach) for t in tried}
+        found = {t: _cut_frame(scene, t, skin, others, product, reach, 1) for t in tried}
         return float(
             np.mean([_agreement(scene, t, m, product, others, skin) for t, m in found.items()])
         )
@@ -145,7 +145,7 @@ def _is_skin(lab: Frames, skin: cues.ColourModel, product: cues.ColourModel) -> 
 
 def _cut_frame(
     scene: Scene, t: int, skin: cues.ColourModel, others: cues.ColourModel,
-    product: cues.ColourModel, reach: float,
+    product: cues.ColourModel, reach: float, rounds: int,
 ) -> Mask:  # fmt: skip
     lab, hands = scene.lab[t], scene.hands_at(t)
     shape = lab.shape[:2]
@@ -159,7 +159,7 @@ def _cut_frame(
     for hand in hands:
         never |= cues.finger_cores(hand, shape) & is_skin
     seed = maybe & (smooth > 0.6) & ~is_skin
-    held = cues.keep_held(cues.cut(scene.frames[t], seed, maybe, never), hands)
+    held = cues.keep_held(cues.cut(scene.frames[t], seed, maybe, never, rounds), hands)
     return cues.enclosed(held, _is_skin(lab, skin.trimmed(_CORE_SHARE), product), hands)
 
 

@@ -61,11 +61,13 @@ class ColourModel:
 
     def __init__(self) -> None:
         self._counts = np.zeros(_BINS, np.float32)
+        self._table: Floats | None = None
 
     def feed(self, lab: Image, where: Mask) -> None:
         """Add the pixels (H,W,3) at ``where`` (H,W)."""
         index = (lab[where] >> _SHIFTS).astype(np.intp)
         np.add.at(self._counts, tuple(index.T), 1.0)
+        self._table = None
 
     @property
     def num_pixels(self) -> float:
@@ -83,13 +85,19 @@ class ColourModel:
 
     def probability(self, lab: Image) -> Floats:
         """Smoothed probability of each pixel (H,W)."""
+        if self._table is None:
+            self._table = self._smoothed()
+        index = (lab >> _SHIFTS).astype(np.intp)
+        return np.asarray(self._table[index[..., 0], index[..., 1], index[..., 2]], np.float32)
+
+    def _smoothed(self) -> Floats:
+        """Probability of each bin; neighbours in colour share some evidence."""
         blurred = self._counts.copy()
-        for axis in range(3):  # neighbours in colour share some evidence
+        for axis in range(3):
             rolled = np.roll(blurred, 1, axis) + np.roll(blurred, -1, axis)
             blurred = 0.6 * blurred + 0.2 * rolled
         table = (blurred + 1e-3) / (blurred.sum() + 1e-3 * blurred.size)
-        index = (lab >> _SHIFTS).astype(np.intp)
-        return np.asarray(table[index[..., 0], index[..., 1], index[..., 2]], np.float32)
+        return np.asarray(table, np.float32)
 
 
 def hand_mask(hand: Hand, shape: tuple[int, int]) -> Mask:
