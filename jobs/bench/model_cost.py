@@ -28,6 +28,7 @@ from model.dit import CoGenDiT
 from schemas.errors import ConfigError
 
 FULL = BenchSize("s2v-14b")
+LARGE = replace(FULL, height=720, width=1280)
 SMALL = BenchSize("s2v ratios", height=224, width=256, latents=20, layers=2)
 QUICK = replace(SMALL, latents=4)
 GPU = BenchSize("1.3b")
@@ -79,6 +80,7 @@ class CostReport:
     Attributes:
         size: What was measured.
         counted: Rows of the 14 B network, FLOPs only.
+        counted_720p: The same at 720x1280.
         measured: Rows of ``size`` with seconds and memory.
         attention_ratio: Self-attention of the asymmetric rule over full attention, FLOPs.
         expert_s: Seconds of one block's experts, grouped and in a loop, forward and backward.
@@ -87,6 +89,7 @@ class CostReport:
 
     size: BenchSize
     counted: Sequence[CostRow]
+    counted_720p: Sequence[CostRow]
     measured: Sequence[CostRow]
     attention_ratio: float
     expert_s: dict[str, float]
@@ -94,7 +97,11 @@ class CostReport:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        tables = {"counted": self.counted, "measured": self.measured}
+        tables = {
+            "counted": self.counted,
+            "counted_720p": self.counted_720p,
+            "measured": self.measured,
+        }
         return {k: [asdict(r) for r in rows] for k, rows in tables.items()} | {
             "size": asdict(self.size),
             "attention_asymmetric_over_full": self.attention_ratio,
@@ -124,7 +131,7 @@ def measure_cost(
     progress("measured experts", len(rows) + 1, len(counted) + 2)
     backbones = beside_diffusers(size, device, threads)
     progress("measured diffusers", len(rows) + 2, len(counted) + 2)
-    return CostReport(size, counted, rows, share, experts, backbones)
+    return CostReport(size, counted, count_table(LARGE), rows, share, experts, backbones)
 
 
 def text_of(report: CostReport, device: str, peak_tflops: float) -> str:
@@ -138,11 +145,15 @@ def text_of(report: CostReport, device: str, peak_tflops: float) -> str:
             *render(table),
             "",
         ]
-    plain, moe, asymmetric, full = (report.counted[i].flops for i in (0, 1, 2, 3))
+    plain, moe = (report.counted[i].flops for i in (0, 1))
+    at_480p, at_720p = (
+        table[2].flops / table[3].flops for table in (report.counted, report.counted_720p)
+    )
     experts, backbones = report.expert_s, report.backbone_s
     lines += [
         f"self-attention, asymmetric over full: {report.attention_ratio:.3f}",
-        f"whole forward of the 14 B network, asymmetric over full: {asymmetric / full:.3f}",
+        f"whole forward of the 14 B network, asymmetric over full: {at_480p:.3f} at 480x832, "
+        f"{at_720p:.3f} at 720x1280",
         f"MoE over plain, FLOPs of the 14 B network: {moe / plain:.4f}",
         f"experts, forward and backward: grouped takes {experts['grouped'] / experts['loop']:.2f} of a loop's time",
         "plain text-to-video backbone, seconds of a forward: "
