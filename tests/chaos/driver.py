@@ -6,6 +6,7 @@ SETTINGS is JSON, see ``Settings``. The cluster is the one that RAY_ADDRESS name
 from __future__ import annotations
 
 import sys
+from unittest.mock import patch
 
 import curation.report.build
 from curation.recipe import RunConfig
@@ -37,10 +38,10 @@ def toy_request(sources: str, root: str, settings: Settings) -> Curation:
 
 def run(sources: str, root: str, settings: Settings):
     """Run and write the report, as ``handloom curate`` does."""
-    curation.report.build._MAX_STRIPS = 0  # toy clips have no frames
     wanted = toy_request(sources, root, settings)
     record = wanted.run()
-    with report_inputs(wanted.store, record) as inputs:
+    without_strips = patch.object(curation.report.build, "_MAX_STRIPS", 0)  # toy clips: no frames
+    with without_strips, report_inputs(wanted.store, record) as inputs:
         report, _ = write_report(wanted.store, inputs)
     assert all(line.is_balanced for line in report.stages)
     return record
