@@ -1,6 +1,6 @@
 """Accuracy and speed of detect, objects, references and triplets over the shared real material.
 
-    python benchmarks/perception.py ../shared/data [--repeats 3] [--json out.json]
+    python benchmarks/perception.py DATA [--repeats 3] [--json out.json]
 
 Speed: seconds per stage for one 81-frame 480x832 clip, medians of the repeats. Accuracy: overlap (J) of the
 held-object mask with the object pixels of a published structure video (a rough truth: it is a render),
