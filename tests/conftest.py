@@ -34,6 +34,15 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def trials(shared_data) -> Path:
+    """Small inputs that once failed, each standing for a kind of fault; skips where they are absent."""
+    folder = shared_data / "trials"
+    if not folder.is_dir():
+        pytest.skip(f"no trial inputs at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def ray_cluster():
     """A private two-CPU Ray on this machine for the whole session."""
     import ray
