@@ -52,7 +52,6 @@ def clip_of(files: Files, video: Path, num_frames: int, size: tuple[int, int]):
     return Clip(
         clip_id="bench",
         source_id="bench",
-        source_uri=str(video),
         start_s=0,
         end_s=len(frames) / 25,
         motion_start_s=0,

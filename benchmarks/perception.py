@@ -50,7 +50,7 @@ def load(path: Path, limit: int | None = None) -> np.ndarray:
 def make_clip(frames: np.ndarray, files: Files) -> Clip:
     dev = BackendRef(name="benchmark", version="1", licence="none")
     return Clip(
-        clip_id="benchmark", source_id="0" * 16, source_uri="benchmark", start_s=0, end_s=1,
+        clip_id="benchmark", source_id="0" * 16, start_s=0, end_s=1,
         motion_start_s=0,
         media=f.MediaFacet(
             video=files.put_video(frames), audio=None, width_px=frames.shape[2],

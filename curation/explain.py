@@ -92,9 +92,14 @@ def diff_runs(store_a: Store, run_a: RunRecord, store_b: Store, run_b: RunRecord
         {s.file.sha256: s.num_samples for s in (m.shards if m else ())}
         for m in (_snapshot(store_a, run_a), _snapshot(store_b, run_b))
     )
+    settings = _settings(run_a, run_b)
     return {
+        "same": not settings
+        and not flips
+        and fates_a.keys() == fates_b.keys()
+        and shards_a == shards_b,
         "runs": [run_a.run_id, run_b.run_id],
-        "settings": _settings(run_a, run_b),
+        "settings": settings,
         "funnel": _funnel(*decisions),
         "rows": {
             "num_same_fate": len(common) - sum(flips.values()),

@@ -161,6 +161,8 @@ class StageWorker:
                 log.exception("stage %s broke on row %s", stage.name, row.row_id)
                 outcome = Outcome.QUARANTINED
                 verdict = Dropped("unexpected_error", f"{type(error).__name__}: {error}"[:500])
+        if verdict is not None:
+            verdict = Dropped(verdict.reason, self._without_places(verdict.detail))
         return pack_result(
             stage,
             row,
@@ -172,3 +174,9 @@ class StageWorker:
             seconds_spent=time.perf_counter() - started,
             peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         )
+
+    def _without_places(self, detail: str) -> str:
+        """Cut this machine's folders off the names of files: the detail outlives them."""
+        for place in (self._scratch, self._ledger.store.local_root):
+            detail = detail.replace(f"{place}/", "") if place else detail
+        return detail

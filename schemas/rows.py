@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas import facets as f
 from schemas.base import Model
@@ -49,11 +50,13 @@ class SourceVideo(Row):
 
 
 class Clip(Row):
-    """A window of one shot of one source: the target frames and the motion context before them."""
+    """A window of one shot of one source: the target frames and the motion context before them.
+
+    It names its source by content. Where that lies is a fact of a run: see the run's ``sources``.
+    """
 
     clip_id: str
     source_id: str
-    source_uri: str
     start_s: float = Field(ge=0)
     end_s: float
     """The target frames' window ``[start_s, end_s)`` on the source's clock."""
@@ -69,6 +72,14 @@ class Clip(Row):
     structure: f.StructureFacet | None = None
     caption: f.CaptionFacet | None = None
     latents: f.LatentsFacet | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forget_address(cls, data: Any) -> Any:
+        """Take what earlier versions wrote: they kept the source's address of that day here."""
+        if isinstance(data, Mapping):
+            return {key: value for key, value in data.items() if key != "source_uri"}
+        return data
 
     @property
     def row_id(self) -> str:

@@ -18,7 +18,7 @@ from schemas.base import FileRef, Model
 from schemas.errors import DataError
 from schemas.rows import Clip, Row
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 """Raised when a reader of the previous version would misread a shard."""
 
 DTYPE_BYTES = {"float16": 2, "float32": 4}
@@ -60,7 +60,6 @@ class Sample(Model):
 
     clip_id: str = Field(min_length=1)
     source_id: str
-    source_uri: str
     start_s: float
     end_s: float
     fps: int = Field(gt=0)
@@ -198,8 +197,11 @@ def _boxes(kind: str) -> list[pa.Field]:
 SAMPLE_SCHEMA = pa.schema(
     [
         _field("clip_id", pa.string(), "identity from content"),
-        _field("source_id", pa.string(), "first 16 hex digits of the source file's sha256"),
-        _field("source_uri", pa.string(), "where the source was read from"),
+        _field(
+            "source_id",
+            pa.string(),
+            "first 16 hex digits of the source file's sha256; a run's record maps it to addresses",
+        ),
         _field("start_s", pa.float64(), "target window start on the source's clock, seconds"),
         _field("end_s", pa.float64(), "target window end (exclusive), seconds"),
         _field("fps", pa.int32(), "constant frame rate of every stream"),

@@ -21,7 +21,7 @@ Twins = dict[str, tuple[str, int]]
 def near_duplicates(clips: Sequence[Clip], max_bits: int) -> Twins:
     """Find clips within ``max_bits`` of a better one; the same for any order of ``clips``.
 
-    The best come first (fewest repeated frames, sharpest, then by address), each takes in what is near it.
+    The best come first (fewest repeated frames, sharpest, then by content), each takes in what is near it.
     Two hashes that differ in at most ``max_bits`` bits agree in one of ``max_bits + 1`` bands (pigeonhole), so
     only clips that share a band are compared.
     """
@@ -73,5 +73,5 @@ def _preference(clip: Clip) -> tuple[float, float, str, float, str]:
     q = clip.quality
     # rounded: coding noise must not decide between two copies
     return (
-        round(q.freeze_share, 1), -float(f"{q.sharpness:.1g}"), clip.source_uri, clip.start_s, clip.clip_id,
+        round(q.freeze_share, 1), -float(f"{q.sharpness:.1g}"), clip.source_id, clip.start_s, clip.clip_id,
     )  # fmt: skip

@@ -150,7 +150,6 @@ class SegmentStage(Stage[SegmentConfig, SourceVideo, Clip]):
         return Clip(
             clip_id=clip_id(row.content_sha256, window, self.fingerprint),
             source_id=row.row_id,
-            source_uri=row.uri,
             start_s=window.start / FPS,
             end_s=window.stop / FPS,
             motion_start_s=window.motion_start / FPS,

@@ -63,6 +63,7 @@ class ShardsStage(Stage[ShardsConfig, ShardPlan, ShardPlan]):
     """Writes one planned shard."""
 
     name = "shards"
+    version = 2
     facet = "shard"
     config_type = ShardsConfig
     row_in = ShardPlan
@@ -197,7 +198,6 @@ def build_sample(clip: Clip, arrays: Arrays) -> Sample:
             {
                 "clip_id": clip.clip_id,
                 "source_id": clip.source_id,
-                "source_uri": clip.source_uri,
                 "start_s": clip.start_s,
                 "end_s": clip.end_s,
                 "fps": clip.media.fps,

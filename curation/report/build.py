@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
@@ -34,6 +35,14 @@ class ReportInputs:
     gates: RunGates
     blobs: Blobs
 
+    @cached_property
+    def _addresses(self) -> dict[str, str]:
+        return {s.row_id: s.uri for s in self.sources}
+
+    def address_of(self, clip: Clip) -> str:
+        """Where the clip's source lay in this run."""
+        return self._addresses.get(clip.source_id, "unknown")
+
 
 def build_report(inputs: ReportInputs, out_dir: Path) -> RunReport:
     """Write the report into an empty folder.
@@ -57,7 +66,7 @@ def build_report(inputs: ReportInputs, out_dir: Path) -> RunReport:
     )  # fmt: skip
     page = environment.get_template("index.html.j2").render(
         report=report, strips=strips, run=inputs.run, num_hidden=max(0, len(shown) - _MAX_STRIPS),
-        dropped=_dropped_clips(inputs),
+        dropped=_dropped_clips(inputs), address_of=inputs.address_of,
     )  # fmt: skip
     (out_dir / "index.html").write_text(page, encoding="utf-8")
     return report

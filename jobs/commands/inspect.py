@@ -70,6 +70,7 @@ def diff_command(
 def _diff_lines(found: dict[str, Any]) -> Iterator[str]:
     a, b = found["runs"]
     yield f"A {a}\nB {b}"
+    yield "same: settings, fates and shards" if found["same"] else "not the same:"
     for change in found["settings"]:
         if "only_in" in change:
             yield f"stage {change['stage']}: only in {change['only_in'].upper()}"

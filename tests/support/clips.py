@@ -59,7 +59,6 @@ def make_clip(
     return Clip(
         clip_id=clip_id,
         source_id="0123456789abcdef",
-        source_uri="/data/a.mp4",
         start_s=1.0,
         end_s=1.0 + num_target / 25,
         motion_start_s=max(0.0, 1.0 - num_motion / 25),

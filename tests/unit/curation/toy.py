@@ -42,6 +42,10 @@ class CutStage(Stage[CutConfig, SourceVideo, Clip]):
             raise ChildCrashError("crash_SIGSEGV", text)
         if text.startswith("needs ") and not Path(text.removeprefix("needs ")).exists():
             raise ChildCrashError("crash_SIGBUS", text)
+        if text.startswith("lost "):
+            place = files.scratch if text.endswith("scratch") else files.put_bytes(b"x", ".bin")
+            path = place if isinstance(place, Path) else files.local(place)
+            raise FileExistsError(f"{path / 'x'} is lost")
         if text.startswith("bug"):
             raise ZeroDivisionError(text)
         if text.startswith("kill"):
@@ -69,7 +73,6 @@ class CutStage(Stage[CutConfig, SourceVideo, Clip]):
         return Clip(
             clip_id=digest.hexdigest()[:16],
             source_id=row.row_id,
-            source_uri=row.uri,
             start_s=index,
             end_s=index + 1,
             motion_start_s=index,
@@ -156,7 +159,7 @@ class PackConfig(StageConfig):
 
 
 class PackStage(Stage[PackConfig, ShardPlan, ShardPlan]):
-    """Shards of clip ids and sharpness: what the real stage does, without pixels."""
+    """Shards of all that clips say of themselves: what the real stage does, without pixels."""
 
     name, facet, needs = "shards", "shard", ("segment", "quality", "speech")
     config_type, row_in, row_out = PackConfig, ShardPlan, ShardPlan
@@ -164,7 +167,7 @@ class PackStage(Stage[PackConfig, ShardPlan, ShardPlan]):
 
     def process(self, row: ShardPlan, files: Files) -> Kept[ShardPlan] | Dropped:
         path = files.scratch / "shard.parquet"
-        rows = [{"clip_id": c.clip_id, "sharpness": c.quality.sharpness} for c in row.clips]
+        rows = [{"clip_id": c.clip_id, "clip": c.model_dump_json()} for c in row.clips]
         pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
         facet = ShardFacet(file=files.put(path, ".parquet"), num_samples=len(rows))
         return Kept((row.with_facet("shard", facet),))

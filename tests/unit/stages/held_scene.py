@@ -117,7 +117,7 @@ def clip_of(scene: HeldScene, files: Files, num_motion: int = 5) -> Clip:
         median_face_height_px=92, matte_area_share=0.5, backend=TOY,
     )  # fmt: skip
     return Clip(
-        clip_id="toy", source_id="0123456789abcdef", source_uri="/data/a.mp4", start_s=1, end_s=2,
+        clip_id="toy", source_id="0123456789abcdef", start_s=1, end_s=2,
         motion_start_s=0.5, boxes=boxes,
         media=f.MediaFacet(
             video=files.put_video(scene.frames), audio=None, width_px=WIDTH, height_px=HEIGHT,

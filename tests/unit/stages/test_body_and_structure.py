@@ -55,7 +55,6 @@ def make_clip(files: Files, truth: Truth, masks: np.ndarray, arrays=None, matte=
     return Clip(
         clip_id="c",
         source_id="s",
-        source_uri="x",
         start_s=0.16,
         end_s=0.16 + 12 / 25,
         motion_start_s=0,

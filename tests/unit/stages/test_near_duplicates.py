@@ -32,7 +32,6 @@ def clip(
     return template.replace(
         clip_id=name,
         source_id=source or f"source-{name}",
-        source_uri=f"/raw/{source or name}.mp4",
         media=template.media.replace(shot_index=shot),
         quality=GOOD.replace(phash=f"{bits:064x}", **scores),
     )
