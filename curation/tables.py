@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -22,7 +21,7 @@ def models_to_parquet(models: Sequence[M], kind: type[M]) -> bytes:
     table = pa.Table.from_pylist(
         [m.model_dump(mode="json") for m in models], schema=arrow_schema(kind)
     )
-    sink = io.BytesIO()
+    sink = pa.BufferOutputStream()
     pq.write_table(
         table,
         sink,
@@ -32,7 +31,7 @@ def models_to_parquet(models: Sequence[M], kind: type[M]) -> bytes:
         store_schema=False,
         row_group_size=10_000,
     )
-    return sink.getvalue()
+    return sink.getvalue().to_pybytes()
 
 
 def models_from_parquet(data: bytes, kind: type[M]) -> list[M]:
@@ -40,11 +39,26 @@ def models_from_parquet(data: bytes, kind: type[M]) -> list[M]:
 
     Columns that an older version did not write take their defaults.
     """
-    rows = pq.read_table(io.BytesIO(data)).to_pylist()
+    rows = read_parquet(data).to_pylist()
     return [
         kind.model_validate({key: value for key, value in row.items() if value is not None})
         for row in rows
     ]
+
+
+def read_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file that lies in memory, or some of its columns.
+
+    Arrow gets a copy of its own and no thread: a thread of Arrow's that lets go of a Python buffer while the
+    interpreter ends aborts the process.
+
+    Raises:
+        ArrowException, OSError: It is no Parquet file.
+    """
+    copy = pa.BufferOutputStream()
+    copy.write(data)
+    with pq.ParquetFile(pa.BufferReader(copy.getvalue()), pre_buffer=False) as file:
+        return file.read(columns=list(columns) if columns else None, use_threads=False)
 
 
 def put_blob_bytes(store: Store, data: bytes, suffix: str) -> FileRef:

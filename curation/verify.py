@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation.closure import Closure, Problem, find_closure
 from curation.storage import ObjectChangedError, Store
+from curation.tables import read_parquet
 from schemas.manifest import DatasetManifest
 
 _THREADS = 4
@@ -92,7 +91,7 @@ def _check_dataset(store: Store, manifest: DatasetManifest, damaged: set[str]) -
         if name in damaged:
             continue
         try:
-            table = pq.read_table(io.BytesIO(store.read(name)), columns=["clip_id"])
+            table = read_parquet(store.read(name), ["clip_id"])
         except (FileNotFoundError, pa.ArrowException, OSError) as error:
             problems.append(Problem("unreadable", name, str(error).splitlines()[0]))
             continue
