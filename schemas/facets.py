@@ -28,6 +28,8 @@ class ProbeFacet(Model):
     height_px: int = Field(gt=0)
     """Display size: after rotation and sample aspect ratio."""
     rotation_deg: int
+    is_mirrored: bool = False
+    """Left and right change places before the turn, as a front camera's display matrix may ask."""
     sample_aspect_ratio: float = Field(gt=0)
     num_frames: int = Field(gt=0)
     duration_s: float = Field(gt=0)

@@ -1,21 +1,27 @@
-"""From a decoded frame to clip pixels: rotation, pixel aspect, bars, crop, scale.
+"""From a decoded frame to clip pixels: mirroring, rotation, pixel aspect, bars, crop, scale.
 
 Coordinates are continuous pixel edges: a picture of width W spans [0, W]. ``raw`` is the decoded
-frame after rotation, ``display`` has square pixels (raw stretched by the sample aspect ratio).
+frame after mirroring and rotation, ``display`` has square pixels (raw stretched by the sample aspect ratio).
 """
 
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from schemas.errors import DecodeError
 from schemas.facets import ClipTransform
+from stages.frame_marks import side_data
 
 Picture = NDArray[np.uint8]
+_MAX_OFF_DEG = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +31,17 @@ class Orientation:
     Args:
         rotation_deg: Counter-clockwise quarter turns that make the picture upright: 0, 90, 180, 270.
         sample_aspect_ratio: Width over height of one upright pixel.
+        is_mirrored: Left and right change places before the turn.
     """
 
     rotation_deg: int
     sample_aspect_ratio: float
+    is_mirrored: bool = False
 
     def upright(self, picture: Picture) -> Picture:
-        """Turn a decoded picture (H,W,...) upright; a view, not a copy."""
-        return np.rot90(picture, self.rotation_deg // 90)
+        """Mirror and turn a decoded picture (H,W,...) upright; a view, not a copy."""
+        facing = np.fliplr(picture) if self.is_mirrored else picture
+        return np.rot90(facing, self.rotation_deg // 90)
 
     def upright_size(self, width_px: int, height_px: int) -> tuple[int, int]:
         """Width and height after turning."""
@@ -44,11 +53,46 @@ class Orientation:
         return max(1, round(width * self.sample_aspect_ratio)), height
 
 
-def orientation_of(frame: Any, stream_sample_aspect_ratio: Any) -> Orientation:
-    """Read a PyAV frame's rotation and pixel aspect; angles off a quarter turn are rounded to one."""
-    rotation = round(frame.rotation / 90) * 90 % 360
+def orientation_of(frame: VideoFrame, stream_sample_aspect_ratio: Any) -> Orientation:
+    """Read a frame's display matrix and pixel aspect, as players and ffmpeg's autorotate do.
+
+    Raises:
+        DecodeError: ``skewed_display``, see ``read_display_matrix``.
+    """
+    data = side_data(frame).get(SideDataType.DISPLAYMATRIX)
+    rotation, is_mirrored = read_display_matrix(bytes(data)) if data is not None else (0, False)
     ratio = float(stream_sample_aspect_ratio or 1) or 1.0
-    return Orientation(rotation, 1 / ratio if rotation % 180 else ratio)
+    return Orientation(rotation, 1 / ratio if rotation % 180 else ratio, is_mirrored)
+
+
+def read_display_matrix(data: bytes) -> tuple[int, bool]:
+    """Counter-clockwise turn in degrees and mirroring before it, of nine native i32 in row order.
+
+    The columns of the upper left 2x2 say where a step right and a step down in the decoded picture
+    go on the screen, y down. A matrix that flattens the picture is no orientation: players ignore it.
+
+    Raises:
+        DecodeError: ``skewed_display`` where the picture would stand at an angle.
+    """
+    right_x, right_y, _, down_x, down_y = struct.unpack_from("=5i", data)
+    area = right_x * down_y - right_y * down_x
+    if area == 0:
+        return 0, False
+    is_mirrored = area < 0
+    sign = -1 if is_mirrored else 1
+    turns = [
+        -math.degrees(math.atan2(sign * right_y, sign * right_x)),
+        math.degrees(math.atan2(down_x, down_y)),
+    ]
+    quarters = [round(turn / 90) % 4 for turn in turns]
+    off_deg = max(abs(turn - 90 * round(turn / 90)) for turn in turns)
+    if off_deg > _MAX_OFF_DEG or quarters[0] != quarters[1]:
+        raise DecodeError(
+            "skewed_display",
+            f"the picture is shown at an angle, {off_deg:.0f} degrees off a quarter turn; "
+            "turn it upright first",
+        )
+    return quarters[0] * 90, is_mirrored
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ class ProbeStage(Stage[ProbeConfig, SourceVideo, SourceVideo]):
     """Decodes a source to its end once, in a child process."""
 
     name = "probe"
+    version = 2
     facet = "probe"
     config_type = ProbeConfig
     row_in = SourceVideo

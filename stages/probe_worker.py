@@ -46,6 +46,7 @@ def probe_file(payload: dict[str, Any]) -> dict[str, Any]:
         "width_px": width,
         "height_px": height,
         "rotation_deg": orientation.rotation_deg,
+        "is_mirrored": orientation.is_mirrored,
         "sample_aspect_ratio": orientation.sample_aspect_ratio,
         "num_frames": len(times),
         **timing(times),

@@ -20,13 +20,14 @@ from stages.segment_config import SegmentConfig
 from stages.segment_passes import Scan, cut_windows, scan_source, window_name
 from stages.shots import ShotDetector, Span, shots
 from stages.source_reader import READER_REASONS
-from stages.windows import Window, WindowPlan, clip_id, nearest_frames, tick_span, windows
+from stages.windows import Window, WindowPlan, clip_id, shown_frames, tick_span, windows
 
 
 class SegmentStage(Stage[SegmentConfig, SourceVideo, Clip]):
     """Finds shots, plans windows and writes each window's video and sound."""
 
     name = "segment"
+    version = 2
     facet = ""
     config_type = SegmentConfig
     row_in = SourceVideo
@@ -83,7 +84,7 @@ class SegmentStage(Stage[SegmentConfig, SourceVideo, Clip]):
             len(scan.times_s), self._detector.transitions(scan.thumbnails), scan.times_s,
             self.config.max_gap_s,
         )  # fmt: skip
-        frame_of_tick = nearest_frames(scan.times_s)
+        frame_of_tick = shown_frames(scan.times_s)
         spans = trimmed(found, frame_of_tick, scan.times_s, self.config.cut_margin_frames)
         planned = windows(spans, self._plan())
         if not planned:

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
 from stages.containers import mp4_layout, sniff_file
+from stages.dolby_vision import refuse_dolby_vision_records
+from stages.frame_marks import refuse_hdr_frame, refuse_hdr_tag, refuse_tagged_hdr
 
 OPEN_OPTIONS = {
     "protocol_whitelist": "file",
@@ -32,12 +34,12 @@ READER_REASONS = frozenset({
     "empty_file", "not_video", "container_truncated", "container_damaged", "no_video_stream",
     "codec_unsupported", "too_large", "too_many_frames", "truncated", "corrupt_frames",
     "no_frames", "bad_timestamps", "size_changes", "unsupported_hdr", "interlaced", "has_alpha",
+    "skewed_display",
 })  # fmt: skip
-"""Every DecodeError code of this module."""
+"""Every DecodeError code of this module, and of ``geometry.orientation_of`` on its frames."""
 
-_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
-_BT2020 = 9
-_UNSPECIFIED = 2
+_UNTAGGED = {2, 3}  # unspecified, reserved
+_HD_WIDTH_PX, _SD_HEIGHT_PX = 1280, 576
 _MAX_BAD_SHARE = 0.01
 _MIN_BAD_PACKETS = 3
 _THREADS = 2
@@ -69,6 +71,7 @@ def open_source(path: Path, budget: ReadBudget) -> Iterator[tuple[InputContainer
     except (av.FFmpegError, UnicodeDecodeError) as error:
         raise _open_error(path, family, error) from error
     with container:
+        refuse_dolby_vision_records(path, family)
         yield container, _video_stream(container, budget)
 
 
@@ -107,7 +110,8 @@ def _video_stream(container: InputContainer, budget: ReadBudget) -> VideoStream:
         raise DecodeError("too_many_frames", f"{declared} declared, at most {budget.max_frames}")
     if has_alpha(stream):
         raise DecodeError("has_alpha", f"{context.pix_fmt}: the transparent part would be lost")
-    refuse_hdr(int(context.color_trc or 0), int(context.color_primaries or 0))
+    refuse_tagged_hdr(int(context.color_trc or 0), int(context.color_primaries or 0))
+    refuse_hdr_tag(context.codec_tag)
     context.thread_type = "AUTO"
     context.thread_count = _THREADS
     return stream
@@ -130,20 +134,6 @@ def has_alpha(stream: VideoStream) -> bool:
     return tagged or (pixels is not None and any(c.is_alpha for c in pixels.components))
 
 
-def refuse_hdr(transfer: int, primaries: int) -> None:
-    """Refuse PQ, HLG and BT.2020 primaries: without tone and gamut mapping they come out grey.
-
-    Raises:
-        DecodeError: ``unsupported_hdr``.
-    """
-    if transfer in _HDR_TRANSFERS:
-        raise DecodeError(
-            "unsupported_hdr", f"{_HDR_TRANSFERS[transfer]} transfer; convert to SDR first"
-        )
-    if primaries == _BT2020:
-        raise DecodeError("unsupported_hdr", "BT.2020 primaries; convert to BT.709 first")
-
-
 def to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     """Convert a frame to (H,W,3) u8 RGB by its own matrix; untagged ones by the usual rule of players."""
     rgb = frame.reformat(format="rgb24", src_colorspace=_matrix(frame), threads=1)
@@ -164,10 +154,20 @@ def to_grey(frame: VideoFrame) -> NDArray[np.uint8]:
 
 
 def _matrix(frame: VideoFrame) -> int | None:
-    """None where the frame says it itself; else BT.709 for HD and BT.601 for smaller pictures."""
-    if int(frame.colorspace) != _UNSPECIFIED:
+    """None where the frame says it itself; else what its stored size says, before any turn."""
+    if int(frame.colorspace) not in _UNTAGGED:
         return None
-    return int(Colorspace.ITU709 if max(frame.height, frame.width) >= 1280 else Colorspace.ITU601)
+    return int(guess_matrix(frame.width, frame.height))
+
+
+def guess_matrix(width_px: int, height_px: int) -> Colorspace:
+    """Matrix of untagged video as players guess it: SD is at most 576 high and less than 1280 wide.
+
+    >>> guess_matrix(720, 576).name, guess_matrix(480, 832).name
+    ('ITU601', 'ITU709')
+    """
+    is_hd = width_px >= _HD_WIDTH_PX or height_px > _SD_HEIGHT_PX
+    return Colorspace.ITU709 if is_hd else Colorspace.ITU601
 
 
 @dataclass
@@ -235,7 +235,7 @@ class VideoReader:
             raise DecodeError("size_changes", f"{size} to {(frame.width, frame.height)}")
         if self.num_frames >= self.budget.max_frames:
             raise DecodeError("too_many_frames", f"more than {self.budget.max_frames}")
-        refuse_hdr(int(frame.color_trc or 0), int(frame.color_primaries or 0))
+        refuse_hdr_frame(frame)
         self.num_interlaced += bool(frame.interlaced_frame)
 
     def _decode(

@@ -1,6 +1,6 @@
 """Windows: which 25 fps ticks become clips, and which source frame each tick shows.
 
-Tick k of a source stands for time k/25 s after its first frame and shows the frame nearest in time.
+Tick k of a source stands for time k/25 s after its first frame and shows the frame that a player shows then.
 """
 
 from __future__ import annotations
@@ -54,18 +54,22 @@ class WindowPlan:
     max_windows: int | None
 
 
-def nearest_frames(times_s: NDArray[np.float64], fps: int = FPS) -> NDArray[np.int64]:
-    """Index of the frame nearest to each tick, from tick 0 to the last frame's; ties take the earlier.
+def shown_frames(times_s: NDArray[np.float64], fps: int = FPS) -> NDArray[np.int64]:
+    """Index of the frame that each tick shows, from tick 0 to the last frame's.
 
-    >>> nearest_frames(np.array([0.0, 0.1, 0.2])).tolist()
-    [0, 0, 1, 1, 2, 2]
+    A frame is shown from its own time on until the next one, as players do. Time is rounded to ticks:
+    a frame begins at most half a tick early, nor earlier than half way from the frame before, which
+    keeps cameras of every rate without a lead or lag. Ties take the earlier frame.
+
+    >>> shown_frames(np.array([0.0, 0.1, 0.2])).tolist()
+    [0, 0, 0, 1, 1, 2]
+    >>> shown_frames(np.array([0.0, 0.2, 0.24])).tolist()
+    [0, 0, 0, 0, 0, 1, 2]
     """
     ticks = np.arange(round(float(times_s[-1]) * fps) + 1) / fps
-    right = np.clip(np.searchsorted(times_s, ticks), 1, max(1, len(times_s) - 1))
-    if len(times_s) == 1:
-        return np.zeros(len(ticks), np.int64)
-    before, after = ticks - times_s[right - 1], times_s[right] - ticks
-    return np.where(before <= after + 1e-9, right - 1, right).astype(np.int64)
+    early = np.minimum(np.diff(times_s), 1 / fps) / 2
+    begins = times_s[1:] - early
+    return np.searchsorted(begins, ticks - 1e-9).astype(np.int64)
 
 
 def tick_span(
@@ -74,7 +78,7 @@ def tick_span(
     """Ticks that show a frame of the shot and lie within half a tick of its first and last frame.
 
     >>> times = np.array([0.0, 0.04, 0.08, 1.0, 1.04])
-    >>> tick_span(Span(0, 3), nearest_frames(times), times)
+    >>> tick_span(Span(0, 3), shown_frames(times), times)
     Span(start=0, stop=3)
     """
     start, stop = np.searchsorted(frame_of_tick, [shot.start, shot.stop])

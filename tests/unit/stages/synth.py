@@ -38,7 +38,7 @@ def write_source(
     codec: str = "libx264", pix_fmt: str = "yuv420p", options: dict | None = None, audio=None,
     rate_hz: int = 48_000, audio_codec: str = "aac", audio_start: int = 0, rotation: int = 0,
     sar: Fraction | None = None, container_options: dict | None = None, metadata: dict | None = None,
-    setup=None,
+    setup=None, display_matrix: bytes = b"",
 ) -> Path:  # fmt: skip
     """Write frames (T,H,W,C) and mono f32 samples; ``pts`` in ``time_base`` units, 1/fps by default."""
     base = time_base or Fraction(1, fps)
@@ -52,6 +52,8 @@ def write_source(
             video.codec_context.sample_aspect_ratio = sar
         if rotation:
             video.set_display_rotation(rotation)
+        if display_matrix:
+            video.set_display_matrix(np.frombuffer(display_matrix, np.int32))
         video.metadata.update(metadata or {})
         if setup:
             setup(video.codec_context)

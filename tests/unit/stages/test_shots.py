@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stages.backends.pyscenedetect import PySceneDetectDetector
 from stages.backends.transnetv2 import TransNetV2Detector, transitions_of
 from stages.shots import Span, black_spans, merge, shots
-from stages.windows import WindowPlan, nearest_frames, tick_span, windows
+from stages.windows import WindowPlan, shown_frames, tick_span, windows
 
 
 @pytest.fixture(scope="module", params=["transnetv2", "pyscenedetect"])
@@ -125,13 +125,33 @@ def test_windows_lie_inside_their_shot_and_fill_latents(lengths, num_frames, max
     assert len(found) == most  # context never costs a target
 
 
-@given(st.lists(st.floats(0.001, 0.3), min_size=1, max_size=60))
-def test_ticks_show_the_nearest_frame(steps):
+@given(st.lists(st.floats(0.001, 0.6), min_size=1, max_size=60))
+def test_a_frame_is_shown_from_its_own_time_on_until_the_next(steps):
     times = np.concatenate([[0.0], np.cumsum(steps)])
-    shown = nearest_frames(times)
+    shown = shown_frames(times)
     ticks = np.arange(len(shown)) / 25
-    best = np.abs(times[None] - ticks[:, None]).min(axis=1)
-    assert np.allclose(np.abs(times[shown] - ticks), best, atol=1e-8)
+    assert (times[shown] <= ticks + 0.02 + 1e-8).all()  # never more than half a tick early
+    due = np.searchsorted(times, ticks + 1e-8, side="right") - 1
+    assert (shown >= due).all()  # once its time has come it is shown
+    midway = (times[shown] + times[np.maximum(shown - 1, 0)]) / 2
+    assert (ticks >= midway - 1e-8).all()  # nor before it is the nearest
     assert (np.diff(shown) >= 0).all()
     span = tick_span(Span(0, len(times)), shown, times)
     assert (span.start, span.stop) == (0, len(shown))
+
+
+@pytest.mark.parametrize("fps", [12, 15, 24, 25, 29.97, 30, 50, 59.94, 120, 240])
+def test_cameras_gain_no_lead_or_lag(fps):
+    rng = np.random.default_rng(1)
+    times = np.arange(int(20 * fps)) / fps + rng.uniform(-0.002, 0.002, int(20 * fps))
+    times = np.sort(times - times[0])
+    shown = shown_frames(times)
+    late_s = np.arange(len(shown)) / 25 - times[shown]
+    assert abs(late_s.mean()) < (0.002 if fps >= 24 else 0.023)
+    assert np.abs(late_s).max() < max(0.021, 1 / fps - 0.02 + 0.005)
+
+
+def test_a_picture_after_a_pause_does_not_come_early():
+    """A recorder that leaves out repeated pictures: what flashes at 0.4 s flashes at 0.4 s."""
+    shown = shown_frames(np.array([0.0, 0.04, 0.4, 0.44, 0.9]))
+    assert shown.tolist() == [0] + [1] * 9 + [2] + [3] * 12
