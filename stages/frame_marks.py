@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from typing import cast
 
-from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import SideData, SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 
@@ -35,7 +36,7 @@ def side_data(frame: VideoFrame) -> Mapping[SideDataType, SideData]:
             (a second view, an enhancement layer): what it means for the picture is unknown.
     """
     try:
-        found = frame.side_data
+        found = cast(SideDataContainer, frame.side_data)
     except ValueError as error:
         raise DecodeError("codec_unsupported", f"unknown side data in a frame: {error}") from error
     every = (found[index] for index in range(len(found)))
