@@ -17,8 +17,10 @@ def command(
         Path, typer.Argument(help="A training folder or one of its checkpoints.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The mp4 to write; must not exist.")],
-    person: Annotated[Path | None, typer.Option(help="PNG of the person.")] = None,
-    product: Annotated[Path | None, typer.Option(help="PNG of the product.")] = None,
+    person: Annotated[
+        Path | None, typer.Option(help="Picture of the person: PNG, JPEG, WebP, TIFF ...")
+    ] = None,
+    product: Annotated[Path | None, typer.Option(help="Picture of the product.")] = None,
     audio: Annotated[Path | None, typer.Option(help="16 kHz mono wav.")] = None,
     prompt: Annotated[str, typer.Option(help="Description of the clip.")] = "",
     root: Annotated[
@@ -94,6 +96,7 @@ def build_request(
     from model.sampler import SampleRequest
     from schemas.errors import ConfigError, DataError
     from stages import media
+    from stages.foreign_picture import read_foreign_picture
 
     if root is not None:
         clip = first_clip(root)
@@ -110,7 +113,7 @@ def build_request(
             "give --person, --product and --prompt, or --root to take them from a clip"
         )
     try:
-        images = [media.read_png(p) for p in (person, product)]
+        images = [read_foreign_picture(p) for p in (person, product)]
         samples = media.read_wav(audio)[first:] if audio else None
     except (DataError, FileNotFoundError) as error:
         raise ConfigError(f"cannot read a reference: {error}") from error

@@ -11,6 +11,7 @@ import pytest
 
 from schemas.errors import DecodeError
 from stages import media, segment_passes, segment_worker
+from stages.foreign_picture import read_foreign_picture
 from stages.geometry import orientation_of
 from stages.segment import SegmentStage
 from stages.segment_config import SegmentConfig
@@ -70,6 +71,15 @@ def test_flash_and_beep_stay_together_at_a_variable_frame_rate(trials, tmp_path,
             pairs += [(f, min(beeps, key=lambda b: abs(b - f))) for f in flashes if len(beeps)]
     assert len(pairs) >= 2
     assert max(abs(flash - beep) for flash, beep in pairs) <= 0.03
+
+
+def test_a_phone_picture_is_upright(trials):
+    """The person's head is up: 200 wide, 300 high, as its EXIF orientation asks."""
+    path = trials / "T33_exif6.jpg"
+    found = read_foreign_picture(path)
+    assert found.shape == (300, 200, 3)
+    stored = media.read_png(path)
+    assert np.abs(np.rot90(stored, -1).astype(int) - found).mean() < 3
 
 
 def onsets(is_on: np.ndarray, step_s: float) -> np.ndarray:
