@@ -74,7 +74,7 @@ def test_flash_and_beep_stay_together_at_a_variable_frame_rate(trials, tmp_path,
 
 
 def test_a_phone_picture_is_upright(trials):
-    """The person's head is up: 200 wide, 300 high, as its EXIF orientation asks."""
+    """200 wide and 300 high, as its EXIF orientation asks."""
     path = trials / "T33_exif6.jpg"
     found = read_foreign_picture(path)
     assert found.shape == (300, 200, 3)
