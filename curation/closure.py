@@ -62,6 +62,8 @@ def find_closure(store: Store) -> Closure:
         closure.need([s.file for s in manifest.shards], name)
     records = [m.name for m in store.list("runs") if m.name.endswith("/run.json")]
     for name, run in _read_models(store, records, closure, RunRecord):
+        if name != f"runs/{run.run_id}/run.json":
+            closure.problems.append(Problem("misnamed", name, f"it is about run {run.run_id}"))
         closure.finished_runs.add(run.run_id)
         closure.need([run.sources, run.clips, run.decisions], name)
     return closure

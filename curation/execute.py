@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import secrets
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import pyarrow as pa
 import ray
@@ -17,6 +11,8 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from curation import failpoints
 from curation.chain import AnyStage
+from curation.nodes import RootProof
+from curation.ray_start import start_ray
 from curation.scratch import remove_scratch
 from curation.storage import Store, StoreOptions
 from curation.worker import ROW_SCHEMA, StageWorker
@@ -24,98 +20,11 @@ from schemas.errors import ConfigError, HandloomError
 from schemas.outcome import StageResult
 from schemas.rows import Row
 
-_OBJECT_STORE_BYTES = 1 << 30
+__all__ = ["check_cluster", "execute", "plan_spans", "start_ray"]
+
 _ROWS_PER_BLOCK = 4
-_CHATTY = (
-    "ray._private.authentication.authentication_token_setup",  # "token authentication is enabled"
-    "ray.data._internal.progress",  # "progress bars disabled": we asked for it
-    "ray.data._internal.execution.streaming_executor_state",  # says what it then raises
-)
 _STALL_LIMIT_S = 6 * 3600
 _MAX_INIT_DEATHS = 5
-
-
-def start_ray() -> None:
-    """Connect to the cluster that the environment names, or start a private one on this machine.
-
-    Raises:
-        ConfigError: A variable that makes Ray unpickle foreign files is set.
-        HandloomError: Ray does not start, or no cluster answers at RAY_ADDRESS.
-    """
-    if ray.is_initialized():
-        return
-    # the variables that would let Ray unpickle foreign Parquet metadata
-    for name in (
-        "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA",
-        "RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR",
-        "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE",
-    ):
-        if os.environ.get(name):
-            raise ConfigError(f"{name} is set: Ray would run code from Parquet files; unset it")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it writes past our progress bars
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.WARNING}
-    if not os.environ.get("RAY_ADDRESS"):
-        options |= {
-            "address": "local",
-            "include_dashboard": False,
-            "object_store_memory": _OBJECT_STORE_BYTES,
-        }
-        if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # ours lives and dies with the cluster
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    _init_ray(options)
-
-
-def _init_ray(options: dict[str, object]) -> None:
-    """Start or join, twice at most: on a busy machine Ray's own 30 s can be too few."""
-    for is_last in (False, True):
-        try:
-            with _held_back_stderr():
-                ray.init(**options)
-        except Exception as error:
-            ray.shutdown()
-            if is_last or os.environ.get("RAY_ADDRESS"):
-                raise HandloomError(_why_ray_does_not_start(error)) from error
-        else:
-            return
-
-
-def _why_ray_does_not_start(error: BaseException) -> str:
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
-        return (
-            f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); check the address and that Ray "
-            "and Python have the same versions there, or unset it to run on this machine alone"
-        )
-    return (
-        f"Ray did not start on this machine ({error}); `handloom doctor` shows memory and disk; Ray's "
-        "own logs are below /tmp/ray"
-    )
-
-
-@contextmanager
-def _held_back_stderr() -> Iterator[None]:
-    """Keep what native code prints on stderr, such as its log level, unless the block fails."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(saved, held.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
 
 
 def plan_spans(stages: Sequence[AnyStage]) -> list[tuple[int, int]]:
@@ -161,6 +70,7 @@ def execute(
     store: Store,
     source_options: StoreOptions,
     run_id: str,
+    proof: RootProof,
     max_workers: int | None,
     max_attempts: int,
     generations: Mapping[str, int],
@@ -205,6 +115,7 @@ def execute(
                 max_attempts,
                 dict(generations),
                 failpoints.export(run_id),
+                proof,
             ),
             batch_format="pyarrow",
             batch_size=1,
@@ -232,7 +143,7 @@ def _our_error(error: BaseException) -> HandloomError:
     """What really happened, out of the wrappings that an error gets on its way from a worker."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, HandloomError):
+        if isinstance(seen, HandloomError) and not isinstance(seen, ray.exceptions.RayError):
             return type(seen)(*seen.args)
         seen = getattr(seen, "cause", None) or seen.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]

@@ -215,12 +215,23 @@ class Ledger:
         """All finished runs, oldest first."""
         names = [m.name for m in self.store.list("runs") if m.name.endswith("/run.json")]
         with ThreadPoolExecutor(8) as pool:
-            return list(map(RunRecord.model_validate_json, pool.map(self.store.read, names)))
+            return list(pool.map(self._run, names))
 
     def latest_run(self) -> RunRecord | None:
         """The newest finished run."""
         names = [m.name for m in self.store.list("runs") if m.name.endswith("/run.json")]
-        return RunRecord.model_validate_json(self.store.read(names[-1])) if names else None
+        return self._run(names[-1]) if names else None
+
+    def _run(self, name: str) -> RunRecord:
+        try:
+            run = RunRecord.model_validate_json(self.store.read(name))
+        except ValidationError as error:
+            raise InvariantError(
+                f"{self.store.uri}/{name} is no record of a run ({error.errors()[0]['msg']}); run handloom verify"
+            ) from error
+        if name != f"runs/{run.run_id}/run.json":
+            raise InvariantError(f"{self.store.uri}/{name} is about another run, {run.run_id}")
+        return run
 
 
 def is_final(result: StageResult) -> bool:

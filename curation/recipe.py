@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,43 @@ def parse_yaml_mapping(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _MAX_RECIPE_BYTES:
         raise ConfigError(f"{path} is larger than {_MAX_RECIPE_BYTES} bytes: not a recipe")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        data = parse_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     return _as_mapping(data, str(path))
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse one YAML document with the safe loader, unless its aliases make much of little.
+
+    Raises:
+        ValueError: Not YAML, or with its aliases written out it is longer than a recipe may be.
+    """
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _num_chars(node, {}) > _MAX_RECIPE_BYTES:
+            raise ValueError(f"with its aliases written out it is over {_MAX_RECIPE_BYTES} bytes")
+        return loader.construct_document(node)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    except RecursionError:
+        raise ValueError("it is nested too deeply, or holds itself") from None
+
+
+def _num_chars(node: yaml.Node, known: dict[int, int]) -> int:
+    """Length of a node with its aliases written out; ``known`` holds the lengths of nodes seen."""
+    if id(node) not in known:
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        own = len(node.value) if isinstance(node, yaml.ScalarNode) else 0
+        known[id(node)] = 1 + own + sum(_num_chars(part, known) for part in parts)
+    return known[id(node)]
 
 
 def apply_change(settings: dict[str, Any], change: str) -> None:
@@ -111,8 +145,8 @@ def apply_change(settings: dict[str, Any], change: str) -> None:
             f"--set {change!r}: expected stage.key=value, for example segment.num_frames=81"
         )
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = parse_yaml(text)
+    except ValueError as error:
         raise ConfigError(f"--set {change!r}: the value is not YAML: {error}") from error
     node = settings
     for key in keys[:-1]:
@@ -130,7 +164,9 @@ def explain_validation(error: ValidationError, where: str) -> str:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         given = (
-            "" if item["type"] in {"extra_forbidden", "missing"} else f" (got {item['input']!r})"
+            ""
+            if item["type"] in {"extra_forbidden", "missing"}
+            else f" (got {reprlib.repr(item['input'])})"
         )
         message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
         lines.append(f"{where}.{key}: {message}{given}")

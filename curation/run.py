@@ -17,6 +17,7 @@ from curation.chain import AnyStage, Chain
 from curation.execute import check_cluster, execute, start_ray
 from curation.leases import Lease
 from curation.ledger import Ledger, is_final
+from curation.nodes import NodeCheck
 from curation.recipe import Recipe
 from curation.scratch import sweep_scratch
 from curation.sources import SourceList
@@ -76,6 +77,7 @@ class _Work:
     known: dict[str, StageResult]
     ledger: Ledger
     lease: Lease
+    nodes: NodeCheck
     progress: Progress
 
     def commit(self, results: Sequence[StageResult], txn: str) -> None:
@@ -123,12 +125,15 @@ class Curation:
         # milliseconds: the newest run is the one whose name sorts last
         run_id = f"{begun:%Y%m%dT%H%M%S}{begun.microsecond // 1000:03d}-{secrets.token_hex(3)}"
         sweep_scratch()
-        with Lease(self.store, "run", run_id) as lease:
-            return self._run(RunState(run_id, begun), ledger, lease, progress or Silent())
+        uris = [row.uri for row in self.sources.rows]
+        nodes = NodeCheck(self.store, self.source_options, uris, run_id)
+        with Lease(self.store, "run", run_id) as lease, nodes:
+            known = ledger.known_results(self.chain.closures)
+            work = _Work(known, ledger, lease, nodes, progress or Silent())
+            return self._run(RunState(run_id, begun), work)
 
-    def _run(self, state: RunState, ledger: Ledger, lease: Lease, progress: Progress) -> RunRecord:
+    def _run(self, state: RunState, work: _Work) -> RunRecord:
         started = time.monotonic()
-        work = _Work(ledger.known_results(self.chain.closures), ledger, lease, progress)
         failpoints.hit("driver.begin")
         rows = self._begin(state)
         for group in self.chain.groups():
@@ -136,8 +141,8 @@ class Curation:
             rows = run_group(group, rows, work, state)
             failpoints.hit("driver.group.done")
         check_conservation(state.decisions, [SOURCES_STAGE, *self.chain.closures])
-        lease.check()
-        return self._finish(ledger, state, time.monotonic() - started)
+        work.lease.check()
+        return self._finish(work.ledger, state, time.monotonic() - started)
 
     def _begin(self, state: RunState) -> list[Row]:
         for row in self.sources.rows:
@@ -184,6 +189,7 @@ class Curation:
     ) -> None:
         start_ray()
         check_cluster(self.chain.groups())
+        work.nodes.check()
         run, sequence, outcomes = self.recipe.run, 0, Counter[str]()
         waiting: list[StageResult] = []
         last_commit = time.monotonic()
@@ -194,6 +200,7 @@ class Curation:
             store=self.store,
             source_options=self.source_options,
             run_id=state.run_id,
+            proof=work.nodes.proof,
             max_workers=run.max_workers,
             max_attempts=run.max_attempts_per_row,
             generations=work.ledger.generations,

@@ -11,6 +11,7 @@ import hashlib
 import json
 import random
 import re
+import socket
 import tempfile
 import time
 import uuid
@@ -53,6 +54,7 @@ __all__ = [
 _SCHEMES = ("s3", "gs", "az")
 _MAX_TRIES = 5
 PROBE_FOLDER = "probe"
+ROOT_MARKER = "_format.json"
 T = TypeVar("T")
 
 
@@ -78,13 +80,17 @@ class Store:
     Args:
         uri: A local path or ``s3://bucket/prefix`` (also gs, az).
         options: Endpoint, region, anonymous access.
+        may_begin: A folder or prefix that is no root yet may become one. A worker's store may not: what is
+            no root where it runs is another disk than the driver's.
 
     Raises:
         ConfigError: Unknown scheme, or the address carries credentials.
     """
 
-    def __init__(self, uri: str, options: StoreOptions | None = None) -> None:
-        self.options = options or StoreOptions()
+    def __init__(
+        self, uri: str, options: StoreOptions | None = None, *, may_begin: bool = True
+    ) -> None:
+        self.options, self.may_begin = options or StoreOptions(), may_begin
         self._backend: Backend
         if is_remote(uri):
             if urlsplit(uri).username:
@@ -100,11 +106,11 @@ class Store:
         else:
             self.local_root = Path(uri).absolute()
             self.uri = str(self.local_root)
-            self._backend = FolderBackend(self.local_root)
+            self._backend = FolderBackend(self.local_root, ROOT_MARKER if not may_begin else "")
 
-    def __reduce__(self) -> tuple[type[Store], tuple[str, StoreOptions]]:
-        """Travel to workers as an address; connections and credentials stay behind."""
-        return Store, (self.uri, self.options)
+    def __reduce__(self) -> tuple[Callable[..., Store], tuple[str, StoreOptions]]:
+        """Travel to workers as an address; connections, credentials and the right to begin stay behind."""
+        return _travelled, (self.uri, self.options)
 
     def put_new(self, name: str, data: bytes | Path) -> bool:
         """Create an object whole or not at all.
@@ -242,6 +248,10 @@ class Store:
         return ConfigError(f"{where}: access denied; {remedy}")
 
 
+def _travelled(uri: str, options: StoreOptions) -> Store:
+    return Store(uri, options, may_begin=False)
+
+
 def join(base: str, name: str) -> str:
     """Join an address and a relative name."""
     return f"{base.rstrip('/')}/{name}" if name else base
@@ -268,17 +278,21 @@ def require_format(store: Store, created_by: str, version: int) -> None:
     """
     marker = json.dumps({"format": "handloom-root", "version": version, "created_by": created_by})
     try:
-        found = json.loads(store.read("_format.json"))
+        found = json.loads(store.read(ROOT_MARKER))
     except FileNotFoundError:
+        if not store.may_begin:
+            raise ConfigError(
+                f"{redact(store.uri)} is no Handloom root on {socket.gethostname()}: workers never make one"
+            ) from None
         # another driver, or a dead one, may be just here
-        ours = (f"{PROBE_FOLDER}/", f"{TMP_FOLDER}/", "_format.json")
+        ours = (f"{PROBE_FOLDER}/", f"{TMP_FOLDER}/", ROOT_MARKER)
         if any(not meta.name.startswith(ours) for meta in store.list()):
             raise ConfigError(
                 f"{store.uri} is not empty and is not a Handloom root; give an empty or new folder"
             ) from None
         try:
             store.check_create_if_absent()
-            store.put_new("_format.json", marker.encode())
+            store.put_new(ROOT_MARKER, marker.encode())
         except HandloomError as error:
             raise ConfigError(f"the output root cannot be used: {error}") from error
         return

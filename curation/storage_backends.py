@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
@@ -51,6 +52,17 @@ class ObjectChangedError(HandloomError):
     """An object was replaced while it was read."""
 
 
+def check_name(name: str) -> str:
+    """Refuse a name that would lead out of its store.
+
+    Raises:
+        ConfigError: It is empty or absolute, or has ``..`` among its parts.
+    """
+    if not name or name.startswith("/") or ".." in name.split("/") or "\0" in name:
+        raise ConfigError(f"{name!r} is no name of an object below a root: it was refused")
+    return name
+
+
 class Backend(Protocol):
     """The operations that a store needs. A missing object is ``FileNotFoundError``."""
 
@@ -78,14 +90,20 @@ class FolderBackend:
 
     Args:
         root: The folder; nothing is created before the first write.
+        marker: A file of this name must be in the folder before anything is written; empty: none need be.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, marker: str = "") -> None:
+        self._root, self._marker = root, marker
 
     def put_new(self, name: str, data: bytes | Path) -> bool:
         """Create a file whole; False if there is one of that name already."""
-        final = self._root / name
+        final = self._root / check_name(name)
+        if self._marker and not (self._root / self._marker).exists():
+            raise ConfigError(
+                f"{self._root} is no Handloom root on {socket.gethostname()}: nothing was written; use a "
+                "mount that all nodes share, or a bucket"
+            )
         if final.exists():
             return False
         folder = self._root / TMP_FOLDER
@@ -110,14 +128,14 @@ class FolderBackend:
 
     def head(self, name: str) -> ObjectMeta:
         """Size and version of a file."""
-        stat = (self._root / name).stat()
+        stat = (self._root / check_name(name)).stat()
         return ObjectMeta(
             name, stat.st_size, f"{stat.st_mtime_ns}-{stat.st_size}-{stat.st_ino}", stat.st_mtime
         )
 
     def read_range(self, name: str, start: int, end: int, version: str) -> bytes:
         """Bytes ``[start, end)`` of a version."""
-        with (self._root / name).open("rb") as handle:
+        with (self._root / check_name(name)).open("rb") as handle:
             handle.seek(start)
             data = handle.read(end - start)
         if self.head(name).version != version or len(data) != end - start:
@@ -126,12 +144,12 @@ class FolderBackend:
 
     def read(self, name: str) -> bytes:
         """A whole file."""
-        return (self._root / name).read_bytes()
+        return (self._root / check_name(name)).read_bytes()
 
     def list(self, prefix: str) -> list[ObjectMeta]:
         """Every file below a folder."""
         found = []
-        for current, _, names in os.walk(self._root / prefix):
+        for current, _, names in os.walk(self._root / (prefix and check_name(prefix))):
             below = Path(current).relative_to(self._root)
             for name in names:
                 try:
@@ -142,7 +160,7 @@ class FolderBackend:
 
     def delete(self, name: str) -> None:
         """Remove a file, and its folder once that is empty."""
-        path = self._root / name
+        path = self._root / check_name(name)
         path.unlink(missing_ok=True)
         folder = path.parent
         while folder != self._root and folder.is_relative_to(self._root):
@@ -175,7 +193,7 @@ class BucketBackend:
         size = data.stat().st_size if isinstance(data, Path) else len(data)
         store = self._store if size <= CHUNK_BYTES else self._large
         try:
-            obstore.put(store, name, data, mode="create", use_multipart=False)
+            obstore.put(store, check_name(name), data, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return False
         except FileNotFoundError as error:
@@ -184,7 +202,7 @@ class BucketBackend:
 
     def head(self, name: str) -> ObjectMeta:
         """Size and version of an object."""
-        return _meta(dict(obstore.head(self._store, name)))
+        return _meta(dict(obstore.head(self._store, check_name(name))))
 
     def read_range(self, name: str, start: int, end: int, version: str) -> bytes:
         """Bytes ``[start, end)`` of a version."""
@@ -192,7 +210,7 @@ class BucketBackend:
         if version:
             options["if_match"] = version
         try:
-            result = obstore.get(self._store, name, options=options)
+            result = obstore.get(self._store, check_name(name), options=options)
             data = bytes(result.bytes())
         except PreconditionError as error:
             raise ObjectChangedError(f"{self._uri}/{name} changed while it was read") from error
@@ -202,12 +220,12 @@ class BucketBackend:
 
     def read(self, name: str) -> bytes:
         """A whole object."""
-        return bytes(obstore.get(self._store, name).bytes())
+        return bytes(obstore.get(self._store, check_name(name)).bytes())
 
     def list(self, prefix: str) -> list[ObjectMeta]:
         """Every object below a folder-like prefix."""
         try:
-            batches = list(obstore.list(self._store, prefix or None))
+            batches = list(obstore.list(self._store, (prefix and check_name(prefix)) or None))
         except (FileNotFoundError, GenericError) as error:
             if isinstance(error, GenericError) and "NoSuchBucket" not in str(error):
                 raise
@@ -217,7 +235,7 @@ class BucketBackend:
     def delete(self, name: str) -> None:
         """Remove an object."""
         try:
-            obstore.delete(self._store, name)
+            obstore.delete(self._store, check_name(name))
         except FileNotFoundError:
             return  # an earlier try whose answer was lost
 

@@ -8,6 +8,7 @@ import resource
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -15,6 +16,7 @@ from curation import failpoints
 from curation.blobs import StoreBlobs
 from curation.chain import AnyStage, unit_key
 from curation.ledger import Ledger, is_final
+from curation.nodes import RootProof
 from curation.scratch import make_scratch
 from curation.storage import Store, StoreOptions
 from curation.walk import judge, pack_result
@@ -52,7 +54,12 @@ class StageWorker:
         max_attempts: A row whose worker died this often is quarantined.
         generations: Units that are done again: how often ``retry`` asked for each.
         failpoint: What the driver's environment says about failpoints.
+        proof: Shows that this process sees the driver's root.
     """
+
+    _ledger: Ledger
+    _files: Files
+    _scratch: Path
 
     def __init__(
         self,
@@ -65,19 +72,33 @@ class StageWorker:
         max_attempts: int,
         generations: Mapping[str, int],
         failpoint: Mapping[str, str],
+        proof: RootProof,
     ) -> None:
         failpoints.adopt(failpoint)
         self._stages, self._span, self._closures = stages, span, closures
-        self._ledger, self._run_id, self._max_attempts = Ledger(store), run_id, max_attempts
-        self._ledger.generations = generations
+        self._run_id, self._max_attempts, self._generations = run_id, max_attempts, generations
+        self._store, self._source_options, self._proof = store, source_options, proof
         self._ready: set[str] = set()
-        self._scratch = make_scratch(run_id)
-        cache = self._scratch / "cache"
-        cache.mkdir()
-        self._files = Files(StoreBlobs(store, source_options, cache), self._scratch / "rows")
+        self._is_open = False
+
+    def _open(self) -> None:
+        """Begin at the first row: what is raised while an actor is made reaches the driver as text only."""
+        self._proof.check(self._store)
+        self._ledger = Ledger(self._store)
+        self._ledger.generations = self._generations
+        try:
+            self._scratch = make_scratch(self._run_id)
+            cache = self._scratch / "cache"
+            cache.mkdir()
+        except OSError as error:
+            raise HandloomError(f"no room for a worker's files: {error}") from error
+        blobs = StoreBlobs(self._store, self._source_options, cache)
+        self._files, self._is_open = Files(blobs, self._scratch / "rows"), True
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Advance every row of a block through this worker's span of stages."""
+        if not self._is_open:
+            self._open()
         out: list[dict[str, object]] = []
         for record in block.to_pylist():
             if record["row_json"] is None or not self._span[0] <= record["start"] < self._span[1]:

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import IntEnum
@@ -14,12 +15,15 @@ from typing import Any, ParamSpec
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from schemas.errors import ConfigError, HandloomError, ResumeMismatchError
+from schemas.text import plain, shorten
 
 P = ParamSpec("P")
 _LINE_EVERY_S = 10.0
+_MAX_SHOWN_CHARS = 8000
 stderr = Console(stderr=True, highlight=False)
 
 
@@ -37,14 +41,19 @@ def guarded(command: Callable[P, Exit | None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+        _log_plainly()
         try:
             code = command(*args, **kwargs)
         except (ConfigError, ResumeMismatchError) as error:
-            stderr.print(f"[red]error:[/red] {_plain(error)}", soft_wrap=True)
+            _complain("error", str(error))
             raise typer.Exit(Exit.REQUEST) from None
         except HandloomError as error:
-            stderr.print(f"[red]failed:[/red] {_plain(error)}", soft_wrap=True)
+            _complain("failed", str(error))
+            raise typer.Exit(Exit.FAILED) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception:  # noqa: BLE001 - a bug: its traceback may quote hostile names too
+            _complain("a fault of Handloom's own", traceback.format_exc())
             raise typer.Exit(Exit.FAILED) from None
         raise typer.Exit(code or Exit.DONE)
 
@@ -59,7 +68,7 @@ def print_json(value: dict[str, Any]) -> None:
 def say(text: str, *, as_json: bool = False) -> None:
     """Print a line for people, unless standard output belongs to JSON."""
     if not as_json:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(plain(text) + "\n")
 
 
 class RunProgress:
@@ -122,11 +131,11 @@ class RunProgress:
 class _Bars:
     def __init__(self) -> None:
         self._progress = Progress(
-            TextColumn("{task.description:<34}"),
+            TextColumn("{task.description:<34}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[outcomes]}"),
+            TextColumn("{task.fields[outcomes]}", markup=False),
             console=stderr,
             transient=False,
         )
@@ -134,10 +143,10 @@ class _Bars:
         self._task: Any = None
 
     def begin(self, name: str, total: int, text: str) -> None:
-        self._task = self._progress.add_task(name, total=total, outcomes=text)
+        self._task = self._progress.add_task(plain(name), total=total, outcomes=plain(text))
 
     def draw(self, done: int, text: str) -> None:
-        self._progress.update(self._task, completed=done, outcomes=text)
+        self._progress.update(self._task, completed=done, outcomes=plain(text))
 
 
 class _Lines:
@@ -160,11 +169,26 @@ class _Lines:
             spent = time.monotonic() - self._begun
             left = f" about {spent / done * (self._total - done):.0f} s left"
         line = f"{self._name}: {done}/{self._total}{left} {text}".rstrip()
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(plain(line) + "\n")
         sys.stderr.flush()
 
 
-def _plain(error: Exception) -> str:
-    """An error's text without control characters or markup: it may quote hostile names."""
-    text = "".join(c if c.isprintable() or c == "\n" else "?" for c in str(error))
-    return text.replace("[", r"\[")
+class _PlainFormatter(logging.Formatter):
+    """Log lines, their tracebacks too, may quote hostile names."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record without control characters, and with an end."""
+        return plain(shorten(super().format(record), _MAX_SHOWN_CHARS))
+
+
+def _log_plainly() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PlainFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+def _complain(what: str, text: str) -> None:
+    """Say on stderr what went wrong: no control characters, no markup, and an end."""
+    stderr.print(
+        f"[red]{what}:[/red] {escape(plain(shorten(text, _MAX_SHOWN_CHARS)))}", soft_wrap=True
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -36,12 +38,15 @@ def train_under_ray(
     from curation.execute import start_ray
 
     start_ray()
+    mark = out.absolute() / f".seen-{secrets.token_hex(8)}"
+    out.mkdir(parents=True, exist_ok=True)
+    mark.touch()
     has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={
             "config": config.model_dump(mode="json"), "root": str(root.absolute()),
-            "out": str(out.absolute()), "resume": resume,
+            "out": str(out.absolute()), "resume": resume, "mark": str(mark),
         },
         scaling_config=ray.train.ScalingConfig(num_workers=1, use_gpu=has_gpu),
         run_config=ray.train.RunConfig(name="train", storage_path=str(out.absolute() / "ray")),
@@ -61,6 +66,7 @@ def train_under_ray(
     finally:
         finished.set()
         follower.join(timeout=5)
+        mark.unlink(missing_ok=True)
 
 
 def train_worker(settings: dict[str, Any]) -> None:
@@ -70,6 +76,7 @@ def train_worker(settings: dict[str, Any]) -> None:
 
     from model.trainer import train
 
+    check_mark(Path(settings["mark"]))
     if not torch.cuda.is_available():
         torch.set_num_threads(os.cpu_count() or 1)  # Ray would leave it at one
     result = train(
@@ -77,6 +84,19 @@ def train_worker(settings: dict[str, Any]) -> None:
         Path(settings["out"]), resume=settings["resume"],
     )  # fmt: skip
     ray.train.report({"step": result.step})
+
+
+def check_mark(mark: Path) -> None:
+    """Prove in the worker that it writes where the driver will read.
+
+    Raises:
+        ConfigError: It runs on a machine with another disk.
+    """
+    if not mark.exists():
+        raise ConfigError(
+            f"{socket.gethostname()} does not see {mark.parent}, checkpoints would lie on its own disk: give "
+            "--out on a mount that all nodes share, or unset RAY_ADDRESS to train on this machine"
+        )
 
 
 def follow(path: Path, on_metrics: Callable[[Metrics], None], finished: threading.Event) -> None:

@@ -26,7 +26,7 @@ from model.config import DiTConfig
 from model.pixels import STRIDE_S, STRIDE_T
 from model.shards import SampleIndex, ShardReader
 from model.transcode import Transcode, shrink_latent
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, DataError
 from schemas.sample import Boxes, Sample
 from schemas.sample import Tensor as StoredTensor
 
@@ -126,7 +126,18 @@ class ClipStore:
 
 
 def clip_from_sample(sample: Sample) -> TrainingClip:
-    """Turn a validated row into tensors."""
+    """Turn a validated row into tensors.
+
+    Raises:
+        DataError: ``sample_invalid``: a value is not finite.
+    """
+    try:
+        return _to_tensors(sample)
+    except DataError as error:
+        raise DataError(error.code, f"clip {sample.clip_id}: {error.detail}") from error
+
+
+def _to_tensors(sample: Sample) -> TrainingClip:
     hands = zip(sample.left_hand_boxes_latent, sample.right_hand_boxes_latent, strict=True)
     return TrainingClip(
         clip_id=sample.clip_id,
@@ -147,9 +158,11 @@ def to_torch(tensor: StoredTensor) -> Float[Tensor, "..."]:
     """Read a stored tensor as float32.
 
     Raises:
-        DataError: Never: shape and size were checked when the row was validated.
+        DataError: ``sample_invalid``: it holds NaN or infinity. Shape and size were checked with the row.
     """
     array = np.frombuffer(tensor.data, np.dtype(tensor.dtype).newbyteorder("<"))
+    if not np.isfinite(array).all():
+        raise DataError("sample_invalid", f"a tensor of shape {tensor.shape} holds NaN or infinity")
     return torch.from_numpy(array.reshape(tensor.shape).astype(np.float32))
 
 

@@ -7,7 +7,8 @@ extension type, an implausible size, or a content that differs from its name all
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+import re
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.base import ID_PATTERN
 from schemas.errors import ConfigError, DataError
-from schemas.manifest import DatasetManifest
+from schemas.manifest import DatasetManifest, ShardEntry
 from schemas.sample import (
     METADATA_VERSION_KEY,
     SAMPLE_SCHEMA,
@@ -90,7 +92,24 @@ def shard_paths(source: Path | Sequence[Path]) -> list[Path]:
         source = snapshots[-1]
     manifest = read_manifest(source)
     root = source.parent.parent
-    return _existing([root / entry.file.name for entry in manifest.shards])
+    paths = _existing([root / entry.file.name for entry in manifest.shards])
+    for path, entry in zip(paths, manifest.shards, strict=True):
+        _check_clip_ids(path, entry)
+    return paths
+
+
+def _check_clip_ids(path: Path, entry: ShardEntry) -> None:
+    """Refuse a shard that holds other clips than its snapshot says."""
+    with _open(path) as file:
+        if "clip_id" not in file.schema_arrow.names:
+            return  # no shard at all: check_shard says what is wrong
+        found = Counter(file.read(columns=["clip_id"], use_threads=False)["clip_id"].to_pylist())
+    wrong = sorted(map(str, (found - Counter(entry.clip_ids)) + (Counter(entry.clip_ids) - found)))
+    if wrong:
+        raise ConfigError(
+            f"{path} does not hold the clips that the snapshot names, {len(wrong)} differ, first {wrong[0]!r}: "
+            "run `handloom verify`"
+        )
 
 
 def read_manifest(path: Path) -> DatasetManifest:
@@ -190,6 +209,8 @@ def _index_entry(record: dict[str, Any], shard: int, row_group: int, row: int) -
             raise DataError("sample_invalid", f"clip {record['clip_id']}: {name} is null")
         return value
 
+    if not re.fullmatch(ID_PATTERN, record["clip_id"] or ""):
+        raise DataError("sample_invalid", f"{record['clip_id']!r} is no clip id")
     return SampleIndex(
         shard,
         row_group,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+Id = Annotated[str, Field(pattern=ID_PATTERN)]
+"""A name that becomes part of paths: it holds no separator and does not begin with a dot."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Model(BaseModel):
@@ -26,7 +31,7 @@ class FileRef(Model):
     'blobs/ab/a'
     """
 
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: Sha256
     suffix: str = Field(pattern=r"^\.[a-z0-9.]{1,16}$")
     num_bytes: int = Field(ge=0)
 

@@ -15,9 +15,14 @@ A message says what happened, what was expected and what to do. All of them surv
 
 from __future__ import annotations
 
+from schemas.text import shorten
+
 
 class HandloomError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose. A message has an end, whatever it quotes."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(shorten(a) if isinstance(a, str) else a for a in args))
 
 
 class ConfigError(HandloomError):
@@ -35,7 +40,7 @@ class DataError(HandloomError):
     def __init__(self, code: str, detail: str = "") -> None:
         super().__init__(code, detail)
         self.code = code
-        self.detail = detail
+        self.detail = shorten(detail)
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}" if self.detail else self.code

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.base import FileRef, Model
+from schemas.base import FileRef, Id, Model
 
 ROOT_FORMAT_VERSION = 1
 
@@ -25,7 +25,7 @@ class LogEntry(Model):
 class Retried(Model):
     """One unit whose results up to here no longer count: ``retry`` asked to do it again."""
 
-    unit_key: str
+    unit_key: Id
 
 
 class ShardEntry(Model):
@@ -33,7 +33,7 @@ class ShardEntry(Model):
 
     file: FileRef
     num_samples: int = Field(gt=0)
-    clip_ids: tuple[str, ...]
+    clip_ids: tuple[Id, ...]
 
 
 class DatasetManifest(Model):
@@ -48,7 +48,7 @@ class DatasetManifest(Model):
 class StageRecord(Model):
     """How one stage was configured in a run."""
 
-    name: str
+    name: Id
     facet: str = ""
     """The field of the row that the stage fills; empty for a fan-out stage."""
     version: int
@@ -62,7 +62,7 @@ class StageRecord(Model):
 class RunRecord(Model):
     """One run over a root. Everything that a report needs, by reference."""
 
-    run_id: str
+    run_id: Id
     recipe: dict[str, object]
     stages: tuple[StageRecord, ...]
     sources: FileRef

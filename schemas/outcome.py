@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from schemas.base import FileRef, Model
+from schemas.base import FileRef, Id, Model
 
 
 class Outcome(StrEnum):
@@ -25,12 +25,12 @@ class StageResult(Model):
     facets it reads. A result never depends on gate thresholds: those are applied when it is read.
     """
 
-    unit_key: str
-    stage: str
+    unit_key: Id
+    stage: Id
     fingerprint: str
-    closure: str
+    closure: Id
     """Fingerprint of the stage together with all stages whose facets it reads."""
-    row_id: str
+    row_id: Id
     outcome: Outcome
     reason: str = ""
     detail: str = ""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.base import Model
+from schemas.base import Id, Model
 
 REPORT_VERSION = "1.1"
 Verdict = Literal["PASS", "WARN", "FAIL"]
@@ -85,7 +85,7 @@ class RunReport(Model):
     """The whole report."""
 
     report_version: str = REPORT_VERSION
-    run_id: str
+    run_id: Id
     verdict: Verdict
     gates: tuple[GateLine, ...]
     stages: tuple[StageLine, ...]

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from schemas import facets as f
-from schemas.base import Model
+from schemas.base import Id, Model, Sha256
 
 
 class Row(Model):
@@ -35,7 +35,7 @@ class SourceVideo(Row):
     uri: str
     """Absolute path or ``s3://bucket/key``; never carries credentials."""
     num_bytes: int = Field(ge=0)
-    content_sha256: str
+    content_sha256: Sha256
     probe: f.ProbeFacet | None = None
 
     @property
@@ -55,8 +55,8 @@ class Clip(Row):
     It names its source by content. Where that lies is a fact of a run: see the run's ``sources``.
     """
 
-    clip_id: str
-    source_id: str
+    clip_id: Id
+    source_id: Id
     start_s: float = Field(ge=0)
     end_s: float
     """The target frames' window ``[start_s, end_s)`` on the source's clock."""

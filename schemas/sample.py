@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from schemas.base import FileRef, Model
+from schemas.base import FileRef, Id, Model
 from schemas.errors import DataError
 from schemas.rows import Clip, Row
 
@@ -58,8 +58,8 @@ class Sample(Model):
     audio steps 4k .. 4k+3 all mean target frames 4k .. 4k+3.
     """
 
-    clip_id: str = Field(min_length=1)
-    source_id: str
+    clip_id: Id
+    source_id: Id
     start_s: float
     end_s: float
     fps: int = Field(gt=0)

@@ -17,6 +17,7 @@ from schemas.manifest import RunRecord
 from schemas.outcome import Decision, Outcome
 from schemas.report import GateLine, RunReport, SourceLine, StageLine, Verdict
 from schemas.rows import Clip, SourceVideo
+from schemas.text import plain
 from stages.files import Blobs
 
 SOURCES_STAGE = "sources"
@@ -62,7 +63,7 @@ def build_report(inputs: ReportInputs, out_dir: Path) -> RunReport:
     strips = [(c, write_strip(c, inputs.blobs, out_dir / "media")) for c in shown[:_MAX_STRIPS]]
     environment = Environment(
         loader=PackageLoader("curation.report"), autoescape=select_autoescape(default=True),
-        trim_blocks=True, lstrip_blocks=True,
+        trim_blocks=True, lstrip_blocks=True, finalize=_plain,
     )  # fmt: skip
     page = environment.get_template("index.html.j2").render(
         report=report, strips=strips, run=inputs.run, num_hidden=max(0, len(shown) - _MAX_STRIPS),
@@ -70,6 +71,11 @@ def build_report(inputs: ReportInputs, out_dir: Path) -> RunReport:
     )  # fmt: skip
     (out_dir / "index.html").write_text(page, encoding="utf-8")
     return report
+
+
+def _plain(value: object) -> object:
+    """Names and details come from outside: nothing that steers a terminal gets into the page."""
+    return plain(value) if type(value) is str else value
 
 
 def summarise(inputs: ReportInputs) -> RunReport:

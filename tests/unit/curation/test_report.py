@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -138,3 +139,15 @@ def test_broken_books_are_refused_but_written_down(clip, tmp_path, monkeypatch):
         build_report(inputs(clip, BALANCED, tmp_path), tmp_path / "bad")
     assert (tmp_path / "bad/report.json").is_file()
     assert not (tmp_path / "bad/index.html").exists()
+
+
+def test_nothing_that_steers_a_terminal_gets_into_the_page(clip, tmp_path):
+    escapes = "\x1b[2J\x9b31m\u202egpj.exe"
+    hostile = [d.replace(detail=f"said {escapes}") if d.reason else d for d in BALANCED]
+    made = inputs(clip, hostile, tmp_path)
+    made = dataclasses.replace(made, sources=(SOURCE.replace(uri=f"/data/{escapes}.mp4"),))
+    build_report(made, tmp_path / "out")
+    page = (tmp_path / "out/index.html").read_text()
+    assert "gpj.exe" in page
+    assert "said " in page
+    assert not set(page) & set("\x1b\x9b\u202e")

@@ -1,11 +1,17 @@
-"""A Ray that does not start is a clear error, after a second try."""
+"""A busy machine gets its Ray; one that does not start is a clear error, after a second try."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import ray
 
 from curation.execute import start_ray
+from curation.ray_start import free_ports
 from schemas.errors import HandloomError
 
 
@@ -52,3 +58,81 @@ def test_a_named_cluster_is_not_tried_twice(stopped, monkeypatch):
     ):
         start_ray()
     assert len(tries) == 1
+
+
+LATE_HELPERS = """
+import os, time
+command = open("/proc/self/cmdline").read()
+if "dashboard/agent.py" in command or "runtime_env/agent/main.py" in command:
+    time.sleep(60)
+"""
+START = """
+import ray
+from curation.execute import start_ray
+
+start_ray()
+print("answer", ray.get(ray.remote(lambda: 40 + 2).remote()))
+"""
+FAILS = """
+import sys
+import ray._private.services as services
+from curation.execute import start_ray
+from schemas.errors import HandloomError
+
+services.RAYLET_EXECUTABLE = sys.argv[1]
+try:
+    start_ray()
+except HandloomError as error:
+    print(error)
+"""
+DYING_RAYLET = """#!/bin/bash
+for word in "$@"; do case $word in --log_dir=*) logs=${word#--log_dir=};; esac; done
+echo "$logs" >> "$0.seen"
+cat >> "$logs/raylet.out" <<'END'
+[2026-11-26 01:00:00,000 I 1 1] (raylet) main.cc:1: hello
+[2026-11-26 01:00:00,001 C 1 1] (raylet) main.cc:2: no room for me
+*** StackTrace Information ***
+/lib/libc.so.6(+0x2724a)
+END
+exit 3
+"""
+
+
+def python(code: str, *args: str, **env: str) -> str:
+    """Run some code in a process of its own; what it printed."""
+    repo = str(Path(__file__).resolve().parents[3])
+    paths = [*filter(None, [env.pop("PYTHONPATH", "")]), repo]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | env,
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_helpers_that_are_a_minute_late_do_not_keep_ray_from_starting(tmp_path):
+    """Left alone, the raylet gives up on them after 15 s."""
+    (tmp_path / "sitecustomize.py").write_text(LATE_HELPERS)
+    assert "answer 42" in python(START, PYTHONPATH=str(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_raylet_that_ends_is_quoted_and_nothing_of_either_try_goes_on(tmp_path):
+    raylet = tmp_path / "raylet"
+    raylet.write_text(DYING_RAYLET)
+    raylet.chmod(0o755)
+    said = python(FAILS, str(raylet))
+    assert "twice: its raylet ended with 3; the raylet's last line: [2026" in said
+    assert "main.cc:2: no room for me; `handloom doctor`" in said
+    sessions = {Path(p).parent.name for p in Path(f"{raylet}.seen").read_text().splitlines()}
+    assert len(sessions) == 2
+    commands = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
+    assert not [c for c in commands if any(s.encode() in c for s in sessions)]
+
+
+def test_ports_are_free_and_not_those_that_the_kernel_hands_out():
+    ports = free_ports(50)
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert len(set(ports)) == 50
+    assert max(ports) < max(low, 32_768)

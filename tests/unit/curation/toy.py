@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from curation.chain import Chain, closure_fingerprints
 from schemas.base import BackendRef
-from schemas.errors import ChildCrashError, DataError
+from schemas.errors import ChildCrashError, ConfigError, DataError
 from schemas.facets import ClipTransform, MediaFacet, QualityFacet, SpeechFacet
 from schemas.rows import Clip, SourceVideo
 from schemas.sample import ShardFacet, ShardPlan
@@ -50,6 +50,8 @@ class CutStage(Stage[CutConfig, SourceVideo, Clip]):
             raise ZeroDivisionError(text)
         if text.startswith("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if text.startswith("wrong request"):
+            raise ConfigError(text)
         if text.startswith("short"):
             return Dropped("too_short", text)
         video = files.put_bytes(text.encode(), ".txt")

@@ -26,7 +26,7 @@ from model.data import (
 from model.shards import ShardReader, check_shard, shard_paths
 from model.transcode import Transcode
 from schemas.errors import ConfigError, DataError
-from schemas.sample import METADATA_VERSION_KEY, SAMPLE_SCHEMA
+from schemas.sample import METADATA_VERSION_KEY, SAMPLE_SCHEMA, SCHEMA_VERSION
 from tests.support.clips import square_x
 from tests.support.shards import TINY_NETWORK, make_shards
 
@@ -219,7 +219,12 @@ def test_snapshot_of_a_root_is_resolved(root, paths) -> None:
         }
         for p in paths
     ]
-    manifest = {"snapshot": 1, "schema_version": "1", "shards": shards, "dataset_card": {}}
+    manifest = {
+        "snapshot": 1,
+        "schema_version": SCHEMA_VERSION,
+        "shards": shards,
+        "dataset_card": {},
+    }
     (root / "dataset").mkdir(exist_ok=True)
     (root / "dataset" / f"{1:020d}.json").write_text(json.dumps(manifest))
     assert shard_paths(root) == paths
@@ -233,3 +238,48 @@ def test_snapshot_of_a_root_is_resolved(root, paths) -> None:
 def test_root_without_snapshot_says_what_to_run(tmp_path) -> None:
     with pytest.raises(ConfigError, match="handloom curate"):
         shard_paths(tmp_path)
+
+
+@pytest.mark.parametrize("column", ["rgb_latent", "hoi_latent", "text_features"])
+def test_a_shard_with_values_that_are_not_finite_is_refused(paths, tmp_path, column) -> None:
+    def change(table: pa.Table) -> pa.Table:
+        records = table.to_pylist()
+        tensor = records[0][column]
+        values = np.frombuffer(tensor["data"], tensor["dtype"]).copy()
+        values[len(values) // 2] = np.nan
+        tensor["data"] = values.tobytes()
+        return pa.Table.from_pylist(records, schema=SAMPLE_SCHEMA)
+
+    bad = ShardReader([rewrite(paths[0], tmp_path / "nan.parquet", change)])
+    with pytest.raises(DataError, match=rf"clip {bad.index[0].clip_id}: .*NaN"):
+        ClipStore(bad)[0]
+
+
+@pytest.mark.parametrize("clip_id", ["../x", "", "a\x1b[31m", "nan/1"])
+def test_a_clip_id_that_is_none_is_refused_when_a_shard_is_opened(paths, tmp_path, clip_id) -> None:
+    def change(table: pa.Table) -> pa.Table:
+        records = table.to_pylist()
+        records[0]["clip_id"] = clip_id
+        return pa.Table.from_pylist(records, schema=SAMPLE_SCHEMA)
+
+    with pytest.raises(DataError, match="is no clip id"):
+        ShardReader([rewrite(paths[0], tmp_path / "id.parquet", change)])
+
+
+def test_a_shard_with_other_clips_than_its_snapshot_names_is_refused(root, paths) -> None:
+    entry = {
+        "file": {"sha256": paths[0].stem, "suffix": ".parquet", "num_bytes": 1},
+        "num_samples": 1,
+        "clip_ids": ["somebody-else"],
+    }
+    manifest = {
+        "snapshot": 9, "schema_version": SCHEMA_VERSION, "shards": [entry], "dataset_card": {},
+    }  # fmt: skip
+    path = root / "dataset" / f"{9:020d}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(manifest))
+    try:
+        with pytest.raises(ConfigError, match="does not hold the clips that the snapshot names"):
+            shard_paths(root)
+    finally:
+        path.unlink()
