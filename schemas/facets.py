@@ -85,7 +85,7 @@ class QualityFacet(Model):
     """Share of frame steps without any change beyond coding noise."""
     longest_freeze_s: NonNegative
     border_share: Share
-    """Share of the picture that is a constant black border."""
+    """Share of the picture that bars cover: black, flat, shaded, or a blurred copy of the picture."""
     text_area_share: Share
     """Share of the picture covered by overlay text, the largest of the sampled frames."""
     num_text_regions: int = Field(ge=0)

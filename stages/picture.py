@@ -89,7 +89,7 @@ def longest_run_s(flags: NDArray[np.bool_]) -> float:
 
 
 def border_share(grey: Grey) -> float:
-    """Share of the picture that constant black margins cover."""
+    """Share of the picture that bars cover: black, flat, shaded, or a blurred copy of the picture."""
     chosen = grey[:: max(1, FPS // 4)]
     inner = inner_box([profile(g) for g in chosen])
     return 1.0 - inner.width * inner.height / float(grey[0].size)

@@ -30,7 +30,7 @@ class QualityGate(GateConfig):
         min_motion_px: Mean flow at 240 px; people who stand and talk make 0.1 and more.
         max_freeze_share: A 12 fps source at 25 fps repeats 0.52 of its frames.
         max_longest_freeze_s: Nobody holds perfectly still for a second.
-        max_border_share: Black bars that were not cut away.
+        max_border_share: Bars of any kind that were not cut away.
         max_text_area_share: A subtitle line covers about 0.02, a small watermark 0.006.
         max_duplicate_bits: Clips of different shots whose hashes differ in at most so many of 256 bits are one
             clip twice; transcodes differ in 0 to 4, other moments of one scene in 24 and more. -1 keeps all.
@@ -53,7 +53,8 @@ class QualityConfig(StageConfig):
     """What is measured.
 
     Args:
-        read_text: Look for overlay text (about 0.6 s per clip on one core). False scores it as absent.
+        read_text: Look for overlay text: three frames of a clip are searched, ten where text stands still for a moment.
+            False scores it as absent.
     """
 
     read_text: bool = True
@@ -64,6 +65,7 @@ class QualityStage(Stage[QualityConfig, Clip, Clip]):
     """Measures a clip's picture over its target frames."""
 
     name = "quality"
+    version = 2
     facet = "quality"
     config_type = QualityConfig
     row_in = Clip

@@ -27,7 +27,7 @@ class SegmentStage(Stage[SegmentConfig, SourceVideo, Clip]):
     """Finds shots, plans windows and writes each window's video and sound."""
 
     name = "segment"
-    version = 2
+    version = 3
     facet = ""
     config_type = SegmentConfig
     row_in = SourceVideo

@@ -31,7 +31,7 @@ class SegmentConfig(StageConfig):
         buckets: (width, height) of clips, multiples of 16. The nearest aspect wins, then the largest
             that does not enlarge. Add (720, 1280) and (1280, 720) for 720p.
         max_upscale: Linear enlargement at most; smaller pictures are dropped as ``too_small``.
-        crop_black_bars: Remove constant dark margins before choosing the bucket.
+        crop_black_bars: Remove bars before choosing the bucket: black, flat, shaded, or a blurred copy of the picture.
         crf: x264 quality of the clips.
         max_frame_pixels: See ``probe``.
         max_frames: See ``probe``.

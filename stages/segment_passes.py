@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.borders import Profile, inner_box
+from stages.borders import inner_box, unpack_profile
 from stages.geometry import Box, Framing
 from stages.isolate import ChildBudget, run_isolated
 from stages.segment_config import SegmentConfig
 from stages.shots import Span
 from stages.windows import Window
+
+_MAX_PROFILES = 60
+"""Per shot: an even spread over a long one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,12 @@ class Scan:
     has_audio: bool
 
     def inner_box(self, shot: Span) -> Box:
-        """The picture of a shot without constant black bars."""
+        """The picture of a shot without bars."""
         first, last = np.searchsorted(self.profile_frames, [shot.start, shot.stop])
         first = max(0, min(int(first), len(self.profiles) - 1))
-        rows, columns = self.height_px, self.width_px
-        bounds = np.cumsum([rows, rows, columns])
         chosen = self.profiles[first : max(first + 1, int(last))]
-        return inner_box([Profile(*np.split(p, bounds)) for p in chosen])
+        chosen = chosen[:: max(1, len(chosen) // _MAX_PROFILES)]
+        return inner_box([unpack_profile(p, self.height_px, self.width_px) for p in chosen])
 
 
 def scan_source(
@@ -50,7 +52,7 @@ def scan_source(
     width, height = found["upright_size"]
     thumb_width, thumb_height = thumbnail_size
     thumbnails = np.memmap(folder / "thumbnails.u8", np.uint8, mode="r")
-    profiles = np.fromfile(folder / "profiles.u8", np.uint8)
+    profiles = np.memmap(folder / "profiles.u8", np.uint8, mode="r")
     return Scan(
         folder=folder,
         times_s=np.fromfile(folder / "times.f64", np.float64),
@@ -59,7 +61,7 @@ def scan_source(
         height_px=height,
         sample_aspect_ratio=found["sample_aspect_ratio"],
         profile_frames=np.asarray(found["profile_frames"], np.int64),
-        profiles=profiles.reshape(-1, 2 * (width + height)),
+        profiles=profiles.reshape(len(found["profile_frames"]), -1),
         has_audio=found["has_audio"],
     )
 

@@ -1,6 +1,6 @@
 """The child's side of ``segment``: two passes over a source.
 
-``scan`` looks at every frame (thumbnails, times, dark margins) and lays the sound on a timeline;
+``scan`` looks at every frame (thumbnails, times, margins) and lays the sound on a timeline;
 ``cut`` decodes again and writes the windows that the parent chose. Both hold a few frames at a time.
 """
 
@@ -19,7 +19,7 @@ from stages.borders import profile
 from stages.geometry import orientation_of
 from stages.source_reader import ReadBudget, VideoReader, thumbnail, to_grey, to_rgb
 
-PROFILE_STEP_S = 0.25
+PROFILE_STEP_S = 0.5
 Frames = NDArray[np.uint8]
 
 
@@ -27,7 +27,7 @@ def scan(payload: dict[str, Any]) -> dict[str, Any]:
     """Look at all frames of ``path``.
 
     Writes into ``folder``: ``thumbnails.u8`` (N,h,w,3), ``times.f64`` (N,), ``profiles.u8``
-    (P, 2H+2W) of the upright picture, ``audio.i16``.
+    (P, bytes of one ``borders.Profile``) of the upright picture, ``audio.i16``.
 
     Returns:
         ``num_frames``, ``upright_size``, ``sample_aspect_ratio``, ``profile_frames`` (P,),
@@ -52,7 +52,7 @@ def scan(payload: dict[str, Any]) -> dict[str, Any]:
             thumbs.write(thumbnail(frame, width, height).tobytes())
             if time_s >= next_profile_s:
                 found = profile(orientation.upright(to_grey(frame)))
-                for part in (found.row_max, found.row_min, found.column_max, found.column_min):
+                for part in (found.rows, found.columns, found.small):
                     sides.write(part.tobytes())
                 profile_frames.append(len(times))
                 next_profile_s = time_s + PROFILE_STEP_S

@@ -119,6 +119,48 @@ def test_overlay_is_found_and_a_label_in_the_hand_is_not(reader):
     assert overlay_text(frames, reader).num_regions == 0
 
 
+WORDS = ["THIS", "BOTTLE", "KEEPS", "YOUR", "COFFEE", "HOT", "ALL", "DAY"]
+
+
+def with_words(frames, place, words=WORDS, every=12, scale=1.4):
+    """A word at a time, each for about half a second; ``place(t)`` is its middle."""
+    out = frames.copy()
+    for t, image in enumerate(out):
+        word = words[t // every % len(words)]
+        size = cv2.getTextSize(word, cv2.FONT_HERSHEY_DUPLEX, scale, 4)[0]
+        x, y = place(t)
+        at = (int(x - size[0] / 2), int(y + size[1] / 2))
+        for colour, thick in (((0, 0, 0), 10), ((255, 255, 255), 4)):
+            cv2.putText(image, word, at, cv2.FONT_HERSHEY_DUPLEX, scale, colour, thick, cv2.LINE_AA)
+    return out
+
+
+@pytest.mark.parametrize("every", [8, 12, 15])
+def test_captions_of_one_word_are_found_though_each_is_gone_soon(reader, every):
+    frames = textured(81, 480, 320, seed=3, speed=1) // 3 + 60
+    cv2.putText(frames[0], "@me", (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1)
+    frames[:, :30, :60] = frames[0, :30, :60]  # a watermark, too small to count, does not hide them
+    caption = overlay_text(with_words(frames, lambda t: (160, 330), every=every), reader)
+    assert caption.num_regions >= 1
+    assert caption.area_share > 0.01
+
+
+def test_words_on_a_moving_product_are_no_captions(reader):
+    """A label that moves all the time, one that pauses, and one that turns its other words to the front."""
+    frames = textured(81, 480, 320, seed=3, speed=1) // 3 + 60
+
+    def moving(t: int) -> tuple[float, float]:
+        return 160 + 30 * np.sin(t / 6), 240 + 25 * np.cos(t / 7)
+
+    def pausing(t: int) -> tuple[float, float]:
+        step = t // 20
+        return 110 + 60 * (step % 2) + 8 * min(t % 20, 4), 160 + 70 * (step % 3)
+
+    assert overlay_text(with_words(frames, moving, ["COCOA"]), reader).num_regions == 0
+    assert overlay_text(with_words(frames, pausing, ["COCOA"]), reader).num_regions == 0
+    assert overlay_text(with_words(frames, moving, every=20), reader).num_regions == 0
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
