@@ -31,7 +31,8 @@ import cv2
 import numpy as np
 
 from stages.isolate import ChildBudget, run_isolated
-from stages.source_reader import ReadBudget, VideoReader, to_rgb
+from stages.source_open import ReadBudget
+from stages.source_reader import VideoReader, to_rgb
 
 THREADS = 2
 BUDGET = ReadBudget(max_frame_pixels=4096 * 2304, max_frames=432_000)

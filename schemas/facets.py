@@ -18,6 +18,13 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 
 
+class LeftOut(Model):
+    """Seconds of a source that are not used, and why."""
+
+    reason: str
+    seconds: NonNegative
+
+
 class ProbeFacet(Model):
     """What a source file really holds, from decoding it to the end once."""
 
@@ -33,12 +40,21 @@ class ProbeFacet(Model):
     sample_aspect_ratio: float = Field(gt=0)
     num_frames: int = Field(gt=0)
     duration_s: float = Field(gt=0)
-    """Of the video stream, from decoded timestamps, never from the container."""
+    """Of the pictures that are used, from decoded timestamps, never from the container."""
     average_fps: float = Field(gt=0)
+    """While pictures come: pauses are left out."""
     is_vfr: bool
     has_audio: bool
     audio_sample_rate_hz: int = Field(ge=0)
     audio_duration_s: NonNegative
+    num_recordings: int = Field(ge=1, default=1)
+    """Runs of a clock: more than one where a recording was appended or its clock started again."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What the source holds besides ``duration_s``: both together are all of it."""
+    damaged_share: Share = 0.0
+    """Share of the pictures that could not be used."""
+    salvage: bool = False
+    """Read with ``probe.salvage``: damage was left out instead of refusing the source."""
 
 
 class ClipTransform(Model):

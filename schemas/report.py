@@ -81,6 +81,18 @@ class SourceLine(Model):
     """Reasons for which its clips ended, counted."""
 
 
+class SecondsLine(Model):
+    """Where the seconds of the sources went: found = in clips + left out."""
+
+    found_s: float = Field(ge=0)
+    in_clips_s: float = Field(ge=0)
+    """In at least one clip, motion context included, whatever became of the clip."""
+    left_out_s: dict[str, float] = Field(default_factory=dict)
+    """By reason: what ``probe`` could not use, sources that were dropped, and what no window covers."""
+    num_unknown: int = Field(ge=0, default=0)
+    """Sources that could not be read at all: nobody knows how long they are."""
+
+
 class RunReport(Model):
     """The whole report."""
 
@@ -90,6 +102,7 @@ class RunReport(Model):
     gates: tuple[GateLine, ...]
     stages: tuple[StageLine, ...]
     scores: tuple[ScoreLine, ...] = ()
+    seconds: SecondsLine | None = None
     sources: tuple[SourceLine, ...]
     kept_clip_ids: tuple[str, ...]
     num_samples: int

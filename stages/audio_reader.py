@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ from typing import Any
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.container import InputContainer
+from av.packet import Packet
 from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
-from stages.source_reader import OPEN_OPTIONS
+from stages.source_index import Epoch, PlannedPart, nearest
+from stages.source_open import guarded, open_part, packets
+from stages.source_reader import VideoReader
 
 SAMPLE_RATE_HZ = 16_000
 _MAX_DRIFT_S = 0.02
@@ -23,70 +28,101 @@ AUDIO_REASONS = frozenset({"audio_damaged", "audio_too_long"})
 
 @dataclass
 class AudioReader:
-    """Iterates the decodable frames of the best sound stream, in order.
+    """Iterates the decodable sound of the parts and epochs that the pictures have, in order.
+
+    Args:
+        path: The source.
+        family: Of ``containers.sniff_file``.
+        parts: As ``VideoReader`` left them.
+        salvage: Bear any number of packets that do not decode.
 
     Attributes:
         has_stream: A sound stream exists and decodes.
-        sample_rate_hz: Of the stream.
+        sample_rate_hz: Of the first stream.
         duration_s: Sum of the decoded samples.
     """
 
     path: Path
+    family: str
+    parts: Sequence[PlannedPart]
+    salvage: bool = False
     has_stream: bool = False
     sample_rate_hz: int = 0
-    num_samples: int = 0
+    duration_s: float = 0.0
     num_bad_packets: int = 0
     num_packets: int = 0
 
-    @property
-    def duration_s(self) -> float:
-        """Seconds of decoded sound."""
-        return self.num_samples / self.sample_rate_hz if self.sample_rate_hz else 0.0
-
-    def frames(self) -> Iterator[tuple[float | None, AudioFrame]]:
-        """Yield (container time in seconds or None, frame).
+    def frames(self) -> Iterator[tuple[float | None, AudioFrame, Epoch]]:
+        """Yield (seconds on the source's clock or None, frame, its epoch).
 
         Raises:
             DecodeError: ``audio_damaged`` where more than 5 % of the packets do not decode.
         """
-        with av.open(f"file:{self.path}", timeout=(30, 60), options=OPEN_OPTIONS) as container:
-            stream = container.streams.best("audio")
-            if stream is None or stream.codec_context is None:
-                return
-            packets = container.demux(stream)
-            while (packet := _next_packet(packets)) is not None:
-                self.num_packets += packet.size > 0
-                try:
-                    frames = packet.decode()
-                except av.error.MemoryError as error:
-                    raise MemoryError(str(error)) from error
-                except av.FFmpegError:
-                    self.num_bad_packets += 1
-                    continue
-                for frame in frames:
-                    assert isinstance(frame, AudioFrame)
-                    yield self._count(frame), frame
-        if self.num_bad_packets > max(3, _MAX_BAD_SHARE * self.num_packets):
+        for planned in self.parts:
+            if planned.index.audio_stream is not None:
+                yield from self._part(planned)
+        if self.num_bad_packets > max(3, _MAX_BAD_SHARE * self.num_packets) and not self.salvage:
             raise DecodeError(
                 "audio_damaged",
                 f"{self.num_bad_packets} of {self.num_packets} packets do not decode",
             )
 
-    def _count(self, frame: AudioFrame) -> float | None:
+    def _part(self, planned: PlannedPart) -> Iterator[tuple[float | None, AudioFrame, Epoch]]:
+        index = planned.index
+        with open_part(self.path, planned.part, self.family) as container:
+            stream = container.streams[index.audio_stream or 0]
+            tick_s = float(stream.time_base or 1)
+            for number, frame in self._decode(container, stream, planned):
+                epoch = planned.epochs.get(number)
+                if epoch is None:  # no picture of it was good
+                    continue
+                self._count(frame)
+                if frame.pts is None:
+                    yield None, frame, epoch
+                    continue
+                ticks = nearest(frame.pts, epoch.origin_s / tick_s, index.wrap_ticks)
+                yield epoch.start_s + ticks * tick_s - epoch.origin_s, frame, epoch
+
+    def _decode(
+        self, container: InputContainer, stream: Any, planned: PlannedPart
+    ) -> Iterator[tuple[int, AudioFrame]]:
+        """Decode packet by packet: (epoch's number, frame)."""
+        starts, number = planned.index.audio_starts, 0
+        for ordinal, packet in enumerate(_until_broken(packets(container, stream))):
+            if ordinal >= planned.index.audio_stop:
+                break
+            self.num_packets += packet.size > 0
+            while number + 1 < len(starts) and ordinal >= starts[number + 1]:
+                yield from ((number, f) for f in self._feed(stream, None))
+                stream.codec_context.flush_buffers()
+                number += 1
+            yield from ((number, f) for f in self._feed(stream, packet))
+        yield from ((number, f) for f in self._feed(stream, None))
+
+    def _feed(self, stream: Any, packet: Packet[Any] | None) -> list[AudioFrame]:
+        try:
+            with guarded("audio_damaged", "decoding"):
+                frames = stream.codec_context.decode(packet)
+        except DecodeError:
+            self.num_bad_packets += 1
+            return []
+        return [f for f in frames if isinstance(f, AudioFrame)]
+
+    def _count(self, frame: AudioFrame) -> None:
         self.has_stream = True
         self.sample_rate_hz = self.sample_rate_hz or frame.sample_rate
-        self.num_samples += frame.samples
-        if frame.pts is None or frame.time_base is None:
-            return None
-        return float(frame.pts * frame.time_base)
+        self.duration_s += frame.samples / frame.sample_rate
 
 
-def _next_packet(packets: Any) -> Any:
-    """The next packet; None at the end and where reading breaks off (the video pass reports that)."""
-    try:
-        return next(packets, None)
-    except av.FFmpegError:
-        return None
+def sound_of(video: VideoReader) -> AudioReader:
+    """The reader of a source's sound, once its pictures were read to the end."""
+    return AudioReader(video.path, video.info["family"], video.parts, video.budget.salvage)
+
+
+def _until_broken(source: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
+    """Packets up to where reading breaks off: the video pass reports that."""
+    with contextlib.suppress(DecodeError):
+        yield from source
 
 
 @dataclass
@@ -100,29 +136,37 @@ class Timeline:
     path: Path
     max_samples: int
     num_samples: int = 0
+    _last_stop_s: float = 0.0
 
-    def fill(self, reader: AudioReader, origin_s: float) -> None:
-        """Decode all sound into the file as little-endian i16; ``origin_s`` is the container time 0."""
+    def fill(self, reader: AudioReader) -> None:
+        """Decode all sound into the file as little-endian i16."""
+        stops = [e.stop_s for part in reader.parts for e in part.epochs.values()]
+        self._last_stop_s = max(stops, default=0.0)
         with self.path.open("wb") as self._out:
             segment: _Segment | None = None
-            for time_s, frame in reader.frames():
-                if segment is None or not segment.continues_at(time_s, frame):
+            for time_s, frame, epoch in reader.frames():
+                if segment is None or not segment.continues_at(time_s, frame, epoch):
                     if segment:
-                        self._put(segment.position, segment.flush())
-                        time_s = segment.end_s if time_s is None else time_s  # noqa: PLW2901
-                    segment = _Segment.starting(
-                        origin_s if time_s is None else time_s, origin_s, frame
-                    )
-                position = segment.position
-                self._put(position, segment.push(frame))
+                        self._put(segment, segment.flush())
+                    if time_s is None:
+                        goes_on = segment is not None and segment.epoch == epoch
+                        time_s = segment.end_s if segment and goes_on else epoch.start_s  # noqa: PLW2901
+                    segment = _Segment.starting(time_s, frame, epoch)
+                self._put(segment, segment.push(frame))
             if segment:
-                position = segment.position
-                self._put(position, segment.flush())
+                self._put(segment, segment.flush())
 
-    def _put(self, position: int, samples: NDArray[np.int16]) -> None:
-        if position < 0:
-            samples, position = samples[-position:], 0
-        samples = samples[: max(0, self.max_samples - position)]
+    def _put(self, segment: _Segment, samples: NDArray[np.int16]) -> None:
+        """Write samples where the segment stands, but nothing outside its epoch: that is other pictures'."""
+        position = segment.position
+        segment.position += len(samples)
+        first = round(segment.epoch.start_s * SAMPLE_RATE_HZ)
+        last = self.max_samples
+        if segment.epoch.stop_s < self._last_stop_s:
+            last = min(last, round(segment.epoch.stop_s * SAMPLE_RATE_HZ))
+        if position < first:
+            samples, position = samples[first - position :], first
+        samples = samples[: max(0, last - position)]
         if not len(samples):
             return
         self._out.seek(2 * position)  # a hole reads as zeros
@@ -148,20 +192,25 @@ class _Segment:
     layout: str
     samples_in: int
     resampler: av.AudioResampler
+    epoch: Epoch
 
     @classmethod
-    def starting(cls, time_s: float, origin_s: float, frame: AudioFrame) -> _Segment:
-        position = round((time_s - origin_s) * SAMPLE_RATE_HZ)
+    def starting(cls, time_s: float, frame: AudioFrame, epoch: Epoch) -> _Segment:
+        position = round(time_s * SAMPLE_RATE_HZ)
         resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
-        return cls(time_s, position, frame.sample_rate, frame.layout.name, 0, resampler)
+        return cls(time_s, position, frame.sample_rate, frame.layout.name, 0, resampler, epoch)
 
     @property
     def end_s(self) -> float:
         return self.start_s + self.samples_in / self.rate_hz
 
-    def continues_at(self, time_s: float | None, frame: AudioFrame) -> bool:
+    def continues_at(self, time_s: float | None, frame: AudioFrame, epoch: Epoch) -> bool:
         same = (frame.sample_rate, frame.layout.name) == (self.rate_hz, self.layout)
-        return same and (time_s is None or abs(time_s - self.end_s) <= _MAX_DRIFT_S)
+        return (
+            same
+            and epoch == self.epoch
+            and (time_s is None or abs(time_s - self.end_s) <= _MAX_DRIFT_S)
+        )
 
     def push(self, frame: AudioFrame) -> NDArray[np.int16]:
         self.samples_in += frame.samples
@@ -174,5 +223,4 @@ class _Segment:
     def _take(self, frames: list[AudioFrame]) -> NDArray[np.int16]:
         parts = [f.to_ndarray().reshape(-1) for f in frames]
         samples = np.concatenate(parts) if parts else np.zeros(0, np.int16)
-        self.position += len(samples)
         return np.asarray(samples, np.int16)

@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import importlib
 import json
+import logging
 import os
 import resource
 import selectors
@@ -28,6 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import ChildCrashError, ConfigError, DataError, DecodeError
+
+log = logging.getLogger(__name__)
 
 Payload = dict[str, Any]
 
@@ -92,11 +95,18 @@ def run_isolated(function: str, payload: Payload, budget: ChildBudget) -> Payloa
         answer, stderr, verdict = _talk(child, json.dumps(payload).encode(), budget)
     finally:
         _kill_group(child)
+    if verdict or child.returncode != 0:
+        log.warning("%s ended badly; it said: %s", function, clean_text(_text(stderr)))
     if verdict:
-        raise ChildCrashError(verdict, f"{function}: {budget}; {_tail(stderr)}")
+        raise ChildCrashError(verdict, f"{function}: {budget}; {_last_words(stderr)}")
     if child.returncode != 0:
-        raise ChildCrashError(_exit_code(child.returncode, stderr), f"{function}: {_tail(stderr)}")
-    return _unpack(function, answer)
+        code = _exit_code(child.returncode, stderr)
+        raise ChildCrashError(code, f"{function}: {_last_words(stderr)}")
+    try:
+        return _unpack(function, answer)
+    except ChildCrashError:
+        log.warning("%s broke; it said: %s", function, clean_text(_text(stderr)))
+        raise
 
 
 def _start(budget: ChildBudget, function: str) -> subprocess.Popen[bytes]:
@@ -210,8 +220,18 @@ def _unpack(function: str, answer: bytes) -> Payload:
             raise ChildCrashError("child_error", f"{function}: unexpected answer {document!r:.200}")
 
 
-def _tail(stderr: bytes) -> str:
-    return clean_text(stderr.decode(errors="replace"))[-_DETAIL_CHARS:]
+def _text(stderr: bytes) -> str:
+    return stderr.decode(errors="replace")
+
+
+def _last_words(stderr: bytes) -> str:
+    """What a dying child said, without the frames of a traceback: those go to the log."""
+    lines = [line for line in _text(stderr).splitlines() if line and not _is_frame(line)]
+    return clean_text(" ".join(lines))[-_DETAIL_CHARS:]
+
+
+def _is_frame(line: str) -> bool:
+    return line.startswith((" ", "Traceback ", "Current thread ", "Thread ", "Extension modules:"))
 
 
 def clean_text(text: str) -> str:
@@ -221,6 +241,21 @@ def clean_text(text: str) -> str:
     'a [31mb c'
     """
     return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def one_line(error: BaseException) -> str:
+    """What happened, in one line, without a traceback.
+
+    >>> one_line(KeyError("a\\nb"))
+    "KeyError: 'a\\\\nb'"
+    """
+    text = getattr(error, "strerror", None) or str(error)
+    return clean_text(f"{type(error).__name__}: {text}" if text else type(error).__name__)[:300]
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"(in {frames[-1].name}, line {frames[-1].lineno})" if frames else ""
 
 
 def _limit(parent_pid: int, memory_bytes: int) -> None:
@@ -243,8 +278,9 @@ def _answer(function: str, payload: Payload) -> Payload:
         return {"config_error": str(error)}
     except MemoryError as error:
         return {"crash": ["out_of_memory", clean_text(str(error))]}
-    except Exception:  # noqa: BLE001 - the border of the process: the parent hears of it as a crash
-        return {"crash": ["child_error", clean_text(traceback.format_exc())[-_DETAIL_CHARS:]]}
+    except Exception as error:  # noqa: BLE001 - the border of the process: the parent hears of a crash
+        traceback.print_exc()  # for the log; a row's detail is one line
+        return {"crash": ["child_error", f"{one_line(error)} {_place(error)}"[:_DETAIL_CHARS]]}
 
 
 def main(argv: list[str]) -> None:

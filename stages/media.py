@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import ConfigError, DecodeError
+from stages.source_open import guarded
 
 Frames = NDArray[np.uint8]
 SAMPLE_RATE_HZ = 16_000
@@ -30,13 +31,13 @@ def read_video(path: Path) -> Frames:
     Raises:
         DecodeError: ``clip_unreadable`` if the file has no decodable video.
     """
-    try:
-        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-    except (av.FFmpegError, IndexError, OSError) as error:
-        raise DecodeError("clip_unreadable", f"{path.name}: {error}") from error
+    with (
+        guarded("clip_unreadable", path.name),
+        av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container,
+    ):
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
     if not frames:
         raise DecodeError("clip_unreadable", f"{path.name}: no frames")
     return np.stack(frames)

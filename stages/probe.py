@@ -43,6 +43,8 @@ class ProbeConfig(StageConfig):
         max_frames: Of the video stream; the default is four hours at 30 fps.
         timeout_s: Wall clock of the child process; a row that needs more is quarantined.
         memory_bytes: Address space of the child process.
+        salvage: Use what is whole of sources that are damaged or unfinished (lost packets, a recorder that
+            died), instead of refusing them; ``damaged_share`` says how much was left out.
     """
 
     max_bytes: int = Field(default=20_000_000_000, gt=0)
@@ -50,6 +52,7 @@ class ProbeConfig(StageConfig):
     max_frames: int = Field(default=432_000, gt=0)
     timeout_s: float = Field(default=1800, gt=0)
     memory_bytes: int = Field(default=3_000_000_000, gt=0)
+    salvage: bool = False
     gate: ProbeGate = ProbeGate()
 
 
@@ -57,7 +60,7 @@ class ProbeStage(Stage[ProbeConfig, SourceVideo, SourceVideo]):
     """Decodes a source to its end once, in a child process."""
 
     name = "probe"
-    version = 2
+    version = 3
     facet = "probe"
     config_type = ProbeConfig
     row_in = SourceVideo
@@ -115,6 +118,7 @@ def probe_source(path: Path, config: ProbeConfig) -> ProbeFacet:
         "path": str(path),
         "max_frame_pixels": config.max_frame_pixels,
         "max_frames": config.max_frames,
+        "salvage": config.salvage,
     }
     budget = ChildBudget(config.timeout_s, config.memory_bytes, max_output_bytes=100_000)
     return ProbeFacet.model_validate(

@@ -27,7 +27,7 @@ class SegmentStage(Stage[SegmentConfig, SourceVideo, Clip]):
     """Finds shots, plans windows and writes each window's video and sound."""
 
     name = "segment"
-    version = 3
+    version = 4
     facet = ""
     config_type = SegmentConfig
     row_in = SourceVideo
@@ -79,11 +79,10 @@ class SegmentStage(Stage[SegmentConfig, SourceVideo, Clip]):
             ChildCrashError: The child process died or exceeded its budget.
         """
         path = files.source(row)
-        scan = scan_source(path, files.scratch, self.config, self._detector.thumbnail_size)
-        found = shots(
-            len(scan.times_s), self._detector.transitions(scan.thumbnails), scan.times_s,
-            self.config.max_gap_s,
-        )  # fmt: skip
+        salvage = row.probe is not None and row.probe.salvage
+        scan = scan_source(path, files.scratch, self.config, self._detector.thumbnail_size, salvage)
+        transitions = [*self._detector.transitions(scan.thumbnails), *scan.breaks]
+        found = shots(len(scan.times_s), transitions, scan.times_s, self.config.max_gap_s)
         frame_of_tick = shown_frames(scan.times_s)
         spans = trimmed(found, frame_of_tick, scan.times_s, self.config.cut_margin_frames)
         planned = windows(spans, self._plan())
@@ -101,7 +100,7 @@ class SegmentStage(Stage[SegmentConfig, SourceVideo, Clip]):
             return Dropped(
                 "too_small", f"needs {upscale:.2f}x enlargement, at most {self.config.max_upscale}"
             )
-        cut_windows(path, scan, fitting, framings, frame_of_tick, self.config)
+        cut_windows(path, scan, fitting, framings, frame_of_tick, self.config, salvage)
         return Kept(tuple(
             self._clip(row, files, scan, w, framings[w.shot_index], spans[w.shot_index])
             for w in fitting

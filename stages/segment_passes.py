@@ -33,6 +33,8 @@ class Scan:
     profile_frames: NDArray[np.int64]
     profiles: NDArray[np.uint8]
     has_audio: bool
+    breaks: tuple[Span, ...] = ()
+    """Where another recording begins in the same file."""
 
     def inner_box(self, shot: Span) -> Box:
         """The picture of a shot without bars."""
@@ -44,10 +46,14 @@ class Scan:
 
 
 def scan_source(
-    path: Path, folder: Path, config: SegmentConfig, thumbnail_size: tuple[int, int]
+    path: Path,
+    folder: Path,
+    config: SegmentConfig,
+    thumbnail_size: tuple[int, int],
+    salvage: bool = False,
 ) -> Scan:
     """Run the first pass in a child process."""
-    payload = _payload(path, folder, config) | {"thumbnail_size": thumbnail_size}
+    payload = _payload(path, folder, config, salvage) | {"thumbnail_size": thumbnail_size}
     found = run_isolated("stages.segment_worker:scan", payload, _budget(config))
     width, height = found["upright_size"]
     thumb_width, thumb_height = thumbnail_size
@@ -63,6 +69,7 @@ def scan_source(
         profile_frames=np.asarray(found["profile_frames"], np.int64),
         profiles=profiles.reshape(len(found["profile_frames"]), -1),
         has_audio=found["has_audio"],
+        breaks=tuple(Span(at, at) for at in found["breaks"]),
     )
 
 
@@ -73,6 +80,7 @@ def cut_windows(
     framings: dict[int, Framing],
     frame_of_tick: NDArray[np.int64],
     config: SegmentConfig,
+    salvage: bool = False,
 ) -> None:
     """Run the second pass in a child process: writes the clips' files beside the scan."""
     jobs = []
@@ -86,7 +94,7 @@ def cut_windows(
             "size": [framing.width_px, framing.height_px],
             "first_tick": window.motion_start,
         })  # fmt: skip
-    payload = _payload(path, scan.folder, config)
+    payload = _payload(path, scan.folder, config, salvage)
     payload |= {"windows": jobs, "has_audio": scan.has_audio, "crf": config.crf}
     run_isolated("stages.segment_worker:cut", payload, _budget(config))
 
@@ -96,12 +104,13 @@ def window_name(window: Window) -> str:
     return f"clip-{window.start:08d}"
 
 
-def _payload(path: Path, folder: Path, config: SegmentConfig) -> dict[str, Any]:
+def _payload(path: Path, folder: Path, config: SegmentConfig, salvage: bool) -> dict[str, Any]:
     return {
         "path": str(path),
         "folder": str(folder),
         "max_frame_pixels": config.max_frame_pixels,
         "max_frames": config.max_frames,
+        "salvage": salvage,
     }
 
 

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
-from stages.audio_reader import SAMPLE_RATE_HZ, AudioReader, Timeline
+from stages.audio_reader import SAMPLE_RATE_HZ, Timeline, sound_of
 from stages.borders import profile
 from stages.geometry import orientation_of
-from stages.source_reader import ReadBudget, VideoReader, thumbnail, to_grey, to_rgb
+from stages.source_open import ReadBudget
+from stages.source_reader import VideoReader, thumbnail, to_grey, to_rgb
 
 PROFILE_STEP_S = 0.5
 Frames = NDArray[np.uint8]
@@ -31,7 +32,7 @@ def scan(payload: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``num_frames``, ``upright_size``, ``sample_aspect_ratio``, ``profile_frames`` (P,),
-        ``has_audio``.
+        ``has_audio``, ``breaks``: frames that begin another recording.
 
     Raises:
         DecodeError: The source cannot be read truthfully.
@@ -59,15 +60,16 @@ def scan(payload: dict[str, Any]) -> dict[str, Any]:
             times.append(time_s)
     assert orientation is not None
     np.asarray(times, np.float64).tofile(folder / "times.f64")
-    audio = AudioReader(Path(payload["path"]))
+    audio = sound_of(reader)
     timeline = Timeline(folder / "audio.i16", int((times[-1] + 1) * SAMPLE_RATE_HZ))
-    timeline.fill(audio, reader.first_time_s)
+    timeline.fill(audio)
     return {
         "num_frames": len(times),
         "upright_size": orientation.upright_size(*size),
         "sample_aspect_ratio": orientation.sample_aspect_ratio,
         "profile_frames": profile_frames,
         "has_audio": audio.has_stream,
+        "breaks": reader.breaks,
     }
 
 
@@ -144,5 +146,7 @@ def _resize(picture: Frames, crop: list[int], size: list[int]) -> Frames:
 
 
 def _reader(payload: dict[str, Any]) -> VideoReader:
-    budget = ReadBudget(payload["max_frame_pixels"], payload["max_frames"])
+    budget = ReadBudget(
+        payload["max_frame_pixels"], payload["max_frames"], payload.get("salvage", False)
+    )
     return VideoReader(Path(payload["path"]), budget)

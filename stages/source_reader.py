@@ -1,21 +1,21 @@
-"""Opening and decoding hostile video files. Only for use inside a child process.
+"""Decoding hostile video files. Only for use inside a child process.
 
-A source may be anything that somebody put into a bucket: a playlist that names other files, a bomb, half
-a file. It is opened by path with a ``file:`` prefix, with protocols and containers allow-listed, and
-read in order, never by seeking. Times are seconds on the source's clock: 0 is the first good frame.
+Times are seconds on the source's clock: 0 is the first good frame, and epochs (stages/source_index.py)
+follow each other without a gap.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
@@ -23,18 +23,21 @@ from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
 from stages.containers import mp4_layout, sniff_file
+from stages.damage import Damage
 from stages.dolby_vision import refuse_dolby_vision_records
-from stages.frame_marks import refuse_hdr_frame, refuse_hdr_tag, refuse_tagged_hdr
+from stages.frame_marks import refuse_hdr_frame
+from stages.source_index import Epoch, PartIndex, PlannedPart, index_part
+from stages.source_open import ReadBudget, guarded, open_part, packets
+from stages.source_parts import Part, parts_of
+from stages.video_stream import DECODER_THREADS, describe, video_stream
 
-OPEN_OPTIONS = {
-    "protocol_whitelist": "file",
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts",
-}
+__all__ = ["READER_REASONS", "ReadBudget", "VideoReader", "thumbnail", "to_grey", "to_rgb"]
+
 READER_REASONS = frozenset({
-    "empty_file", "not_video", "container_truncated", "container_damaged", "no_video_stream",
-    "codec_unsupported", "too_large", "too_many_frames", "truncated", "corrupt_frames",
-    "no_frames", "bad_timestamps", "size_changes", "unsupported_hdr", "interlaced", "has_alpha",
-    "skewed_display",
+    "empty_file", "not_video", "container_unsupported", "container_truncated", "container_damaged",
+    "no_video_stream", "codec_unsupported", "audio_unsupported", "too_large", "too_many_frames",
+    "truncated", "corrupt_frames", "no_frames", "bad_timestamps", "size_changes", "unsupported_hdr",
+    "interlaced", "has_alpha", "skewed_display",
 })  # fmt: skip
 """Every DecodeError code of this module, and of ``geometry.orientation_of`` on its frames."""
 
@@ -42,96 +45,10 @@ _UNTAGGED = {2, 3}  # unspecified, reserved
 _HD_WIDTH_PX, _SD_HEIGHT_PX = 1280, 576
 _MAX_BAD_SHARE = 0.01
 _MIN_BAD_PACKETS = 3
-_THREADS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class ReadBudget:
-    """What a source may be, checked before and during decoding.
-
-    Args:
-        max_frame_pixels: Coded width times height.
-        max_frames: Frames of the video stream.
-    """
-
-    max_frame_pixels: int
-    max_frames: int
-
-
-@contextmanager
-def open_source(path: Path, budget: ReadBudget) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a source and pick its video stream, refusing what cannot be read truthfully.
-
-    Raises:
-        DecodeError: See ``READER_REASONS``.
-    """
-    family = sniff_file(path)
-    try:
-        container = av.open(f"file:{path}", timeout=(30, 60), options=OPEN_OPTIONS)
-    except (av.FFmpegError, UnicodeDecodeError) as error:
-        raise _open_error(path, family, error) from error
-    with container:
-        refuse_dolby_vision_records(path, family)
-        yield container, _video_stream(container, budget)
-
-
-def _open_error(path: Path, family: str, error: Exception) -> DecodeError:
-    if family == "mp4" and "moov" not in (layout := mp4_layout(path)).names:
-        return DecodeError(
-            "container_truncated", f"no moov atom, {layout.missing_bytes} bytes missing"
-        )
-    reason = getattr(error, "strerror", None) or type(error).__name__
-    return DecodeError("container_damaged", f"{family}: {reason}")
-
-
-def _video_stream(container: InputContainer, budget: ReadBudget) -> VideoStream:
-    streams = [
-        s
-        for s in container.streams.video
-        if "attached_pic" not in (s.disposition.name or "").lower()
-    ]
-    if not streams:
-        raise DecodeError("no_video_stream", f"streams: {[s.type for s in container.streams][:16]}")
-    best = container.streams.best("video")
-    stream = best if best in streams else streams[0]
-    context = stream.codec_context
-    if context is None or not context.codec.is_decoder or context.pix_fmt is None:
-        raise DecodeError("codec_unsupported", f"no decoder or pixel format for {stream!r}")
-    width = max(context.width, context.coded_width)
-    height = max(context.height, context.coded_height)
-    if width <= 0 or height <= 0:
-        raise DecodeError("container_damaged", f"video size {width}x{height}")
-    if width * height > budget.max_frame_pixels:
-        raise DecodeError(
-            "too_large", f"{width}x{height}, at most {budget.max_frame_pixels} pixels"
-        )
-    declared = declared_frames(stream)
-    if declared > budget.max_frames:
-        raise DecodeError("too_many_frames", f"{declared} declared, at most {budget.max_frames}")
-    if has_alpha(stream):
-        raise DecodeError("has_alpha", f"{context.pix_fmt}: the transparent part would be lost")
-    refuse_tagged_hdr(int(context.color_trc or 0), int(context.color_primaries or 0))
-    refuse_hdr_tag(context.codec_tag)
-    context.thread_type = "AUTO"
-    context.thread_count = _THREADS
-    return stream
-
-
-def declared_frames(stream: VideoStream) -> int:
-    """Frame count that the container claims, 0 if it claims none."""
-    if stream.frames:
-        return int(stream.frames)
-    rate, duration = stream.average_rate, stream.duration
-    if not rate or not duration or stream.time_base is None:
-        return 0
-    return int(duration * stream.time_base * rate)
-
-
-def has_alpha(stream: VideoStream) -> bool:
-    """True where the picture has transparency; VP8/VP9 hide it in a side stream with a tag."""
-    tagged = str(stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE", "0"))) == "1"
-    pixels = stream.codec_context.format
-    return tagged or (pixels is not None and any(c.is_alpha for c in pixels.components))
+_HOLD_FRAMES = 4
+"""Frames are given out so much later: damage of a picture may show only after those predicted from it."""
+_FATAL = frozenset({"too_many_frames", "size_changes"})
+"""Codes that refuse the source wherever in it they appear; others cost one part of several."""
 
 
 def to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
@@ -171,14 +88,39 @@ def guess_matrix(width_px: int, height_px: int) -> Colorspace:
 
 
 @dataclass
+class _Epoch:
+    """Where decoding is."""
+
+    number: int
+    has_key: bool
+    damage: Damage = field(default_factory=Damage)
+    slots_s: list[float] = field(default_factory=list)
+    """Heap of the decoding times that no picture has taken yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A frame as it comes out of the decoder; ``slot_s`` counts where it has no time of its own."""
+
+    epoch: int
+    damage: Damage
+    frame: VideoFrame
+    slot_s: float | None
+
+
+@dataclass
 class VideoReader:
     """Iterates the good frames of a source in display order.
 
-    A frame counts as good if it decoded without damage and its time is later than the one before.
-    After a damaged packet or picture, frames are skipped up to the next key frame: a gap in time.
+    A frame counts as good if nothing that it was predicted from is damaged and its time is later than
+    the one before. Around damage, and up to the first key frame, there is a gap in time.
 
     Attributes:
-        num_frames, num_bad_packets, num_bad_times, num_interlaced: Counted while reading.
+        num_frames, num_bad_packets, num_bad_frames, num_bad_times, num_interlaced: Counted while reading.
+        parts: What was read, with the epochs that were found: the sound is laid out by them.
+        epochs: All epochs that have frames.
+        left_out_s: Seconds of the source that are not given out, by reason.
+        lost_s: When damaged pictures would have been shown, on the source's clock.
     """
 
     path: Path
@@ -188,86 +130,233 @@ class VideoReader:
     num_bad_frames: int = 0
     num_bad_times: int = 0
     num_interlaced: int = 0
-    first_time_s: float = 0.0
     info: dict[str, Any] = field(default_factory=dict)
+    parts: list[PlannedPart] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
+    left_out_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    lost_s: list[float] = field(default_factory=list)
+    _size: tuple[int, int] | None = None
+    _lost: list[tuple[int, float]] = field(default_factory=list)
+    """Epoch and container second of damaged pictures of the part that is read."""
+    _tick_s: float = 1.0
+    _is_unfinished: bool = False
+
+    @property
+    def breaks(self) -> list[int]:
+        """Indices of frames that begin another recording: nothing goes on across them."""
+        return [e.first_frame for e in self.epochs[1:]]
+
+    @property
+    def damaged_share(self) -> float:
+        """Share of the pictures that could not be used; of an unfinished file, of those that it promises."""
+        known = self.num_frames + self.num_bad_packets + self.num_bad_frames
+        if self._is_unfinished:
+            known = max(known, self.info["declared_frames"])
+        return 1 - self.num_frames / max(known, 1)
 
     def frames(self) -> Iterator[tuple[float, VideoFrame]]:
-        """Yield (seconds since the first good frame, frame), in order.
+        """Yield (seconds on the source's clock, frame), in order.
 
         Raises:
             DecodeError: See ``READER_REASONS``.
         """
-        with open_source(self.path, self.budget) as (container, stream):
-            self.info = _describe(container, stream)
-            yield from self._good_frames(container, stream)
+        family = sniff_file(self.path)
+        failure: DecodeError | None = None
+        parts = parts_of(self.path, family)
+        for part in parts:
+            try:
+                yield from self._part(part, family)
+            except DecodeError as error:
+                if len(parts) == 1 or error.code in _FATAL:
+                    raise
+                failure = failure or error
+                self.left_out_s.setdefault(error.code, 0.0)
+        if not self.num_frames and failure:
+            raise failure
         self._judge()
 
-    def _good_frames(
-        self, container: InputContainer, stream: VideoStream
-    ) -> Iterator[tuple[float, VideoFrame]]:
-        size: tuple[int, int] | None = None
-        last_s = float("-inf")
-        waits_for_key = False
-        for frame, is_after_damage in self._decode(container, stream):
-            waits_for_key = (waits_for_key or is_after_damage) and not frame.key_frame
-            if waits_for_key or frame.is_corrupt:
-                waits_for_key = True  # what is predicted from a damaged picture looks damaged
-                self.num_bad_frames += 1
-                continue
-            if frame.pts is None or frame.time_base is None:
-                self.num_bad_times += 1
-                continue
-            time_s = float(frame.pts * frame.time_base)
-            if time_s <= last_s:
-                self.num_bad_times += 1
-                continue
-            self._check_frame(frame, size)
-            if size is None:
-                size, self.first_time_s = (frame.width, frame.height), time_s
-            last_s = time_s
-            self.num_frames += 1
-            yield time_s - self.first_time_s, frame
+    def _part(self, part: Part, family: str) -> Iterator[tuple[float, VideoFrame]]:
+        with open_part(self.path, part, family) as container:
+            refuse_dolby_vision_records(self.path, family)
+            with guarded("codec_unsupported", "opening the video stream"):
+                stream = video_stream(container, self.budget)
+                info = describe(container, stream, family)
+                stream.codec_context.open(strict=False)
+            audio_id = self.parts[-1].index.audio_id if self.parts else None
+            index = index_part(
+                self.path, part, family, stream.index, 2 * self.budget.max_frames, audio_id
+            )
+            self.info = self.info or info
+            if info["shape"] != self.info["shape"]:
+                self.left_out_s["size_changes"] += index.seconds
+                return
+            planned, self._tick_s = PlannedPart(part, index), float(stream.time_base or 1)
+            self.parts.append(planned)
+            yield from self._good_frames(container, stream, planned)
+            self._settle_lost(planned)
+            if index.stop_reason:
+                self.left_out_s[index.stop_reason] += index.unused_s
 
-    def _check_frame(self, frame: VideoFrame, size: tuple[int, int] | None) -> None:
+    def _good_frames(
+        self, container: InputContainer, stream: VideoStream, planned: PlannedPart
+    ) -> Iterator[tuple[float, VideoFrame]]:
+        """Give each epoch of a part its place on the source's clock."""
+        index, number, origin_s, time_s = planned.index, -1, 0.0, 0.0
+        start_s = self.epochs[-1].stop_s if self.epochs else 0.0
+        first, last_s = 0, float("-inf")
+        try:
+            for epoch, clock_s, frame in self._timed(container, stream, index):
+                if epoch != number:
+                    if number >= 0:
+                        end_s = time_s + index.step_s
+                        self._close(planned, number, Epoch(origin_s, start_s, end_s, first))
+                        start_s = end_s
+                    number, origin_s, last_s, first = epoch, clock_s, float("-inf"), self.num_frames
+                if clock_s <= last_s:
+                    self.num_bad_times += 1
+                    continue
+                self._check_frame(frame)
+                last_s = clock_s
+                self.num_frames += 1
+                time_s = start_s + clock_s - origin_s
+                yield time_s, frame
+        finally:
+            if number >= 0:
+                self._close(planned, number, Epoch(origin_s, start_s, time_s + index.step_s, first))
+
+    def _close(self, planned: PlannedPart, number: int, epoch: Epoch) -> None:
+        if epoch.first_frame < self.num_frames:
+            planned.epochs[number] = epoch
+            self.epochs.append(epoch)
+
+    def _settle_lost(self, planned: PlannedPart) -> None:
+        """Count damaged pictures that leave no gap: before, behind or without a good one of their epoch."""
+        for number, clock_s in self._lost:
+            epoch = planned.epochs.get(number)
+            time_s = clock_s - epoch.origin_s + epoch.start_s if epoch else 0.0
+            if epoch and epoch.start_s <= time_s < epoch.stop_s:
+                self.lost_s.append(time_s)
+            else:
+                self.left_out_s["damaged"] += planned.index.step_s
+        self._lost = []
+
+    def _timed(
+        self, container: InputContainer, stream: VideoStream, index: PartIndex
+    ) -> Iterator[tuple[int, float, VideoFrame]]:
+        """Yield (epoch, seconds on the container's clock, frame) of the frames that can be trusted."""
+        for item in self._trusted(container, stream, index):
+            epoch, frame = item.epoch, item.frame
+            ordinal = item.damage.ordinal_of(frame)
+            clock_s = index.shown_s(frame.pts, self._tick_s, ordinal, epoch)
+            if index.uses_dts:
+                is_good = item.slot_s is not None
+                clock_s = item.slot_s or 0.0
+            else:
+                is_good = frame.pts is not None and not index.is_outlier(clock_s, ordinal)
+            if is_good:
+                yield epoch, clock_s, frame
+            else:
+                self.num_bad_times += 1
+
+    def _trusted(
+        self, container: InputContainer, stream: VideoStream, index: PartIndex
+    ) -> Iterator[_Decoded]:
+        """Hold frames back until what they were predicted from is known, then drop the hurt ones."""
+        held: deque[_Decoded] = deque()
+        for item in self._decode(container, stream, index):
+            if item is not None and item.damage.is_hurt(item.frame):
+                self._lose_frame(item, index)
+            elif item is not None:
+                held.append(item)
+            while held and (item is None or len(held) > _HOLD_FRAMES):
+                oldest = held.popleft()
+                if oldest.damage.turned_out_hurt(oldest.frame):
+                    self._lose_frame(oldest, index)
+                else:
+                    yield oldest
+
+    def _decode(
+        self, container: InputContainer, stream: VideoStream, index: PartIndex
+    ) -> Iterator[_Decoded | None]:
+        """Decode packet by packet; None where an epoch's frames are complete."""
+        state = _Epoch(0, not index.has_keys)
+        for ordinal, packet in enumerate(self._until_broken(packets(container, stream))):
+            if ordinal >= index.video_stop:
+                break
+            if ordinal in index.video_starts[1:]:
+                yield from self._feed(stream, None, state, index)
+                yield None
+                stream.codec_context.flush_buffers()
+                state = _Epoch(state.number + 1, not index.has_keys)
+            state.has_key = state.has_key or packet.is_keyframe
+            if (
+                not state.has_key
+            ):  # a live recording begins anywhere; pictures begin with a key frame
+                self.left_out_s["before_key_frame"] += index.step_s
+                state.damage.begin_blind()
+                continue
+            state.damage.feed(packet, ordinal)
+            if packet.is_corrupt:  # the container says that bytes are missing
+                state.damage.is_cut = bool({ordinal + 1, ordinal + 2} & set(index.video_starts))
+                self._lose_packet(state, index)
+                if not packet.is_keyframe:
+                    continue
+            if index.uses_dts and packet.size:
+                heappush(state.slots_s, index.clock_of(ordinal, state.number))
+            yield from self._feed(stream, packet, state, index)
+        yield from self._feed(stream, None, state, index)
+        yield None
+
+    def _until_broken(self, source: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
+        try:
+            yield from source
+        except DecodeError as error:
+            if not self.budget.salvage:
+                raise self._broken(error.detail) from error
+            self._is_unfinished = True
+
+    def _lose_frame(self, item: _Decoded, index: PartIndex) -> None:
+        self.num_bad_frames += not item.damage.is_cut
+        ordinal = item.damage.ordinal_of(item.frame)
+        at_s = index.shown_s(item.frame.pts, self._tick_s, ordinal, item.epoch)
+        self._lost.append((item.epoch, at_s))
+
+    def _lose_packet(self, state: _Epoch, index: PartIndex, delay: int = 0) -> None:
+        damage = state.damage
+        self.num_bad_packets += not damage.is_cut
+        at_s = index.shown_s(damage.pts, self._tick_s, damage.ordinal, state.number)
+        self._lost.append((state.number, at_s))
+        damage.hurt(delay)
+
+    def _feed(
+        self, stream: VideoStream, packet: Packet[Any] | None, state: _Epoch, index: PartIndex
+    ) -> Iterator[_Decoded]:
+        """Decode one packet, or with None what the decoder still holds."""
+        try:
+            with guarded("corrupt_frames", "decoding"):
+                frames = stream.codec_context.decode(packet)
+        except DecodeError:
+            if state.slots_s:
+                state.slots_s.remove(max(state.slots_s))
+                heapify(state.slots_s)
+            self._lose_packet(state, index, DECODER_THREADS)
+            return
+        for frame in frames:
+            if isinstance(frame, VideoFrame):
+                slot_s = heappop(state.slots_s) if state.slots_s else None
+                yield _Decoded(state.number, state.damage, frame, slot_s)
+
+    def _check_frame(self, frame: VideoFrame) -> None:
         if frame.width * frame.height > self.budget.max_frame_pixels:
             raise DecodeError("too_large", f"{frame.width}x{frame.height} in mid-stream")
-        if size not in {None, (frame.width, frame.height)}:
-            raise DecodeError("size_changes", f"{size} to {(frame.width, frame.height)}")
+        size = frame.width, frame.height
+        if self._size not in {None, size}:
+            raise DecodeError("size_changes", f"{self._size} to {size}")
+        self._size = size
         if self.num_frames >= self.budget.max_frames:
             raise DecodeError("too_many_frames", f"more than {self.budget.max_frames}")
         refuse_hdr_frame(frame)
         self.num_interlaced += bool(frame.interlaced_frame)
-
-    def _decode(
-        self, container: InputContainer, stream: VideoStream
-    ) -> Iterator[tuple[VideoFrame, bool]]:
-        """Decode packet by packet; yields (frame, True for the first one after a bad packet)."""
-        is_damaged = False
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError as error:
-                raise self._broken(f"reading stopped: {error.strerror}") from error
-            if packet is None:
-                return
-            if packet.is_corrupt:  # the container says that bytes are missing
-                self.num_bad_packets += 1
-                is_damaged = True
-                if not packet.is_keyframe:
-                    continue
-            try:
-                frames = packet.decode()
-            except av.error.MemoryError as error:
-                raise MemoryError(str(error)) from error
-            except av.FFmpegError:
-                self.num_bad_packets += 1
-                is_damaged = True
-                continue
-            for frame in frames:
-                assert isinstance(frame, VideoFrame)
-                yield frame, is_damaged
-                is_damaged = False
 
     def _broken(self, detail: str) -> DecodeError:
         expected = self.info.get("declared_frames", 0)
@@ -277,12 +366,13 @@ class VideoReader:
         """Judge the whole file once it was read to the end."""
         bad = self.num_bad_packets + self.num_bad_frames
         missing = mp4_layout(self.path).missing_bytes if self.info["family"] == "mp4" else 0
-        if missing:
+        if missing and not self.budget.salvage:
             raise self._broken(f"the file ends {missing} bytes early")
+        self._is_unfinished = self._is_unfinished or missing > 0
         if self.num_frames == 0:
             raise DecodeError("no_frames", f"{bad} damaged, {self.num_bad_times} without a time")
         share = bad / (self.num_frames + bad)
-        if bad >= _MIN_BAD_PACKETS and share > _MAX_BAD_SHARE:
+        if bad >= _MIN_BAD_PACKETS and share > _MAX_BAD_SHARE and not self.budget.salvage:
             raise DecodeError("corrupt_frames", f"{bad} of {self.num_frames + bad} damaged")
         if self.num_bad_times > _MIN_BAD_PACKETS and self.num_bad_times > 0.1 * self.num_frames:
             raise DecodeError("bad_timestamps", f"{self.num_bad_times} repeated or missing times")
@@ -291,15 +381,3 @@ class VideoReader:
                 "interlaced",
                 f"{self.num_interlaced} of {self.num_frames} frames; deinterlace first",
             )
-
-
-def _describe(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
-    context = stream.codec_context
-    return {
-        "family": sniff_file(Path(container.name.removeprefix("file:"))),
-        "container": container.format.name,
-        "video_codec": context.name,
-        "pixel_format": str(context.pix_fmt),
-        "declared_frames": declared_frames(stream),
-        "sample_aspect_ratio": float(stream.sample_aspect_ratio or 1),
-    }

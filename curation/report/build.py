@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from curation.recipe import RunGates
 from curation.report.scores import score_lines
+from curation.report.seconds import seconds_line
 from curation.report.strips import write_strip
 from schemas.errors import InvariantError
 from schemas.manifest import RunRecord
@@ -90,6 +91,7 @@ def summarise(inputs: ReportInputs) -> RunReport:
     return RunReport(
         run_id=inputs.run.run_id, verdict=_verdict(gates, stages), gates=gates, stages=stages,
         scores=score_lines(inputs.run.stages, inputs.clips),
+        seconds=seconds_line(inputs.sources, inputs.clips, inputs.decisions),
         sources=_source_lines(inputs, set(kept)), kept_clip_ids=kept, num_samples=len(kept),
         snapshot=inputs.run.snapshot, wall_s=inputs.run.wall_s, versions=inputs.run.versions,
     )  # fmt: skip

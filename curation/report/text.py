@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from curation.report.build import ReportInputs
+from curation.report.seconds import seconds_text
 from schemas.errors import ConfigError
 from schemas.report import RunReport
 
@@ -17,6 +18,8 @@ def render_funnel_text(report: RunReport) -> str:
             f"{s.name:<11}{s.num_in:>6}{s.num_kept:>6}{s.num_dropped:>6}{s.num_failed:>6}"
             f"{s.num_quarantined:>6}{s.num_out:>6}{s.work_s:>9.1f}  {reasons}"
         )
+    if report.seconds:
+        lines.append(seconds_text(report.seconds))
     return "\n".join(lines)
 
 

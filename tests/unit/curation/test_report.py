@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from curation.recipe import RunGates
 from curation.report import ReportInputs, build_report
 from curation.report.build import summarise
 from curation.report.scores import score_lines
+from curation.report.seconds import seconds_line, seconds_text
 from schemas import facets as f
 from schemas.base import BackendRef, FileRef
 from schemas.errors import InvariantError
@@ -129,6 +131,48 @@ def test_scores_count_dropped_clips_and_what_lies_beyond(clip, tmp_path):
     assert confidence.quantiles[-1] == 0.7
     assert sum(confidence.bins) == 2
     assert confidence.low <= 0.2 < 0.7 <= confidence.high
+
+
+def probed(duration_s, *left_out, index=0):
+    facet = f.ProbeFacet(
+        container="mp4", video_codec="h264", pixel_format="yuv420p", width_px=640, height_px=480,
+        rotation_deg=0, sample_aspect_ratio=1, num_frames=100, duration_s=duration_s, average_fps=25,
+        is_vfr=False, has_audio=False, audio_sample_rate_hz=0, audio_duration_s=0,
+        left_out=[f.LeftOut(reason=reason, seconds=seconds) for reason, seconds in left_out],
+    )  # fmt: skip
+    return SOURCE.replace(content_sha256=f"{index}" * 64, probe=facet)
+
+
+def test_every_second_of_the_sources_is_in_a_clip_or_left_out_by_name(clip):
+    used = probed(20, ("clock_jump", 3.0), ("pause", 40.0), index=1)
+    short = probed(2, index=2)
+    broken = SOURCE.replace(content_sha256="3" * 64)
+    text = SOURCE.replace(content_sha256="4" * 64)
+    clips = [
+        clip.replace(clip_id=name, source_id=used.row_id, motion_start_s=a, start_s=a, end_s=b)
+        for name, a, b in (("a", 0.0, 4.0), ("b", 3.0, 8.0))
+    ]
+    ends = [
+        decision(short.row_id, "probe", Outcome.DROPPED, "too_short"),
+        decision(broken.row_id, "probe", Outcome.FAILED, "truncated"),
+        decision(text.row_id, "probe", Outcome.FAILED, "not_video"),
+    ]
+    line = seconds_line([used, short, broken, text], clips, ends)
+    assert line.in_clips_s == pytest.approx(8)
+    assert line.left_out_s == {
+        "clock_jump": 3, "pause": 40, "too_short": 2, "not_in_a_clip": pytest.approx(12),
+    }  # fmt: skip
+    assert line.found_s == pytest.approx(20 + 43 + 2)
+    assert line.num_unknown == 1
+    assert "65.0 s of video found: 8.0 s in clips, 3.0 s clock_jump" in seconds_text(line)
+
+
+def test_the_page_shows_the_seconds(clip, tmp_path):
+    made = inputs(clip, BALANCED, tmp_path)
+    source = probed(20, ("damaged", 3.5))
+    report = build_report(replace(made, sources=(source,)), tmp_path / "out")
+    assert report.seconds.left_out_s["damaged"] == 3.5
+    assert "left out: damaged" in (tmp_path / "out/index.html").read_text()
 
 
 def test_broken_books_are_refused_but_written_down(clip, tmp_path, monkeypatch):

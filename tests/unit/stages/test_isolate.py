@@ -67,6 +67,10 @@ def test_every_death_has_a_code(function, payload, code):
         run_isolated(f"{HERE}:{function}", payload, BUDGET)
     assert caught.value.code == code
     assert code in CHILD_REASONS
+    assert "\n" not in caught.value.detail
+    assert not any(
+        word in caught.value.detail for word in ("Traceback", 'File "', "Current thread")
+    )
 
 
 def test_memory_is_bounded():

@@ -15,7 +15,8 @@ from schemas.rows import SourceVideo
 from stages.containers import mp4_layout, sniff
 from stages.probe import ProbeConfig, ProbeGate, ProbeStage
 from stages.probe_worker import probe_file, timing
-from stages.source_reader import READER_REASONS, ReadBudget, VideoReader, to_rgb
+from stages.source_open import ReadBudget
+from stages.source_reader import READER_REASONS, VideoReader, to_rgb
 from tests.unit.stages.synth import source_of, textured, tone, toy_files, write_source
 
 BUDGET = {"max_frame_pixels": 4096 * 2304, "max_frames": 1000}
@@ -92,12 +93,32 @@ def test_gate(good, gate, reason):
         b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n",
         b"<?xml version='1.0'?><MPD></MPD>",
         b"\x89PNG\r\n\x1a\n" + b"\0" * 100,
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100),
+        b"\0\x05\x16\x07\0\x02\0\0Mac OS X        " + bytes(100),
+        b"1\n00:00:01,000 --> 00:00:02,000\nHello\n",
     ],
 )
 def test_not_video(tmp_path, data):
     path = tmp_path / "looks_fine.mp4"
     path.write_bytes(data)
     assert code_of(path) == "not_video"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
+        b"OggS\0\x02",
+        b"\0\0\0\x01\x67\x42\xc0\x1e",
+        b"\0\0\x01\xb3\x16\0\xf0\x13",
+        b"YUV4MPEG2 W64 H64 F25:1\n",
+    ],
+)
+def test_video_that_is_not_read_is_no_sidecar(tmp_path, data):
+    """Such files count as failed sources; files that are no video do not."""
+    path = tmp_path / "video.bin"
+    path.write_bytes(data + bytes(500))
+    assert code_of(path) == "container_unsupported"
 
 
 def test_empty_file(tmp_path):
@@ -337,14 +358,6 @@ def test_damage_in_the_middle_is_skipped_or_refused_never_shown(tmp_path, suffix
         assert np.abs(to_rgb(frame).astype(int) - frames[round(time_s * 25)]).mean() < 8
         shown += 1
     assert 570 <= shown < 600
-
-
-def test_two_recordings_in_one_file_are_refused(tmp_path):
-    path = tmp_path / "twice.ts"
-    part = tmp_path / "part.ts"
-    ffmpeg("-f", "lavfi", "-i", "testsrc=d=0.4:s=128x128", "-pix_fmt", "yuv420p", part)
-    path.write_bytes(part.read_bytes() * 2)
-    assert code_of(path) in {"bad_timestamps", "corrupt_frames"}
 
 
 def test_many_repeated_times_refuse_the_file_and_few_do_not(tmp_path):
