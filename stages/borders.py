@@ -121,18 +121,16 @@ def _twin(lines: Lines, other: Lines, end: int) -> int:
     colours = [float(np.median(side.middle[:, :_STEP_PX])) for side in (lines, other)]
     if not end or abs(colours[0] - colours[1]) > _FLAT_LUMA:
         return 0
-    return end if _bare(lines, colours[0])[: end - _STEP_PX].mean(axis=1).min() >= _MIN_PURE else 0
+    return end if _is_bar(lines, colours[0])[: end - _STEP_PX].all() else 0
 
 
 def _flat_end(lines: Lines, across: Lines) -> int:
     """Width of a bar of any colour before the picture, a logo on it included; 0 where there is none."""
     edge = slice(0, _STEP_PX)
     colour = float(np.median(lines.middle[:, edge]))
-    share = _bare(lines, colour).mean(axis=1)
-    if share[edge].min() < _MIN_PURE:
+    if _bare(lines, colour)[edge].mean(axis=1).min() < _MIN_PURE:
         return 0
-    is_bar = (share >= _MIN_PURE) | ((share >= _MIN_FLAT) & (lines.still.mean(axis=1) >= _MIN_PURE))
-    end = _run(is_bar)
+    end = _run(_is_bar(lines, colour))
     if end == len(lines):
         return 0
     begins = _picture_begins(lines, max(1, colour), _span(across), _LIMITS)
@@ -140,6 +138,13 @@ def _flat_end(lines: Lines, across: Lines) -> int:
         return 0
     end = min(end, int(np.argmax(begins)) + _STEP_PX)  # what lies behind may be as light as the bar
     return end if end >= _MIN_SHARE * len(lines) else 0
+
+
+def _is_bar(lines: Lines, colour: float) -> NDArray[np.bool_]:
+    """(L,) lines of one colour, or with something that stays on them."""
+    share = _bare(lines, colour).mean(axis=1)
+    has_logo = (share >= _MIN_FLAT) & (lines.still.mean(axis=1) >= _MIN_PURE)
+    return np.asarray((share >= _MIN_PURE) | has_logo)
 
 
 def _bare(lines: Lines, colour: float) -> NDArray[np.bool_]:

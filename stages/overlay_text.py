@@ -45,7 +45,7 @@ class TextReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OverlayText:
-    """Overlay text of a clip: the sampled frame with the largest covered area."""
+    """Overlay text of a clip: the sampled frame, or the caption, with the largest covered area."""
 
     area_share: float
     num_regions: int
@@ -115,7 +115,7 @@ def _held(frames: Frames, look: _Look) -> list[TextBox]:
 
 
 def _captions(frames: Frames, looks: dict[int, _Look], reader: TextReader) -> OverlayText:
-    """The largest word of a place where at least three different words stand one after the other."""
+    """What the words of one place cover together, where at least three different ones stand in turn."""
     words: list[_Word] = []
     for index in range(_STEP_FRAMES // 2, len(frames), _STEP_FRAMES):
         look = looks.get(index) or _Look.at(frames, index, reader)
@@ -123,8 +123,7 @@ def _captions(frames: Frames, looks: dict[int, _Look], reader: TextReader) -> Ov
     for word in words:
         others = [w for w in words if _same_place(word.box, w.box, frames.shape[2])]
         if _num_different([w.text for w in others]) >= _MIN_WORDS:
-            each = [_covered(frames, [w.box]) for w in others]
-            return max(each, key=lambda text: text.area_share)
+            return OverlayText(_covered(frames, [w.box for w in others]).area_share, 1)
     return OverlayText(0.0, 0)
 
 

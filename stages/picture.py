@@ -5,6 +5,7 @@ All take RGB u8 frames (T,H,W,3) or grey u8 frames (T,h,w); none loops over pixe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.borders import inner_box, profile
+from stages.geometry import Box
 from stages.media import FPS
 from stages.shots import runs
 
@@ -88,11 +90,27 @@ def longest_run_s(flags: NDArray[np.bool_]) -> float:
     return longest / FPS
 
 
+def inner_picture(grey: Grey) -> Box:
+    """The part of (T,h,w) inside bars: black, flat, shaded, or a blurred copy of the picture."""
+    return inner_box([profile(g) for g in grey[:: max(1, FPS // 4)]])
+
+
 def border_share(grey: Grey) -> float:
-    """Share of the picture that bars cover: black, flat, shaded, or a blurred copy of the picture."""
-    chosen = grey[:: max(1, FPS // 4)]
-    inner = inner_box([profile(g) for g in chosen])
+    """Share of the picture that bars cover, see ``inner_picture``."""
+    inner = inner_picture(grey)
     return 1.0 - inner.width * inner.height / float(grey[0].size)
+
+
+def without_bars(frames: NDArray[np.uint8], grey: Grey) -> NDArray[np.uint8]:
+    """Frames (T,H,W,3) cut to what is inside the bars of their grey copies (T,h,w).
+
+    So that no other score suffers from bars.
+    """
+    inner = inner_picture(grey)
+    down, across = frames.shape[1] / grey.shape[1], frames.shape[2] / grey.shape[2]
+    top, bottom = math.ceil(inner.top * down), math.floor(inner.bottom * down)
+    left, right = math.ceil(inner.left * across), math.floor(inner.right * across)
+    return frames[:, top:bottom, left:right]
 
 
 def perceptual_hash(grey: Grey) -> str:

@@ -65,7 +65,7 @@ class QualityStage(Stage[QualityConfig, Clip, Clip]):
     """Measures a clip's picture over its target frames."""
 
     name = "quality"
-    version = 2
+    version = 3
     facet = "quality"
     config_type = QualityConfig
     row_in = Clip
@@ -100,12 +100,14 @@ class QualityStage(Stage[QualityConfig, Clip, Clip]):
         self._reader = rapidocr.RapidOcr() if self.config.read_text else None
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
-        """Fill ``row.quality``.
+        """Fill ``row.quality``: bars have a score of their own, the others look at what is inside them.
 
         Raises:
             DecodeError: ``clip_unreadable``.
         """
         frames = files.frames(row.media.video)[row.media.num_motion_frames :]
+        whole = picture.grey_frames(frames, picture.SHARPNESS_SIDE_PX)
+        frames = picture.without_bars(frames, whole)
         large = picture.grey_frames(frames, picture.SHARPNESS_SIDE_PX)
         small = picture.grey_frames(frames, picture.MOTION_SIDE_PX)
         exposure = picture.exposure(large)
@@ -119,7 +121,7 @@ class QualityStage(Stage[QualityConfig, Clip, Clip]):
             motion_px=picture.motion_px(small),
             freeze_share=float(frozen.mean()) if frozen.size else 0.0,
             longest_freeze_s=picture.longest_run_s(frozen),
-            border_share=picture.border_share(large),
+            border_share=picture.border_share(whole),
             text_area_share=text.area_share,
             num_text_regions=text.num_regions,
             phash=picture.perceptual_hash(small),

@@ -194,3 +194,30 @@ def test_the_stage_scores_the_target_frames_only(tmp_path):
         row = stage.process(clip.replace(media=media_facet), files).rows[0]
     assert row.quality.freeze_share == 1.0
     assert stage.gate(row).reason == "static"
+
+
+@pytest.mark.parametrize("colour", [0, 255])
+def test_bars_count_as_bars_alone(tmp_path, colour):
+    """A clip that kept its bars fails for them and for nothing else: counts per cause stay right."""
+    files = toy_files(tmp_path)
+    stage = QualityStage(QualityConfig(read_text=False))
+    stage.setup()
+    found = []
+    with files.row_scope():
+        clip = make_clip(files, num_target=25, num_motion=0)
+        inner = textured(25, 240, 160, seed=3)
+        barred = np.full((25, 240, 960, 3), colour, np.uint8)
+        barred[:, :, 400:560] = inner
+        for frames in (inner, barred):
+            media_facet = clip.media.replace(video=files.put_video(frames))
+            found.append(stage.process(clip.replace(media=media_facet), files).rows[0].quality)
+    bare, with_bars = found
+    assert with_bars.border_share == pytest.approx(5 / 6, abs=0.02)
+    assert bare.border_share == 0
+    assert with_bars.luma_mean == pytest.approx(bare.luma_mean, abs=0.02)
+    assert with_bars.sharpness == pytest.approx(bare.sharpness, rel=0.2)
+    assert with_bars.motion_px == pytest.approx(bare.motion_px, rel=0.2)
+    assert max(with_bars.dark_share, with_bars.bright_share) < 0.05
+    gate = QualityGate(min_sharpness=0)
+    assert judge(with_bars, gate).reason == "black_borders"
+    assert judge(bare, gate) is None
