@@ -56,6 +56,22 @@ def parts_of(path: Path, family: str) -> list[Part]:
     return _between(starts)
 
 
+def missing_bytes(path: Path, family: str) -> int:
+    """How much of the last recording is missing by its own header; 0 where the header does not say."""
+    if family == "mp4":
+        return mp4_layout(path).missing_bytes
+    if family not in {"matroska", "avi"}:
+        return 0
+    size_bytes = path.stat().st_size
+    start = parts_of(path, family)[-1].start
+    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if family == "avi":
+            end = start + 8 + int.from_bytes(data[start + 4 : start + 8], "little")
+        else:
+            end = _body_end(data, start, family)
+    return max(0, end - size_bytes)
+
+
 def _between(starts: list[int]) -> list[Part]:
     starts = starts[: MAX_PARTS + 1]
     stops = [*starts[1:], None]

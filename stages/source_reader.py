@@ -22,13 +22,13 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
-from stages.containers import mp4_layout, sniff_file
+from stages.containers import sniff_file
 from stages.damage import Damage
 from stages.dolby_vision import refuse_dolby_vision_records
 from stages.frame_marks import refuse_hdr_frame
 from stages.source_index import Epoch, PartIndex, PlannedPart, index_part
 from stages.source_open import ReadBudget, guarded, open_part, packets
-from stages.source_parts import Part, parts_of
+from stages.source_parts import Part, missing_bytes, parts_of
 from stages.video_stream import DECODER_THREADS, describe, video_stream
 
 __all__ = ["READER_REASONS", "ReadBudget", "VideoReader", "thumbnail", "to_grey", "to_rgb"]
@@ -365,9 +365,13 @@ class VideoReader:
     def _judge(self) -> None:
         """Judge the whole file once it was read to the end."""
         bad = self.num_bad_packets + self.num_bad_frames
-        missing = mp4_layout(self.path).missing_bytes if self.info["family"] == "mp4" else 0
-        if missing and not self.budget.salvage:
+        family = self.info["family"]
+        missing = missing_bytes(self.path, family)
+        if missing and family == "mp4" and not self.budget.salvage:
             raise self._broken(f"the file ends {missing} bytes early")
+        if missing and self.epochs:  # nobody knows better: as many seconds as bytes
+            share = missing / self.path.stat().st_size
+            self.left_out_s["truncated"] += share * self.epochs[-1].stop_s
         self._is_unfinished = self._is_unfinished or missing > 0
         if self.num_frames == 0:
             raise DecodeError("no_frames", f"{bad} damaged, {self.num_bad_times} without a time")

@@ -231,6 +231,15 @@ def test_film_that_is_missing_is_still_found(tmp_path, lost):
     assert caught.value.code == "truncated"
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".avi"])
+def test_what_a_header_promises_and_the_file_lacks_is_named(tmp_path, suffix):
+    data = record(tmp_path / f"whole{suffix}").read_bytes()
+    facts = probe(put(tmp_path / f"cut{suffix}", data[: len(data) * 2 // 3]))
+    assert 1.5 < facts["duration_s"] < 3.5
+    assert left_out(facts)["truncated"] == pytest.approx(facts["duration_s"] / 2, rel=0.1)
+    assert "truncated" not in left_out(probe(tmp_path / f"whole{suffix}"))
+
+
 def test_pictures_of_an_avi_are_those_that_ffmpeg_shows(tmp_path):
     path = record(tmp_path / "b.avi", "-bf", 3, seconds=2)
     ffmpeg("-i", path, "-vsync", "0", "-f", "rawvideo", "-pix_fmt", "rgb24", tmp_path / "raw")
