@@ -1,4 +1,4 @@
-"""Dolby Vision told by the container alone: configuration records in mp4 and Matroska headers.
+"""Dolby Vision told by the container alone: configuration records in mp4, Matroska and MPEG-TS headers.
 
 FFmpeg reads them but its decoders hand them to nobody: a profile 5 stream then looks like untagged
 video and comes out purple and green. Only headers are read, by their lengths, never a picture.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from schemas.errors import DecodeError
+from stages.mpegts import find_geometry
 
 _RECORDS = frozenset({b"dvcC", b"dvvC", b"dvwC"})
 _MP4_PATH = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
@@ -19,6 +20,8 @@ _SAMPLE_TABLE_HEADER_BYTES, _SAMPLE_ENTRY_BYTES = 8, 78
 _MATROSKA_PATH = (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\x41\xe4")
 """Segment, Tracks, TrackEntry, BlockAdditionMapping."""
 _MAPPING_TYPE = b"\x41\xe7"
+_MPEGTS_HEAD_BYTES, _TS_PACKET_BYTES = 2_000_000, 188
+_DOVI_DESCRIPTOR = 0xB0
 _ONLY_ONCE = {b"moov", b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b"}
 
 Part = tuple[bytes, int, int]
@@ -27,12 +30,14 @@ Reader = Callable[[BinaryIO, int, int], Iterator[Part]]
 
 
 def refuse_dolby_vision_records(path: Path, family: str) -> None:
-    """Refuse an mp4 or Matroska file whose headers hold a Dolby Vision configuration record.
+    """Refuse an mp4, Matroska or MPEG-TS file whose headers hold a Dolby Vision configuration record.
 
     Raises:
         DecodeError: ``unsupported_hdr``.
     """
-    search = {"mp4": _mp4_records, "matroska": _matroska_records}.get(family)
+    search = {"mp4": _mp4_records, "matroska": _matroska_records, "mpegts": _mpegts_records}.get(
+        family
+    )
     if search is None:
         return
     with path.open("rb") as handle:
@@ -60,6 +65,42 @@ def _matroska_records(handle: BinaryIO, size_bytes: int) -> Iterator[bytes]:
                 kind = handle.read(end - body)
                 if kind in _RECORDS:
                     yield kind
+
+
+def _mpegts_records(handle: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    """Video descriptors named in the programme maps at the start of a stream."""
+    head = handle.read(min(size_bytes, _MPEGTS_HEAD_BYTES))
+    geometry = find_geometry(head)
+    if geometry is None:
+        return
+    at = geometry.first + geometry.sync_offset
+    for place in range(at, len(head) - _TS_PACKET_BYTES + 1, geometry.size_bytes):
+        section = _programme_map(head[place : place + _TS_PACKET_BYTES])
+        if section and _DOVI_DESCRIPTOR in _stream_descriptors(section):
+            yield b"DOVI"
+
+
+def _programme_map(packet: bytes) -> bytes:
+    """The programme map that begins in a packet, as far as it lies in it; empty where there is none."""
+    begins, has_payload, has_field = packet[1] & 0x40, packet[3] & 0x10, packet[3] & 0x20
+    if packet[0] != 0x47 or not begins or not has_payload:
+        return b""
+    body = packet[5 + packet[4] if has_field else 4 :]
+    section = body[1 + body[0] :] if body else b""
+    return section if section[:1] == b"\x02" and len(section) >= 12 else b""
+
+
+def _stream_descriptors(section: bytes) -> Iterator[int]:
+    """Tags of the descriptors of all elementary streams of a programme map."""
+    end = min(len(section), 3 + (int.from_bytes(section[1:3], "big") & 0xFFF) - 4)
+    at = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF)
+    while at + 5 <= end:
+        stop = at + 5 + (int.from_bytes(section[at + 3 : at + 5], "big") & 0xFFF)
+        at += 5
+        while at + 2 <= min(stop, end):
+            yield section[at]
+            at += 2 + section[at + 1]
+        at = stop
 
 
 def _bodies(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from av.video.reformatter import Colorspace
 
 from schemas.errors import DecodeError
+from stages.dolby_vision import refuse_dolby_vision_records
 from stages.frame_marks import content_peak_nits, mastering_peak_nits, side_data
 from stages.geometry import orientation_of, read_display_matrix
 from stages.probe_worker import probe_file
@@ -179,6 +181,37 @@ def test_hdr_told_by_the_container_alone_is_refused_by_name(tmp_path, plain, nam
     assert words in found or (suffix != ".mp4" and "Dolby Vision by the container's dv" in found)
 
 
+def crc32_mpeg(data: bytes) -> bytes:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x04C11DB7 if crc >> 31 else crc << 1) & 0xFFFFFFFF
+    return crc.to_bytes(4, "big")
+
+
+@pytest.mark.parametrize(("tag", "code"), [(0xB0, "unsupported_hdr"), (0x52, "read")])
+def test_a_dolby_vision_descriptor_of_a_transport_stream(tmp_path, plain, tag, code):
+    """A descriptor is written into every programme map; another tag there is nothing."""
+    path = tmp_path / "live.ts"
+    ffmpeg("-i", plain, "-c", "copy", path)
+    data = bytearray(path.read_bytes())
+    extra = bytes([tag, 5, 1, 0, 10, 53, 0])
+    for at in range(0, len(data), 188):
+        section = data[at + 5 : at + 188]
+        if data[at + 1] & 0x40 and section[0] == 2 and section[:3] != b"\0\0\1":
+            length = int.from_bytes(section[1:3], "big") & 0xFFF
+            body = bytearray(section[: 3 + length - 4])
+            assert int.from_bytes(body[15:17], "big") & 0xFFF == len(body) - 17
+            body[15:17] = (0xF000 | len(body) - 17 + len(extra)).to_bytes(2, "big")
+            body += extra
+            body[1:3] = (0xB000 | len(body) + 4 - 3).to_bytes(2, "big")
+            body += crc32_mpeg(body)
+            data[at + 5 : at + 188] = body.ljust(183, b"\xff")
+    path.write_bytes(data)
+    assert outcome(path).startswith(code)
+
+
 @pytest.mark.parametrize(
     "extra", [mastering_display(100), content_light(0), content_light(203), b""]
 )
@@ -199,3 +232,20 @@ def test_luminance_is_read_from_the_frame(tmp_path, plain):
         marks = {k.name: bytes(v) for k, v in side_data(next(container.decode(video=0))).items()}
     assert mastering_peak_nits(marks["MASTERING_DISPLAY_METADATA"]) == pytest.approx(4000)
     assert content_peak_nits(marks["CONTENT_LIGHT_LEVEL"]) == 900
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_damaged_headers_never_break_the_search(tmp_path, plain, suffix):
+    """Any bytes end the search or are refused: no other exception, no endless walk."""
+    whole, path = tmp_path / f"whole{suffix}", tmp_path / "broken"
+    ffmpeg("-i", plain, "-c", "copy", whole)
+    data = np.frombuffer(whole.read_bytes(), np.uint8)
+    family = {".mp4": "mp4", ".mkv": "matroska", ".ts": "mpegts"}[suffix]
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        broken = data.copy()
+        places = rng.integers(0, len(broken), 4 ** (1 + seed % 6))
+        broken[places] = rng.integers(0, 256, len(places))
+        path.write_bytes(broken[: rng.integers(8, len(broken))].tobytes())
+        with contextlib.suppress(DecodeError):
+            refuse_dolby_vision_records(path, family)
