@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import IO
 
 from curation.failpoints import hit
-from curation.storage import ObjectChangedError, Store, StoreOptions, is_remote
+from curation.storage import ObjectArchivedError, ObjectChangedError, Store, StoreOptions, is_remote
 from schemas.base import FileRef
-from schemas.errors import DataError, InvariantError
+from schemas.errors import DataError, InvariantError, TransientError
 from schemas.rows import SourceVideo
 
 
@@ -62,7 +62,7 @@ class StoreBlobs:
         """Copy a source under a name of our own, checking that it is what was listed.
 
         Raises:
-            DataError: ``source_changed`` or ``source_missing``.
+            DataError: ``source_changed``, ``source_missing``, ``archived`` or ``unreadable``.
         """
         path = self._cache / f"source-{source.content_sha256}"
         if path.exists():
@@ -76,6 +76,10 @@ class StoreBlobs:
                 raise DataError("source_missing", f"{source.uri} is gone") from error
             except ObjectChangedError as error:
                 raise DataError("source_changed", detail) from error
+            except ObjectArchivedError as error:
+                raise DataError("archived", str(error)) from error
+            except TransientError as error:
+                raise DataError("unreadable", str(error)) from error
             else:
                 if found == source.content_sha256:
                     Path(temp.name).replace(path)

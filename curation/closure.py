@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from curation.ledger import split_receipt
+from curation.ledger import is_logged, split_receipt
 from curation.storage import Store
 from curation.tables import M, models_from_parquet
 from schemas.base import FileRef
@@ -54,18 +54,22 @@ def find_closure(store: Store) -> Closure:
     """
     closure = Closure()
     _read_receipts(store, closure)
-    _read_log(store, closure)
+    records = [m.name for m in store.list("runs") if m.name.endswith("/run.json")]
+    runs = _read_models(store, records, closure, RunRecord)  # before the log, which may grow
+    txns = _read_log(store, closure)
     for name, manifest in _read_models(
         store, _json_names(store, "dataset"), closure, DatasetManifest
     ):
         closure.datasets.append(manifest)
         closure.need([s.file for s in manifest.shards], name)
-    records = [m.name for m in store.list("runs") if m.name.endswith("/run.json")]
-    for name, run in _read_models(store, records, closure, RunRecord):
+    for name, run in runs:
         if name != f"runs/{run.run_id}/run.json":
             closure.problems.append(Problem("misnamed", name, f"it is about run {run.run_id}"))
+        if txns is not None and not is_logged(run, txns):
+            detail = f"entry {run.log_number}, of run {run.run_id}, is missing"
+            closure.problems.append(Problem("gap", "log", detail))
         closure.finished_runs.add(run.run_id)
-        closure.need([run.sources, run.clips, run.decisions], name)
+        closure.need(run.files, name)
     return closure
 
 
@@ -80,17 +84,21 @@ def _read_receipts(store: Store, closure: Closure) -> None:
             )
 
 
-def _read_log(store: Store, closure: Closure) -> None:
-    names = _json_names(store, "log")
+def _read_log(store: Store, closure: Closure) -> list[str] | None:
+    """Note what the log refers to; returns its transactions in order, None if not all could be read."""
+    names = [n for n in _json_names(store, "log") if split_receipt(n)[0].isdecimal()]
     numbers = [int(split_receipt(name)[0]) for name in names]
     if numbers != list(range(1, len(numbers) + 1)):
         missing = sorted(set(range(1, max(numbers) + 1)) - set(numbers))
         closure.problems.append(Problem("gap", "log", f"entries {missing[:10]} are missing"))
-    for name, entry in _read_models(store, names, closure, LogEntry):
+    entries = _read_models(store, names, closure, LogEntry)
+    for name, entry in entries:
         closure.need(entry.files, name)
         if entry.kind == "results":
             for ref in entry.files:
                 _read_folded(store, ref, closure)
+    is_whole = numbers == list(range(1, len(entries) + 1))
+    return [entry.txn for _, entry in entries] if is_whole else None
 
 
 def _read_folded(store: Store, ref: FileRef, closure: Closure) -> None:

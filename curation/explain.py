@@ -9,9 +9,9 @@ from typing import Any
 
 from curation.ledger import Ledger
 from curation.storage import Store
-from curation.tables import models_from_parquet
+from curation.tables import read_models
 from schemas.errors import ConfigError
-from schemas.manifest import DatasetManifest, RunRecord
+from schemas.manifest import DatasetManifest, InputLine, RunRecord
 from schemas.outcome import Decision, Outcome
 from schemas.rows import Clip, SourceVideo
 
@@ -25,6 +25,8 @@ class Explained:
     run: RunRecord
     clip: Clip
     source: SourceVideo | None
+    addresses: tuple[str, ...]
+    """Where the run found the source: copies have the same content."""
     decisions: tuple[Decision, ...]
     """In the order of the stages: those on its source, then its own."""
     shards: tuple[str, ...]
@@ -36,6 +38,7 @@ class Explained:
             "run_id": self.run.run_id,
             "clip": self.clip.model_dump(mode="json", exclude_none=True),
             "source": self.source.model_dump(mode="json") if self.source else None,
+            "addresses": list(self.addresses),
             "decisions": [d.model_dump(mode="json") for d in self.decisions],
             "stages": {
                 s.name: {"fingerprint": s.fingerprint, "closure": s.closure_fingerprint}
@@ -52,7 +55,7 @@ def explain(store: Store, run: RunRecord, clip_id: str) -> Explained:
     Raises:
         ConfigError: No such clip, or several.
     """
-    clips = models_from_parquet(store.read(run.clips.name), Clip)
+    clips = read_models(store, run.clips, Clip)
     found = [c for c in clips if clip_id and c.clip_id.startswith(clip_id)]
     exact = [c for c in found if c.clip_id == clip_id] or found
     if len(exact) != 1:
@@ -63,15 +66,17 @@ def explain(store: Store, run: RunRecord, clip_id: str) -> Explained:
     order = {"sources": -1} | {s.name: i for i, s in enumerate(run.stages)}
     decisions = [
         d
-        for d in models_from_parquet(store.read(run.decisions.name), Decision)
+        for d in read_models(store, run.decisions, Decision)
         if d.row_id in {clip.clip_id, clip.source_id}
     ]
-    sources = models_from_parquet(store.read(run.sources.name), SourceVideo)
+    sources = read_models(store, run.sources, SourceVideo)
+    lines = read_models(store, run.inputs, InputLine) if run.inputs else []
     manifest = _snapshot(store, run)
     return Explained(
         run=run,
         clip=clip,
         source=next((s for s in sources if s.row_id == clip.source_id), None),
+        addresses=tuple(line.uri for line in lines if line.row_id == clip.source_id),
         decisions=tuple(sorted(decisions, key=lambda d: order.get(d.stage, -1))),
         shards=tuple(
             s.file.name for s in (manifest.shards if manifest else ()) if clip.clip_id in s.clip_ids
@@ -82,7 +87,7 @@ def explain(store: Store, run: RunRecord, clip_id: str) -> Explained:
 def diff_runs(store_a: Store, run_a: RunRecord, store_b: Store, run_b: RunRecord) -> dict[str, Any]:
     """How two runs differ: settings, counts per stage, fates of rows, shards."""
     decisions = [
-        models_from_parquet(store.read(run.decisions.name), Decision)
+        read_models(store, run.decisions, Decision)
         for store, run in ((store_a, run_a), (store_b, run_b))
     ]
     fates_a, fates_b = (_fates(d) for d in decisions)

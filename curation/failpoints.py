@@ -37,7 +37,8 @@ POINTS = {
     "driver.snapshot.manifest": "the snapshot is there, the log does not mention it",
     "driver.snapshot.logged": "the snapshot is published and logged",
     "driver.run.rows": "the run's rows and decisions are stored, no record names them",
-    "driver.run.record": "the run's record is there, the log does not mention it",
+    "driver.run.logged": "the log mentions the run, its record is not there",
+    "driver.run.record": "the run's record is there",
     "driver.report.partial": "some of the report's files are stored, report.json is not",
 }
 ACTIONS = ("kill", "kill-driver", "kill-worker", "fail")

@@ -24,7 +24,8 @@ from pydantic import ValidationError
 
 from curation.failpoints import hit
 from curation.storage import Store, require_format
-from curation.tables import models_from_parquet, models_to_parquet, put_blob_bytes
+from curation.tables import M, models_to_parquet, put_blob_bytes, read_models
+from schemas.base import Model
 from schemas.errors import InvariantError
 from schemas.manifest import (
     ROOT_FORMAT_VERSION,
@@ -36,7 +37,13 @@ from schemas.manifest import (
 from schemas.outcome import StageResult
 
 _DIGITS = 20
-_PASSING = frozenset({"source_missing", "source_changed"})
+_NOT_A: dict[type[Model], str] = {
+    DatasetManifest: "no snapshot",
+    LogEntry: "no entry of a log",
+    RunRecord: "no record of a run",
+    StageResult: "no receipt",
+}
+PASSING = frozenset({"source_missing", "source_changed", "archived", "unreadable"})
 
 
 class Ledger:
@@ -71,11 +78,21 @@ class Ledger:
             return None
 
     def _receipt(self, name: str) -> StageResult:
+        return self._control(name, StageResult, "delete it, run again")
+
+    def _control(self, name: str, kind: type[M], remedy: str = "restore it from a copy") -> M:
+        """Read a control file of the history.
+
+        Raises:
+            FileNotFoundError: There is none of that name.
+            InvariantError: It is cut short, or is none of ours.
+        """
         try:
-            return StageResult.model_validate_json(self.store.read(name))
+            return kind.model_validate_json(self.store.read(name))
         except ValidationError as error:
             raise InvariantError(
-                f"{self.store.uri}/{name} is damaged; run handloom verify, delete it, run again"
+                f"{self.store.uri}/{name} is damaged: cut short, or {_NOT_A[kind]} "
+                f"({error.errors()[0]['msg'][:200]}); run handloom verify, {remedy}"
             ) from error
 
     def known_results(self, closures: dict[str, str]) -> dict[str, StageResult]:
@@ -83,16 +100,28 @@ class Ledger:
         entries = self.entries()
         self.generations = self._generations(entries)
         known = {r.unit_key: r for r in self.logged(entries) if closures.get(r.stage) == r.closure}
-        names = [
+        receipts = [
             meta.name
             for stage, closure in closures.items()
             for meta in self.store.list(f"receipts/{stage}/{closure}")
-            if self._is_news(meta.name, known)
         ]
+        self._check_generations(receipts)
+        names = [name for name in receipts if self._is_news(name, known)]
         with ThreadPoolExecutor(8) as pool:
             for result in pool.map(self._receipt, names):
                 known[result.unit_key] = result
         return known
+
+    def _check_generations(self, receipts: Sequence[str]) -> None:
+        """A receipt of a generation that no entry asked for: the entry is gone from the log's end."""
+        made = [split_receipt(name) for name in receipts]
+        if any(generation > self.generations.get(key, 0) for key, generation in made):
+            asked = self._generations(self.entries())  # somebody may have asked just now
+            if any(generation > asked.get(key, 0) for key, generation in made):
+                raise InvariantError(
+                    f"{self.store.uri}/log has lost a retry entry: there are results that it asked for; "
+                    "run handloom verify, restore it from a copy"
+                )
 
     def _is_news(self, receipt: str, known: Mapping[str, StageResult]) -> bool:
         key, generation = split_receipt(receipt)
@@ -103,7 +132,7 @@ class Ledger:
         for _, entry in entries:
             if entry.kind == "retry":
                 for ref in entry.files:
-                    units = models_from_parquet(self.store.read(ref.name), Retried)
+                    units = read_models(self.store, ref, Retried)
                     asked.update(u.unit_key for u in units)
         return asked
 
@@ -112,7 +141,7 @@ class Ledger:
         for _, entry in entries:
             if entry.kind == "results":
                 for ref in entry.files:
-                    for result in models_from_parquet(self.store.read(ref.name), StageResult):
+                    for result in read_models(self.store, ref, StageResult):
                         if result.generation == self.generations.get(result.unit_key, 0):
                             yield result
 
@@ -142,7 +171,7 @@ class Ledger:
             name = log_name(number)
             if self.store.put_new(name, entry.model_dump_json().encode()):
                 return number
-            if LogEntry.model_validate_json(self.store.read(name)).txn == entry.txn:
+            if self._control(name, LogEntry).txn == entry.txn:
                 return number
             number += 1
 
@@ -150,24 +179,41 @@ class Ledger:
         """The whole log in order.
 
         Raises:
-            InvariantError: A number is missing: somebody removed history.
+            InvariantError: An entry is missing or damaged.
         """
-        names = [m.name for m in self.store.list("log") if m.name.endswith(".json")]
-        numbers = [int(_key_of(n)) for n in names]
-        if numbers != list(range(1, len(numbers) + 1)):
-            raise InvariantError(f"{self.store.uri}/log has gaps: {numbers[:5]}...; restore it")
-        with ThreadPoolExecutor(8) as pool:
-            return list(
-                zip(
-                    numbers,
-                    map(LogEntry.model_validate_json, pool.map(self.store.read, names)),
-                    strict=True,
-                )
+        numbers = self._numbers()
+        missing = sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers))
+        if missing:
+            raise InvariantError(
+                f"{self.store.uri}/{log_name(missing[0])} is missing, {len(missing)} of "
+                f"{numbers[-1]} entries in all; run handloom verify, restore it from a copy"
             )
+        with ThreadPoolExecutor(8) as pool:
+            read = pool.map(lambda n: self._control(log_name(n), LogEntry), numbers)
+            return list(zip(numbers, read, strict=True))
+
+    def check_history(self) -> None:
+        """Check that the log is whole, and knows of every finished run.
+
+        Raises:
+            InvariantError: An entry is missing or damaged.
+        """
+        runs = self.runs()  # before the log, which may grow meanwhile
+        txns = [entry.txn for _, entry in self.entries()]
+        for run in runs:
+            if not is_logged(run, txns):
+                raise InvariantError(
+                    f"{self.store.uri}/{log_name(run.log_number or 0)} is missing: run {run.run_id} "
+                    "wrote it; run handloom verify, restore it from a copy"
+                )
+
+    def _numbers(self) -> list[int]:
+        """Numbers of the log's entries; what is none is left alone."""
+        keys = [_key_of(m.name) for m in self.store.list("log")]
+        return [int(key) for key in keys if key.isdecimal() and len(key) == _DIGITS]
 
     def _next_number(self) -> int:
-        numbers = [int(_key_of(m.name)) for m in self.store.list("log")]
-        return max(numbers, default=0) + 1
+        return max(self._numbers(), default=0) + 1
 
     def publish_dataset(self, manifest: DatasetManifest, txn: str) -> DatasetManifest:
         """Publish a snapshot, unless the latest one already holds exactly these shards."""
@@ -200,11 +246,21 @@ class Ledger:
     def latest_dataset(self) -> DatasetManifest | None:
         """The newest published snapshot."""
         names = [m.name for m in self.store.list("dataset")]
-        return DatasetManifest.model_validate_json(self.store.read(names[-1])) if names else None
+        return self._control(names[-1], DatasetManifest) if names else None
 
     def dataset(self, snapshot: int) -> DatasetManifest:
-        """A published snapshot by its number."""
-        return DatasetManifest.model_validate_json(self.store.read(dataset_name(snapshot)))
+        """A published snapshot by its number.
+
+        Raises:
+            InvariantError: It is missing or damaged.
+        """
+        try:
+            return self._control(dataset_name(snapshot), DatasetManifest)
+        except FileNotFoundError as error:
+            raise InvariantError(
+                f"{self.store.uri}/{dataset_name(snapshot)} is missing; run handloom verify, restore it "
+                "from a copy"
+            ) from error
 
     def write_run(self, run: RunRecord) -> None:
         """Record a finished run."""
@@ -223,20 +279,26 @@ class Ledger:
         return self._run(names[-1]) if names else None
 
     def _run(self, name: str) -> RunRecord:
-        try:
-            run = RunRecord.model_validate_json(self.store.read(name))
-        except ValidationError as error:
-            raise InvariantError(
-                f"{self.store.uri}/{name} is no record of a run ({error.errors()[0]['msg']}); run handloom verify"
-            ) from error
+        run = self._control(name, RunRecord)
         if name != f"runs/{run.run_id}/run.json":
             raise InvariantError(f"{self.store.uri}/{name} is about another run, {run.run_id}")
         return run
 
 
+def is_logged(run: RunRecord, txns: Sequence[str]) -> bool:
+    """True if the log has the run's own entry, its last, where the run says; ``txns`` is the whole log."""
+    number = run.log_number
+    return number is None or (number <= len(txns) and txns[number - 1] == run_txn(run.run_id))
+
+
+def run_txn(run_id: str) -> str:
+    """Transaction of a finished run's entry."""
+    return f"{run_id}/run"
+
+
 def is_final(result: StageResult) -> bool:
     """False for what says more about the moment than about the content: it is never recorded."""
-    return result.reason not in _PASSING
+    return result.reason not in PASSING
 
 
 def receipt_name(stage: str, closure: str, unit_key: str, generation: int = 0) -> str:

@@ -22,7 +22,13 @@ class RunGates(Model):
 
     min_kept_clips: int = Field(default=1, ge=0)
     max_failed_share: float = Field(default=0.5, ge=0, le=1)
+    """Of the sources. Inputs that are no video, or were left out on purpose, do not count."""
     max_quarantined_share: float = Field(default=0.1, ge=0, le=1)
+    """Of the sources."""
+    max_failed_clip_share: float = Field(default=0.5, ge=0, le=1)
+    """Of the clips that sources were split into."""
+    max_quarantined_clip_share: float = Field(default=0.1, ge=0, le=1)
+    """Of the clips."""
 
 
 class RunConfig(Model):

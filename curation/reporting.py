@@ -12,9 +12,9 @@ from curation.failpoints import hit
 from curation.recipe import RunGates
 from curation.report import ReportInputs, build_report
 from curation.storage import Store, join
-from curation.tables import models_from_parquet
-from schemas.manifest import RunRecord
-from schemas.outcome import Decision
+from curation.tables import read_models
+from schemas.manifest import InputLine, RunRecord
+from schemas.outcome import Decision, Outcome
 from schemas.report import RunReport
 from schemas.rows import Clip, SourceVideo
 
@@ -27,12 +27,17 @@ def report_inputs(store: Store, run: RunRecord) -> Iterator[ReportInputs]:
     with tempfile.TemporaryDirectory(prefix="handloom-report-") as cache:
         yield ReportInputs(
             run=run,
-            decisions=tuple(models_from_parquet(store.read(run.decisions.name), Decision)),
-            sources=tuple(models_from_parquet(store.read(run.sources.name), SourceVideo)),
-            clips=tuple(models_from_parquet(store.read(run.clips.name), Clip)),
+            decisions=tuple(read_models(store, run.decisions, Decision)),
+            sources=tuple(read_models(store, run.sources, SourceVideo)),
+            clips=tuple(read_models(store, run.clips, Clip)),
+            others=tuple(line for line in _lines(store, run) if line.outcome is not Outcome.KEPT),
             gates=RunGates.model_validate(gates),
             blobs=StoreBlobs(store, store.options, Path(cache)),
         )
+
+
+def _lines(store: Store, run: RunRecord) -> list[InputLine]:
+    return read_models(store, run.inputs, InputLine) if run.inputs else []
 
 
 def write_report(store: Store, inputs: ReportInputs) -> tuple[RunReport, str]:

@@ -15,11 +15,11 @@ from curation.chain import Chain, build_chain
 from curation.ledger import Ledger
 from curation.recipe import Recipe, RunConfig
 from curation.run import Curation
-from curation.sources import SourceList
+from curation.sources import SourceList, list_again
 from curation.storage import Store, StoreOptions
-from curation.tables import models_from_parquet
+from curation.tables import read_models
 from schemas.errors import ConfigError
-from schemas.manifest import RunRecord
+from schemas.manifest import InputLine, RunRecord
 from schemas.outcome import Decision, Outcome
 from schemas.rows import SourceVideo
 
@@ -34,8 +34,8 @@ def find_failures(
     Raises:
         ConfigError: There is none; the message lists the reasons that there are.
     """
-    decisions = models_from_parquet(store.read(run.decisions.name), Decision)
-    failures = [d for d in decisions if d.outcome in _RETRIED and d.unit_key]
+    decisions = read_models(store, run.decisions, Decision)
+    failures = [d for d in decisions if d.outcome in _RETRIED]
     found = [d for d in failures if d.reason == reason and stage in (None, d.stage)]
     if found:
         return found
@@ -49,10 +49,15 @@ def find_failures(
     )
 
 
-def mark_for_retry(ledger: Ledger, failures: Sequence[Decision]) -> int:
-    """Log that the failures' results no longer count; returns the log entry's number."""
-    txn = f"retry/{secrets.token_hex(8)}"
-    return ledger.commit_retry([d.unit_key for d in failures], txn)
+def mark_for_retry(ledger: Ledger, failures: Sequence[Decision]) -> int | None:
+    """Log that the failures' results no longer count.
+
+    Returns:
+        The log entry's number; None if no failure has a result: inputs that could not be read are read
+        again by every run.
+    """
+    keys = [d.unit_key for d in failures if d.unit_key]
+    return ledger.commit_retry(keys, f"retry/{secrets.token_hex(8)}") if keys else None
 
 
 def replay(
@@ -88,6 +93,14 @@ def replay(
             f"stages {changed} are not what they were in run {run.run_id}: "
             "run handloom curate instead, it does what has changed"
         )
-    rows = models_from_parquet(store.read(run.sources.name), SourceVideo)
-    sources = SourceList(rows=tuple(r.replace(probe=None) for r in rows), duplicates=())
-    return Curation(recipe, chain, sources, store, source_options)
+    return Curation(recipe, chain, _sources(store, run, source_options), store, source_options)
+
+
+def _sources(store: Store, run: RunRecord, options: StoreOptions) -> SourceList:
+    """All inputs of a run; those that could not be read are looked for again."""
+    rows = read_models(store, run.sources, SourceVideo)
+    rows = [row.replace(probe=None) for row in rows]
+    lines = read_models(store, run.inputs, InputLine) if run.inputs else []
+    others = [line for line in lines if line.outcome is Outcome.DROPPED]
+    failed = [line for line in lines if line.outcome is Outcome.FAILED]
+    return list_again(rows, others, failed, options)

@@ -16,7 +16,7 @@ from curation import failpoints
 from curation.chain import AnyStage, Chain
 from curation.execute import check_cluster, execute, start_ray
 from curation.leases import Lease
-from curation.ledger import Ledger, is_final
+from curation.ledger import Ledger, is_final, run_txn
 from curation.nodes import NodeCheck
 from curation.recipe import Recipe
 from curation.scratch import sweep_scratch
@@ -27,7 +27,7 @@ from curation.together import judge_together
 from curation.walk import Walked, walk
 from schemas.base import FileRef
 from schemas.errors import InvariantError
-from schemas.manifest import DatasetManifest, LogEntry, RunRecord
+from schemas.manifest import ROOT_MARKER, DatasetManifest, InputLine, LogEntry, RunRecord
 from schemas.outcome import Decision, Outcome, StageResult
 from schemas.rows import Clip, Row, SourceVideo
 
@@ -99,12 +99,15 @@ class Curation:
     def plan(self) -> dict[str, Any]:
         """What a run would find and reuse, without computing or writing anything."""
         known = Counter[str]()
-        if self.store.exists("_format.json"):
-            results = Ledger(self.store).known_results(self.chain.closures)
+        if self.store.exists(ROOT_MARKER):
+            ledger = Ledger(self.store)
+            ledger.check_history()
+            results = ledger.known_results(self.chain.closures)
             known.update(r.stage for r in results.values())
         return {
             "num_sources": len(self.sources.rows),
-            "num_duplicates": len(self.sources.duplicates),
+            "num_duplicates": self.sources.reasons["duplicate_content"],
+            "not_used": dict(sorted(self.sources.reasons.items())),
             "num_bytes": sum(r.num_bytes for r in self.sources.rows),
             "stages": [
                 {"name": s.name, "fingerprint": s.fingerprint, "num_known": known[s.name]}
@@ -128,6 +131,7 @@ class Curation:
         uris = [row.uri for row in self.sources.rows]
         nodes = NodeCheck(self.store, self.source_options, uris, run_id)
         with Lease(self.store, "run", run_id) as lease, nodes:
+            ledger.check_history()
             known = ledger.known_results(self.chain.closures)
             work = _Work(known, ledger, lease, nodes, progress or Silent())
             return self._run(RunState(run_id, begun), work)
@@ -147,12 +151,7 @@ class Curation:
     def _begin(self, state: RunState) -> list[Row]:
         for row in self.sources.rows:
             state.sources[row.row_id] = row
-            state.decisions.append(_listed(row, Outcome.KEPT))
-        for row, original in self.sources.duplicates:
-            detail = f"same content as {original}"
-            state.decisions.append(_listed(row, Outcome.DROPPED, "duplicate_content", detail))
-        for row, reason, detail in self.sources.unreadable:
-            state.decisions.append(_listed(row, Outcome.FAILED, reason, detail))
+        state.decisions += map(_listed, self.sources.lines)
         return list(self.sources.rows)
 
     def _run_group(
@@ -264,6 +263,7 @@ class Curation:
                 },
                 "stages": self.chain.records(),
                 "sources": put(sorted(state.sources.values(), key=lambda s: s.uri), SourceVideo),
+                "inputs": put(self.sources.lines, InputLine),
                 "clips": put([state.clips[k] for k in sorted(state.clips)], Clip),
                 "decisions": put(state.decisions, Decision),
                 "num_stage_calls": {s.name: state.calls[s.name] for s in self.chain.stages},
@@ -274,26 +274,24 @@ class Curation:
             }
         )
         failpoints.hit("driver.run.rows")
+        # the entry goes first: a record without its entry means that history was lost
+        entry = LogEntry(txn=run_txn(state.run_id), kind="run", files=record.files)
+        record = record.replace(log_number=ledger.append(entry))
+        failpoints.hit("driver.run.logged")
         ledger.write_run(record)
         failpoints.hit("driver.run.record")
-        ledger.append(
-            LogEntry(
-                txn=f"{state.run_id}/run",
-                kind="run",
-                files=(record.sources, record.clips, record.decisions),
-            )
-        )
         return record
 
 
-def _listed(row: SourceVideo, outcome: Outcome, reason: str = "", detail: str = "") -> Decision:
+def _listed(line: InputLine) -> Decision:
     return Decision(
-        row_id=row.row_id,
-        source_id=row.row_id,
+        row_id=line.row_id,
+        source_id=line.row_id,
         stage=SOURCES_STAGE,
-        outcome=outcome,
-        reason=reason,
-        detail=detail,
+        outcome=line.outcome,
+        reason=line.reason,
+        detail=line.detail,
+        num_emitted=int(line.outcome is Outcome.KEPT),
     )
 
 

@@ -1,145 +1,180 @@
-"""Listing raw sources and naming them by content."""
+"""Naming raw sources by content, with a line for every input, used or not."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from itertools import islice
 
-from curation.storage import ObjectChangedError, Store, StoreOptions, is_remote, join, redact
-from schemas.errors import ConfigError
+from curation.listing import Found, find_again, find_all
+from curation.storage import (
+    AccessDeniedError,
+    ObjectArchivedError,
+    ObjectChangedError,
+    StoreOptions,
+    redact,
+)
+from schemas.errors import ConfigError, HandloomError, TransientError
+from schemas.manifest import InputLine
+from schemas.outcome import SKIPPED, Outcome
 from schemas.rows import SourceVideo
 
 _THREADS = 8
+_MAX_DEAD_IN_A_ROW = 16
 
 
 @dataclass(frozen=True, slots=True)
 class SourceList:
-    """What was found: one row per distinct content, and the objects that repeat one."""
+    """What was found: one row per distinct content, and a line for each input that is no row."""
 
     rows: tuple[SourceVideo, ...]
-    duplicates: tuple[tuple[SourceVideo, str], ...]
-    """(object, address of the object whose content it repeats)."""
-    unreadable: tuple[tuple[SourceVideo, str, str], ...] = ()
-    """(object, reason code, detail): it changed or went away while it was read, twice. Its content is
-    unknown, so its id comes from its address."""
+    others: tuple[InputLine, ...] = ()
+
+    @property
+    def lines(self) -> tuple[InputLine, ...]:
+        """Every input, by address."""
+        used = (
+            InputLine(uri=r.uri, row_id=r.row_id, num_bytes=r.num_bytes, outcome=Outcome.KEPT)
+            for r in self.rows
+        )
+        return tuple(sorted([*used, *self.others], key=lambda line: line.uri))
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Why inputs are no rows, counted."""
+        return Counter(line.reason for line in self.others)
 
 
 def list_sources(
     addresses: Sequence[str],
     options: StoreOptions,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    *,
+    out: str = "",
 ) -> SourceList:
-    """Find every object below the given files, folders and bucket prefixes, and hash its content.
+    """Find everything below the given files, folders and bucket prefixes, and hash what can be read.
+
+    Args:
+        addresses: What the user gave.
+        options: How to reach stores.
+        progress: Told how many of all objects are hashed.
+        out: The output root: it is no source.
 
     Raises:
-        ConfigError: A path is missing or unreadable, or nothing was found.
+        ConfigError: A path does not exist, there is nothing to read, or all access is denied.
+        TransientError: The store does not answer.
     """
-    objects = sorted(
-        {o.uri: o for a in addresses for o in _expand(a, options)}.values(), key=lambda o: o.uri
-    )
-    if not objects:
-        raise ConfigError(f"no files in {[redact(a) for a in addresses]}; expected raw videos")
-    rows: list[SourceVideo] = []
-    unreadable: list[tuple[SourceVideo, str, str]] = []
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for done, found in enumerate(pool.map(_hash_object, objects), 1):
-            if isinstance(found, SourceVideo):
-                rows.append(found)
-            else:
-                unreadable.append(found)
-            progress(done, len(objects))
-    first: dict[str, str] = {}
-    for row in rows:
-        first.setdefault(row.content_sha256, row.uri)
-    return SourceList(
-        rows=tuple(r for r in rows if first[r.content_sha256] == r.uri),
-        duplicates=tuple(
-            (r, first[r.content_sha256]) for r in rows if first[r.content_sha256] != r.uri
-        ),
-        unreadable=tuple(unreadable),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Object:
-    uri: str
-    num_bytes: int
-    read: Callable[[], Iterator[bytes]]
-
-
-def _expand(address: str, options: StoreOptions) -> Iterator[_Object]:
-    if is_remote(address):
-        yield from _expand_remote(address, options)
-        return
-    path = Path(address)
-    if not path.exists():
+    found = sorted(find_all(addresses, options, out), key=lambda f: f.uri)
+    listed = _name_all(found, progress)
+    if not any(line.reason not in SKIPPED for line in listed.lines):
+        told = ", ".join(f"{count} {reason}" for reason, count in sorted(listed.reasons.items()))
         raise ConfigError(
-            f"{address} does not exist; give a video file, a folder or a bucket address"
+            f"no files in {[redact(a) for a in addresses]}"
+            f"{f' ({told})' if told else ''}; expected raw videos"
         )
-    for file in [path] if path.is_file() else _files_below(path):
-        if not os.access(file, os.R_OK):
-            raise ConfigError(f"{file} is not readable; check its permissions")
-        absolute = file.absolute()
-        yield _Object(str(absolute), absolute.stat().st_size, partial(_chunks, absolute))
+    failed = [line for line in listed.others if line.reason not in SKIPPED]
+    if not listed.rows and {line.reason for line in failed} == {"access_denied"}:
+        raise ConfigError(f"none of {len(failed)} files can be read: {failed[0].detail}")
+    return listed
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Regular files in a tree, hidden ones left out; links that leave the tree are not followed."""
-    root = folder.resolve()
-    for current, folders, names in os.walk(folder, followlinks=False):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(names):
-            path = Path(current) / name
-            if not name.startswith(".") and path.is_file() and path.resolve().is_relative_to(root):
-                yield path
+def list_again(
+    rows: Sequence[SourceVideo],
+    others: Sequence[InputLine],
+    failed: Sequence[InputLine],
+    options: StoreOptions,
+) -> SourceList:
+    """The inputs of an earlier run, of which those that could not be read are tried again."""
+    again = [f for line in failed if (f := find_again(line.uri, options))]
+    fresh = _name_all(again, lambda _done, _total: None)
+    tried = {f.uri for f in again}
+    left = [line for line in failed if line.uri not in tried]
+    ids = {line.uri: line.row_id for line in failed}
+    still = [
+        line.replace(row_id=ids[line.uri]) if line.outcome is Outcome.FAILED else line
+        for line in fresh.others
+    ]
+    known = {row.content_sha256: row for row in rows}
+    new = [row for row in fresh.rows if row.content_sha256 not in known]
+    copies = [_duplicate(r, known[r.content_sha256].uri) for r in fresh.rows if r not in new]
+    return SourceList((*rows, *new), (*others, *left, *still, *copies))
 
 
-def _expand_remote(address: str, options: StoreOptions) -> Iterator[_Object]:
-    address = address.rstrip("/")
-    store = Store(address, options)
-    found = False
-    for meta in store.list():
-        found = True
-        uri = join(address, meta.name)
-        yield _Object(uri, meta.num_bytes, partial(store.stream, meta.name))
-    bucket, _, key = address.partition("://")[2].partition("/")
-    if found or not key:
-        return
-    parent, _, name = address.rpartition("/")
-    single = Store(parent, options)
-    one = single.head(name)
-    if one is None:
-        raise ConfigError(f"{redact(address)}: bucket {bucket!r} has no such object or prefix")
-    yield _Object(address, one.num_bytes, partial(single.stream, name))
+def _name_all(found: Sequence[Found], progress: Callable[[int, int], None]) -> SourceList:
+    objects = [f for f in found if f.read]
+    others = [_line(f, f.reason, f.detail) for f in found if not f.read]
+    first: dict[str, SourceVideo] = {}
+    dead = 0
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for done, named in enumerate(_ordered(pool, objects), 1):
+            if isinstance(named, SourceVideo):
+                original, dead = first.setdefault(named.content_sha256, named), 0
+                others += [] if original is named else [_duplicate(named, original.uri)]
+            else:
+                others.append(named)
+                dead = dead + 1 if named.reason == "unreadable" else 0
+                if dead == _MAX_DEAD_IN_A_ROW:
+                    raise TransientError(f"{dead} files in a row cannot be read: {named.detail}")
+            progress(done, len(objects))
+    return SourceList(tuple(first.values()), tuple(others))
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    yield from Store(str(path.parent)).stream(path.name)
+def _ordered(
+    pool: ThreadPoolExecutor, objects: Sequence[Found]
+) -> Iterable[SourceVideo | InputLine]:
+    """Hash objects in parallel, few ahead, so that a store that died is found out soon."""
+    waiting = iter(objects)
+    queue = [pool.submit(_name_object, f) for f in islice(waiting, 2 * _THREADS)]
+    while queue:
+        yield queue.pop(0).result()
+        queue += [pool.submit(_name_object, f) for f in islice(waiting, 1)]
 
 
-def _hash_object(item: _Object) -> SourceVideo | tuple[SourceVideo, str, str]:
+def _duplicate(row: SourceVideo, original: str) -> InputLine:
+    return InputLine(
+        uri=row.uri, row_id=row.row_id, num_bytes=row.num_bytes, outcome=Outcome.DROPPED,
+        reason="duplicate_content", detail=f"same content as {original}",
+    )  # fmt: skip
+
+
+def _line(found: Found, reason: str, detail: str) -> InputLine:
+    return InputLine(
+        uri=found.uri,
+        row_id=hashlib.sha256(b"input " + found.name.encode()).hexdigest()[:16],
+        num_bytes=found.num_bytes,
+        outcome=Outcome.DROPPED if reason in SKIPPED else Outcome.FAILED,
+        reason=reason,
+        detail=detail,
+    )
+
+
+def _name_object(found: Found) -> SourceVideo | InputLine:
     """Name an object by its content; one that changes under our hands gets a second chance."""
+    assert found.read
     reason, detail = "", ""
     for _ in range(2):
         digest, num_bytes = hashlib.sha256(), 0
         try:
-            for chunk in item.read():
+            for chunk in found.read():
                 digest.update(chunk)
                 num_bytes += len(chunk)
         except FileNotFoundError:
-            reason, detail = "source_missing", f"{item.uri} went away while it was listed"
+            reason, detail = "source_missing", "it went away while it was listed"
         except ObjectChangedError:
-            reason, detail = "source_changed", f"{item.uri} changed while it was read, twice"
+            reason, detail = "source_changed", "it changed while it was read, twice"
+        except AccessDeniedError as error:
+            return _line(found, "access_denied", str(error))
+        except ObjectArchivedError as error:
+            return _line(found, "archived", str(error))
+        except (HandloomError, OSError) as error:
+            return _line(found, "unreadable", str(error))
+        except ValueError as error:  # the client's own idea of a key
+            return _line(found, "odd_key", str(error).splitlines()[0])
         else:
-            return SourceVideo(uri=item.uri, num_bytes=num_bytes, content_sha256=digest.hexdigest())
-    unknown = hashlib.sha256(b"unreadable " + item.uri.encode()).hexdigest()
-    return (
-        SourceVideo(uri=item.uri, num_bytes=item.num_bytes, content_sha256=unknown),
-        reason,
-        detail,
-    )
+            return SourceVideo(
+                uri=found.uri, num_bytes=num_bytes, content_sha256=digest.hexdigest()
+            )
+    return _line(found, reason, detail)

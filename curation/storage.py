@@ -23,12 +23,15 @@ from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 
+from curation.endpoints import endpoint_of, why_unreachable
 from curation.storage_backends import (
     CHUNK_BYTES,
     TMP_FOLDER,
+    AccessDeniedError,
     Backend,
     BucketBackend,
     FolderBackend,
+    ObjectArchivedError,
     ObjectChangedError,
     ObjectMeta,
     StoreOptions,
@@ -40,8 +43,11 @@ from schemas.errors import (
     ResumeMismatchError,
     TransientError,
 )
+from schemas.manifest import ROOT_MARKER
 
 __all__ = [
+    "AccessDeniedError",
+    "ObjectArchivedError",
     "ObjectChangedError",
     "ObjectMeta",
     "Store",
@@ -53,8 +59,8 @@ __all__ = [
 
 _SCHEMES = ("s3", "gs", "az")
 _MAX_TRIES = 5
+_METADATA_HOST = "169.254.169.254"
 PROBE_FOLDER = "probe"
-ROOT_MARKER = "_format.json"
 T = TypeVar("T")
 
 
@@ -221,7 +227,7 @@ class Store:
             except (FileNotFoundError, HandloomError):
                 raise
             except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-                raise self._denied(where) from error
+                raise self._denied(where, error) from error
             except OSError as error:
                 if error.errno == errno.EROFS:
                     raise ConfigError(f"{where}: the file system is read-only") from error
@@ -229,23 +235,40 @@ class Store:
                 raise HandloomError(f"{where}: {error.strerror or error}") from error
             except GenericError as error:
                 if _status(error) in (401, 403):  # listings have no error types of their own
-                    raise self._denied(where) from error
+                    raise self._denied(where, error) from error
                 if attempt == _MAX_TRIES - 1:
-                    raise TransientError(
-                        f"{where} after {_MAX_TRIES} tries: {_first_line(error)}"
-                    ) from error
+                    why = self._unreachable() or _first_line(error)
+                    raise TransientError(f"{where} after {_MAX_TRIES} tries: {why}") from error
                 time.sleep(min(8.0, 0.2 * 2**attempt) * random.uniform(0.5, 1.5))  # noqa: S311
             except BaseError as error:
                 raise TransientError(f"{where}: {_first_line(error)}") from error
+            except BaseException as error:
+                if type(error).__name__ != "PanicException":  # obstore's, of no type of its own
+                    raise
+                raise HandloomError(f"{where}: {_first_line(error)}") from error
         raise AssertionError("unreachable")
 
-    def _denied(self, where: str) -> ConfigError:
-        remedy = (
-            "check the folder's permissions"
-            if self.local_root
-            else "check the credentials in the environment and the policy of the bucket"
+    def _denied(self, where: str, error: Exception) -> HandloomError:
+        """What a denial really says: so do archives, and machines that have no credentials."""
+        if self.local_root:
+            return AccessDeniedError(f"{where}: access denied; check the folder's permissions")
+        if "InvalidObjectState" in str(error):
+            return ObjectArchivedError(f"{where}: it lies in an archive; restore it and run again")
+        unreachable = self._unreachable()
+        if unreachable:
+            return TransientError(f"{where}: {unreachable}")
+        if _METADATA_HOST in str(error):
+            return AccessDeniedError(
+                f"{where}: there are no credentials in the environment, and this machine has none of its "
+                "own; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --anon"
+            )
+        return AccessDeniedError(
+            f"{where}: access denied; check the credentials in the environment and the policy of the bucket"
         )
-        return ConfigError(f"{where}: access denied; {remedy}")
+
+    def _unreachable(self) -> str:
+        is_s3 = urlsplit(self.uri).scheme == "s3"
+        return why_unreachable(endpoint_of(self.options.endpoint_url)) if is_s3 else ""
 
 
 def _travelled(uri: str, options: StoreOptions) -> Store:
@@ -263,7 +286,7 @@ def _status(error: Exception) -> int | None:
     return int(found.group(1)) if found else None
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (
         redact(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
     )
@@ -297,7 +320,7 @@ def require_format(store: Store, created_by: str, version: int) -> None:
             raise ConfigError(f"the output root cannot be used: {error}") from error
         return
     except ValueError as error:
-        raise ConfigError(f"{store.uri}/_format.json is not readable: {error}") from error
+        raise ConfigError(f"{store.uri}/{ROOT_MARKER} is not readable: {error}") from error
     if found.get("format") != "handloom-root" or int(found.get("version", 0)) > version:
         raise ResumeMismatchError(
             f"{store.uri} has format {found.get('format')} v{found.get('version')}; this Handloom "

@@ -16,9 +16,16 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    GenericError,
+    InvalidPathError,
+    PreconditionError,
+)
 from obstore.store import ObjectStore, from_url
 
+from curation.endpoints import endpoint_of
+from curation.odd_keys import list_as_they_are
 from schemas.base import Model
 from schemas.errors import ConfigError, HandloomError
 
@@ -61,6 +68,14 @@ def check_name(name: str) -> str:
     if not name or name.startswith("/") or ".." in name.split("/") or "\0" in name:
         raise ConfigError(f"{name!r} is no name of an object below a root: it was refused")
     return name
+
+
+class ObjectArchivedError(HandloomError):
+    """An object lies in an archive and must be restored before it can be read."""
+
+
+class AccessDeniedError(ConfigError):
+    """The store or the file system denies access."""
 
 
 class Backend(Protocol):
@@ -183,7 +198,7 @@ class BucketBackend:
     """
 
     def __init__(self, uri: str, options: StoreOptions) -> None:
-        self._uri = uri
+        self._uri, self._options = uri, options
         self._store = _open(uri, options, options.timeout_s)
         # one request carries a whole object: create-if-absent does not go with multipart uploads
         self._large = _open(uri, options, max(options.timeout_s, _LARGE_PUT_S))
@@ -222,15 +237,29 @@ class BucketBackend:
         """A whole object."""
         return bytes(obstore.get(self._store, check_name(name)).bytes())
 
+    def _list_odd(self, prefix: str) -> list[ObjectMeta]:
+        options = self._options
+        return [
+            ObjectMeta(name, num_bytes, "", modified_s)
+            for name, num_bytes, modified_s in list_as_they_are(
+                self._uri, prefix, endpoint=options.endpoint_url, region=options.region,
+                anonymous=options.anonymous,
+            )
+        ]  # fmt: skip
+
     def list(self, prefix: str) -> list[ObjectMeta]:
         """Every object below a folder-like prefix."""
         try:
             batches = list(obstore.list(self._store, (prefix and check_name(prefix)) or None))
+        except InvalidPathError:
+            return self._list_odd(prefix)
         except (FileNotFoundError, GenericError) as error:
             if isinstance(error, GenericError) and "NoSuchBucket" not in str(error):
                 raise
             raise ConfigError(f"cannot list {self._uri}: there is no such bucket") from error
-        return [_meta(dict(item)) for batch in batches for item in batch]
+        found = [_meta(dict(item)) for batch in batches for item in batch]
+        # obstore drops slashes at the ends of keys: two keys may have become one
+        return found if len({m.name for m in found}) == len(found) else self._list_odd(prefix)
 
     def delete(self, name: str) -> None:
         """Remove an object."""
@@ -255,7 +284,7 @@ def _open(uri: str, options: StoreOptions, timeout_s: float) -> ObjectStore:
         config["region"] = options.region
     if options.endpoint_url:
         config |= {"endpoint": options.endpoint_url, "virtual_hosted_style_request": False}
-    endpoint = options.endpoint_url or os.environ.get("AWS_ENDPOINT_URL", "")
+    endpoint = endpoint_of(options.endpoint_url) if scheme == "s3" else ""
     client = {
         "allow_http": endpoint.startswith("http://"),
         "timeout": timedelta(seconds=timeout_s),

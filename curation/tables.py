@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from curation.storage import Store
 from schemas.arrow import arrow_schema
 from schemas.base import FileRef, Model
+from schemas.errors import InvariantError
 
 M = TypeVar("M", bound=Model)
 
@@ -44,6 +45,24 @@ def models_from_parquet(data: bytes, kind: type[M]) -> list[M]:
         kind.model_validate({key: value for key, value in row.items() if value is not None})
         for row in rows
     ]
+
+
+def read_models(store: Store, ref: FileRef, kind: type[M]) -> list[M]:
+    """Read rows that a root's history refers to.
+
+    Raises:
+        InvariantError: The file is missing or damaged.
+    """
+    try:
+        return models_from_parquet(store.read(ref.name), kind)
+    except FileNotFoundError as error:
+        raise InvariantError(
+            f"{store.uri}/{ref.name} is missing, the history refers to it; run handloom verify, restore it"
+        ) from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InvariantError(
+            f"{store.uri}/{ref.name} is damaged; run handloom verify, restore it"
+        ) from error
 
 
 def read_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:

@@ -9,7 +9,7 @@ import typer
 
 from curation.storage import Store, StoreOptions, redact
 from schemas.errors import ConfigError
-from schemas.manifest import RunRecord
+from schemas.manifest import ROOT_MARKER, RunRecord
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 
@@ -38,7 +38,7 @@ def open_store(root: str, access: StoreOptions) -> Store:
         ConfigError: It is none.
     """
     store = Store(root, access)
-    if not store.exists("_format.json"):
+    if not store.exists(ROOT_MARKER):
         raise ConfigError(
             f"{redact(root)} is not a Handloom root; make one with: handloom curate SRC --out "
             f"{redact(root)}"
@@ -51,11 +51,14 @@ def open_root(root: str, access: StoreOptions) -> tuple[Store, RunRecord]:
 
     Raises:
         ConfigError: It is no root, or no run has finished in it.
+        InvariantError: Its history is not whole.
     """
     from curation.ledger import Ledger
 
     store = open_store(root, access)
-    record = Ledger(store).latest_run()
+    ledger = Ledger(store)
+    ledger.check_history()
+    record = ledger.latest_run()
     if record is None:
         raise ConfigError(f"{root} has no finished run yet; run handloom curate into it again")
     return store, record

@@ -11,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from curation.ledger import Ledger
+from curation.storage import Store
 from model.train_config import TrainConfig
 from model.trainer import METRICS_FILE
 from schemas.errors import ConfigError, HandloomError
+from schemas.manifest import ROOT_MARKER
 
 Metrics = dict[str, Any]
 
@@ -136,14 +139,16 @@ def check_local_root(root: str) -> Path:
 
     Raises:
         ConfigError: It is remote, or no Handloom root.
+        InvariantError: Its history is not whole.
     """
     path = Path(root)
     if "://" in root:
         raise ConfigError(
             f"{root}: training reads a local root; copy its dataset/ and blobs/ first"
         )
-    if not (path / "_format.json").is_file():
+    if not (path / ROOT_MARKER).is_file():
         raise ConfigError(
             f"{root} is not a Handloom root; make one with: handloom curate SRC --out {root}"
         )
+    Ledger(Store(root)).check_history()
     return path

@@ -7,8 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.base import FileRef, Id, Model
+from schemas.outcome import Outcome
 
 ROOT_FORMAT_VERSION = 1
+ROOT_MARKER = "_format.json"
+"""The file by which an output root is known."""
 
 
 class LogEntry(Model):
@@ -59,6 +62,19 @@ class StageRecord(Model):
     config: dict[str, object]
 
 
+class InputLine(Model):
+    """One thing that a run found below its addresses: every one has a line, used or not."""
+
+    uri: str
+    """Where it lay in this run."""
+    row_id: Id
+    """Its ``source_id`` if it was read, else an id of its name below the address that was given."""
+    num_bytes: int = Field(ge=0, default=0)
+    outcome: Outcome
+    reason: str = ""
+    detail: str = ""
+
+
 class RunRecord(Model):
     """One run over a root. Everything that a report needs, by reference."""
 
@@ -66,6 +82,9 @@ class RunRecord(Model):
     recipe: dict[str, object]
     stages: tuple[StageRecord, ...]
     sources: FileRef
+    """Rows of ``SourceVideo``: source ids with an address of this run."""
+    inputs: FileRef | None = None
+    """Rows of ``InputLine``. None: the run is of a version that kept none."""
     clips: FileRef
     decisions: FileRef
     num_stage_calls: dict[str, int]
@@ -73,4 +92,12 @@ class RunRecord(Model):
     wall_s: float
     started_at: str
     snapshot: int | None = None
+    log_number: int | None = None
+    """The run's own entry of the log, its last. None: the run is of a version that did not say."""
     versions: dict[str, str]
+
+    @property
+    def files(self) -> tuple[FileRef, ...]:
+        """What the run refers to."""
+        found = (self.sources, self.inputs, self.clips, self.decisions)
+        return tuple(ref for ref in found if ref is not None)

@@ -18,6 +18,24 @@ class Outcome(StrEnum):
     QUARANTINED = "quarantined"
 
 
+SKIPPED = frozenset(
+    {
+        "duplicate_content",
+        "folder_marker",
+        "given_twice",
+        "handloom_root",
+        "hidden",
+        "link_out_of_tree",
+        "link_to_folder",
+        "not_a_file",
+    }
+)
+"""Reasons of inputs that are not read on purpose: they are ``dropped``, all others ``failed``."""
+
+UNCOUNTED = SKIPPED | {"not_video"}
+"""Reasons that say nothing of how good the sources are: no gate of the run counts such a row."""
+
+
 class StageResult(Model):
     """One unit of work, done: what ``stage`` computed for one row.
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from schemas.base import Id, Model
 
-REPORT_VERSION = "1.1"
+REPORT_VERSION = "1.2"
 Verdict = Literal["PASS", "WARN", "FAIL"]
 
 
@@ -67,7 +67,7 @@ class ScoreLine(Model):
 
 
 class SourceLine(Model):
-    """One object of the raw bucket."""
+    """One input: an object of the raw bucket, or whatever else lay there."""
 
     uri: str
     source_id: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,8 @@ from curation.report.scores import score_lines
 from curation.report.seconds import seconds_line
 from curation.report.strips import write_strip
 from schemas.errors import InvariantError
-from schemas.manifest import RunRecord
-from schemas.outcome import Decision, Outcome
+from schemas.manifest import InputLine, RunRecord
+from schemas.outcome import UNCOUNTED, Decision, Outcome
 from schemas.report import GateLine, RunReport, SourceLine, StageLine, Verdict
 from schemas.rows import Clip, SourceVideo
 from schemas.text import plain
@@ -23,6 +24,7 @@ from stages.files import Blobs
 
 SOURCES_STAGE = "sources"
 _MAX_STRIPS = 60
+_MAX_SOURCE_LINES = 2000
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class ReportInputs:
     clips: tuple[Clip, ...]
     gates: RunGates
     blobs: Blobs
+    others: tuple[InputLine, ...] = ()
+    """Inputs that are no source: copies, what was left out, what could not be read."""
 
     @cached_property
     def _addresses(self) -> dict[str, str]:
@@ -44,6 +48,10 @@ class ReportInputs:
     def address_of(self, clip: Clip) -> str:
         """Where the clip's source lay in this run."""
         return self._addresses.get(clip.source_id, "unknown")
+
+    def copies_of(self, clip: Clip) -> list[InputLine]:
+        """Other inputs of this run that hold the clip's source."""
+        return [line for line in self.others if line.row_id == clip.source_id]
 
 
 def build_report(inputs: ReportInputs, out_dir: Path) -> RunReport:
@@ -69,6 +77,7 @@ def build_report(inputs: ReportInputs, out_dir: Path) -> RunReport:
     page = environment.get_template("index.html.j2").render(
         report=report, strips=strips, run=inputs.run, num_hidden=max(0, len(shown) - _MAX_STRIPS),
         dropped=_dropped_clips(inputs), address_of=inputs.address_of,
+        max_source_lines=_MAX_SOURCE_LINES,
     )  # fmt: skip
     (out_dir / "index.html").write_text(page, encoding="utf-8")
     return report
@@ -87,7 +96,7 @@ def summarise(inputs: ReportInputs) -> RunReport:
     kept = tuple(
         sorted(d.row_id for d in inputs.decisions if d.stage == last and d.outcome is Outcome.KEPT)
     )
-    gates = _gate_lines(inputs, stages, len(kept))
+    gates = _gate_lines(inputs, len(kept))
     return RunReport(
         run_id=inputs.run.run_id, verdict=_verdict(gates, stages), gates=gates, stages=stages,
         scores=score_lines(inputs.run.stages, inputs.clips),
@@ -113,20 +122,36 @@ def _stage_line(name: str, inputs: ReportInputs) -> StageLine:
     )  # fmt: skip
 
 
-def _gate_lines(
-    inputs: ReportInputs, stages: tuple[StageLine, ...], num_kept: int
-) -> tuple[GateLine, ...]:
-    gates, num_sources = inputs.gates, max(len(inputs.sources), 1)
-    failed = sum(s.num_failed for s in stages) / num_sources
-    quarantined = sum(s.num_quarantined for s in stages) / num_sources
-    return (
-        GateLine(name="min_kept_clips", threshold=gates.min_kept_clips, observed=num_kept,
-                 passed=num_kept >= gates.min_kept_clips),
-        GateLine(name="max_failed_share", threshold=gates.max_failed_share, observed=failed,
-                 passed=failed <= gates.max_failed_share),
-        GateLine(name="max_quarantined_share", threshold=gates.max_quarantined_share,
-                 observed=quarantined, passed=quarantined <= gates.max_quarantined_share),
+def _gate_lines(inputs: ReportInputs, num_kept: int) -> tuple[GateLine, ...]:
+    gates = inputs.gates
+    of_sources, of_clips = _end_shares(inputs.decisions)
+    least = GateLine(name="min_kept_clips", threshold=gates.min_kept_clips, observed=num_kept,
+                     passed=num_kept >= gates.min_kept_clips)  # fmt: skip
+    most = (
+        ("max_failed_share", gates.max_failed_share, of_sources[Outcome.FAILED]),
+        ("max_quarantined_share", gates.max_quarantined_share, of_sources[Outcome.QUARANTINED]),
+        ("max_failed_clip_share", gates.max_failed_clip_share, of_clips[Outcome.FAILED]),
+        ("max_quarantined_clip_share", gates.max_quarantined_clip_share,
+         of_clips[Outcome.QUARANTINED]),
     )  # fmt: skip
+    return (least, *(
+        GateLine(name=name, threshold=limit, observed=share, passed=share <= limit)
+        for name, limit, share in most
+    ))  # fmt: skip
+
+
+def _end_shares(decisions: Sequence[Decision]) -> tuple[dict[Outcome, float], dict[Outcome, float]]:
+    """Shares of sources, and of clips, that ended in each way: each by the number of its own kind."""
+    ends: dict[bool, dict[tuple[str, int], Decision]] = {True: {}, False: {}}
+    for index, d in enumerate(decisions):  # in the order of the stages: the last one stays
+        is_no_row = d.stage == SOURCES_STAGE and d.outcome is not Outcome.KEPT
+        ends[d.row_id == d.source_id][d.row_id, index if is_no_row else -1] = d
+    return _shares(ends[True].values()), _shares(ends[False].values())
+
+
+def _shares(ends: Iterable[Decision]) -> dict[Outcome, float]:
+    counted = [d.outcome for d in ends if d.reason not in UNCOUNTED]
+    return {o: counted.count(o) / max(len(counted), 1) for o in Outcome}
 
 
 def _verdict(gates: tuple[GateLine, ...], stages: tuple[StageLine, ...]) -> Verdict:
@@ -140,7 +165,7 @@ def _source_lines(inputs: ReportInputs, kept: set[str]) -> tuple[SourceLine, ...
     good = Counter(c.source_id for c in inputs.clips if c.clip_id in kept)
     ends = {
         d.row_id: d for d in inputs.decisions
-        if d.stage in {SOURCES_STAGE, "probe", "segment"} and d.outcome is not Outcome.KEPT
+        if d.row_id == d.source_id and d.outcome is not Outcome.KEPT and d.stage != SOURCES_STAGE
     }  # fmt: skip
     clip_ends = _clip_ends(inputs)
     lines = []
@@ -159,7 +184,14 @@ def _source_lines(inputs: ReportInputs, kept: set[str]) -> tuple[SourceLine, ...
                 clip_ends=dict(sorted(clip_ends[source.row_id].items())),
             )
         )
-    return tuple(lines)
+    lines += [
+        SourceLine(
+            uri=line.uri, source_id=line.row_id, outcome=str(line.outcome), stage=SOURCES_STAGE,
+            reason=line.reason, detail=line.detail, num_clips=0, num_kept=0,
+        )
+        for line in inputs.others
+    ]  # fmt: skip
+    return tuple(sorted(lines, key=lambda line: line.uri))
 
 
 def _clip_ends(inputs: ReportInputs) -> dict[str, Counter[str]]:

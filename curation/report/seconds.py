@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from schemas.outcome import Decision, Outcome
+from schemas.outcome import SKIPPED, Decision, Outcome
 from schemas.report import SecondsLine
 from schemas.rows import Clip, SourceVideo
 
@@ -25,7 +25,9 @@ def seconds_line(
         spans[clip.source_id].append((clip.motion_start_s, clip.end_s))
     ids = {s.row_id for s in sources}
     ends = {
-        d.row_id: d.reason for d in decisions if d.outcome is not Outcome.KEPT and d.row_id in ids
+        d.row_id: d.reason
+        for d in decisions  # a copy has the row_id of its source, and no seconds of its own
+        if d.outcome is not Outcome.KEPT and d.row_id in ids and d.reason not in SKIPPED
     }
     left_out: dict[str, float] = defaultdict(float)
     in_clips_s, num_unknown = 0.0, 0

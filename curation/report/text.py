@@ -37,6 +37,7 @@ def explain_clip(inputs: ReportInputs, clip_id: str) -> str:
     lines = [
         f"clip {clip.clip_id}",
         f"source {inputs.address_of(clip)} ({clip.source_id})",
+        *(f"copy of the source {line.uri}" for line in inputs.copies_of(clip)),
         f"window {clip.start_s:.2f} s to {clip.end_s:.2f} s, context from {clip.motion_start_s:.2f} s",
     ]
     facets = {s.name: s for s in inputs.run.stages}

@@ -61,7 +61,10 @@ def prepare(
     access_options = options.store_options(*access)
     with RunProgress() as progress:
         sources = list_sources(
-            src, access_options, lambda done, total: progress.step("listing sources", done, total)
+            src,
+            access_options,
+            lambda done, total: progress.step("listing sources", done, total),
+            out=out,
         )
     return Curation(recipe, chain, sources, Store(out, access_options), access_options)
 
@@ -106,6 +109,8 @@ def _dry_run(curation: Curation, as_json: bool) -> Exit:
             f"{plan['num_sources']} sources ({plan['num_bytes'] / 1e6:.1f} MB), "
             f"{plan['num_duplicates']} duplicates, into {curation.store.uri}"
         )
+        for reason, count in plan["not_used"].items():
+            say(f"  not used: {count} {reason}")
         for stage in plan["stages"]:
             say(f"  {stage['name']:<11} {stage['fingerprint']}  {stage['num_known']} results known")
     return Exit.DONE

@@ -36,7 +36,8 @@ def command(
     failures = find_failures(store, record, reason, stage)
     curation = replay(store, record, access) if run else None  # refuses before anything is marked
     entry = mark_for_retry(Ledger(store), failures)
-    say(f"{len(failures)} rows will be done again (log entry {entry})", as_json=as_json)
+    logged = f" (log entry {entry})" if entry else ""
+    say(f"{len(failures)} rows will be done again{logged}", as_json=as_json)
     if curation is None:
         if as_json:
             print_json({"num_rows": len(failures), "log_entry": entry, "run_id": None})

@@ -131,12 +131,12 @@ def first_clip(root: Path) -> Any:
         ConfigError: The root has none.
     """
     from curation.storage import StoreOptions
-    from curation.tables import models_from_parquet
+    from curation.tables import read_models
     from schemas.errors import ConfigError
     from schemas.rows import Clip
 
     store, run = options.open_root(str(root), StoreOptions())
-    clips = models_from_parquet(store.read(run.clips.name), Clip)
+    clips = read_models(store, run.clips, Clip)
     kept = [c for c in clips if c.latents is not None and c.references is not None and c.caption]
     if not kept:
         raise ConfigError(f"{root} has no kept clip")

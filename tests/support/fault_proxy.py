@@ -5,6 +5,8 @@ stall      no answer, for longer than the client waits
 truncate   the server's answer is cut in the middle of its body
 503        SlowDown, without asking the server
 lost       the server does what it is asked, its answer never arrives
+archived   403 InvalidObjectState, as for an object that lies in an archive
+denied     403 AccessDenied
 
 A forgetful proxy stands for a store that knows nothing of create-if-absent.
 """
@@ -22,6 +24,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 FAULTS = ("reset", "stall", "truncate", "503", "lost")
+REFUSALS = {"archived": "InvalidObjectState", "denied": "AccessDenied"}
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>"
 
 
@@ -44,13 +47,15 @@ class FaultProxy:
     """If set, every n-th request gets the next fault in turn."""
     is_forgetful: bool = False
     """A PUT that If-None-Match should have stopped is called a success."""
+    odd_keys: list[str] = field(default_factory=list)
+    """Keys that every listing has besides its own, of one byte each: stores that tests run refuse them."""
     plans: list[Plan] = field(default_factory=list)
     injected: Counter[str] = field(default_factory=Counter)
     num_requests: int = 0
 
     def plan(self, fault: str, method: str, path: str = "", times: int = 1) -> None:
         """Break requests to come."""
-        assert fault in FAULTS
+        assert fault in {*FAULTS, *REFUSALS}
         self.plans.append(Plan(fault, method, path, times))
 
     def choose(self, method: str, path: str) -> str:
@@ -128,6 +133,9 @@ async def _answer(
             + _SLOW_DOWN
         )
         return await writer.drain()
+    if fault in REFUSALS:
+        writer.write(_refusal(REFUSALS[fault]))
+        return await writer.drain()
     place = urlsplit(upstream)
     to_reader, to_writer = await asyncio.open_connection(place.hostname, place.port)
     kept = [line for line in lines if line and not line.lower().startswith("connection:")]
@@ -139,6 +147,8 @@ async def _answer(
     to_writer.close()
     if proxy.is_forgetful and method == "PUT" and answer.startswith(b"HTTP/1.1 412"):
         answer = b'HTTP/1.1 200 OK\r\nETag: "0"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
+    if proxy.odd_keys and method == "GET" and b"</ListBucketResult>" in answer:
+        answer = _with_keys(answer, proxy.odd_keys)
     if fault == "lost":
         return _reset(writer)
     if fault == "truncate":
@@ -146,6 +156,30 @@ async def _answer(
         answer = answer[: start + (len(answer) - start) // 2]
     writer.write(answer)
     return await writer.drain()
+
+
+def _refusal(code: str) -> bytes:
+    body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+    return (
+        b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nConnection: close\r\n"
+        + f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+
+
+def _with_keys(answer: bytes, keys: list[str]) -> bytes:
+    """A listing with more keys than the server has."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    more = "".join(
+        f"<Contents><Key>{key}</Key><ETag>&#34;0&#34;</ETag><Size>1</Size>"
+        "<StorageClass>STANDARD</StorageClass>"
+        "<LastModified>2026-01-01T00:00:00Z</LastModified></Contents>"
+        for key in keys
+    )
+    body = body.replace(b"<IsTruncated>", f"{more}<IsTruncated>".encode(), 1)
+    lines = [x for x in head.split(b"\r\n") if not x.lower().startswith(b"content-length:")]
+    return b"\r\n".join([*lines, f"Content-Length: {len(body)}".encode(), b"", b""]) + body
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

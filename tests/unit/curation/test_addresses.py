@@ -57,6 +57,15 @@ def test_equal_sources_give_equal_shards_wherever_they_and_the_root_lie(tmp_path
             assert str(tmp_path).encode() not in root.read(meta.name), meta.name
 
 
+def test_explain_names_every_address_of_a_source(tmp_path):
+    sources = toy.write_sources(tmp_path / "raw", {"a.txt": "hello", "copy.txt": "hello"})
+    curate(sources, tmp_path / "root", shards=True)
+    clip_id = facts(Store(str(tmp_path / "root")))["clip_ids"][0]
+    told = json.loads(handloom("explain", tmp_path / "root", clip_id, "--json"))
+    assert told["addresses"] == [str(sources / "a.txt"), str(sources / "copy.txt")]
+    assert str(sources / "copy.txt") in handloom("explain", tmp_path / "root", clip_id)
+
+
 def test_details_of_failures_name_no_folder_of_this_machine(tmp_path):
     sources = toy.write_sources(tmp_path / "raw", {"a.txt": "lost blob", "b.txt": "lost scratch"})
     _, decisions = curate(sources, tmp_path / "root")

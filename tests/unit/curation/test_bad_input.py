@@ -17,6 +17,7 @@ from curation.sources import list_sources
 from curation.storage import Store, StoreOptions
 from curation.verify import verify
 from schemas.errors import HandloomError
+from schemas.manifest import InputLine
 from schemas.outcome import Outcome
 from tests.support import s3
 from tests.support.fault_proxy import fault_proxy
@@ -63,7 +64,7 @@ def test_a_source_that_is_written_while_it_is_hashed_is_counted(tmp_path, monkey
     monkeypatch.setattr(sources_module.Store, "stream", stream)
     found = list_sources([str(tmp_path)], StoreOptions())
     assert [Path(r.uri).name for r in found.rows] == ["calm.mp4"]
-    assert [(Path(r.uri).name, reason) for r, reason, _ in found.unreadable] == [
+    assert [(Path(line.uri).name, line.reason) for line in found.others] == [
         ("live.mp4", "source_changed")
     ]
     assert calls["live.mp4"] == 2  # one chunk of each of two tries
@@ -73,8 +74,9 @@ def test_a_source_that_is_written_while_it_is_hashed_is_counted(tmp_path, monkey
 def test_unreadable_sources_are_in_the_books(tmp_path):
     sources = toy.write_sources(tmp_path / "raw", {"a.txt": "kept"})
     asked = request(sources, tmp_path / "root")
-    gone = asked.sources.rows[0].replace(uri="/gone.txt", content_sha256="0" * 64)
-    found = type(asked.sources)(asked.sources.rows, (), ((gone, "source_missing", "went away"),))
+    gone = InputLine(uri="/gone.txt", row_id="0" * 16, outcome=Outcome.FAILED,
+                     reason="source_missing", detail="went away")  # fmt: skip
+    found = type(asked.sources)(asked.sources.rows, (gone,))
     asked = type(asked)(asked.recipe, asked.chain, found, asked.store)
     decisions = decisions_of(asked.store, asked.run())
     assert outcomes(decisions, "sources") == {Outcome.KEPT: 1, Outcome.FAILED: 1}
@@ -84,7 +86,7 @@ def test_ten_thousand_tiny_objects_are_listed_and_their_copies_counted(tmp_path)
     for index in range(10_000):
         (tmp_path / f"{index:05d}.mp4").write_bytes(b"%d" % (index % 9_000))
     found = list_sources([str(tmp_path)], StoreOptions())
-    assert (len(found.rows), len(found.duplicates)) == (9_000, 1_000)
+    assert (len(found.rows), found.reasons["duplicate_content"]) == (9_000, 1_000)
 
 
 @pytest.fixture

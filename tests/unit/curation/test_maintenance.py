@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 from typer.testing import CliRunner
@@ -22,7 +23,7 @@ from curation.storage import Store
 from curation.vacuum import vacuum
 from curation.verify import verify
 from jobs.cli import app
-from schemas.errors import ConfigError, TransientError
+from schemas.errors import ConfigError, InvariantError, TransientError
 from tests.unit.curation.toy_runs import TEXTS, curate, decisions_of, facts, request, toy
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
@@ -107,6 +108,62 @@ def test_verify_names_what_is_wrong(root, what, change, kind):
     assert code == 3
     problems = json.loads(out)["problems"]
     assert any(p["kind"] == kind and p["name"] in (name, "log") for p in problems), problems
+
+
+# --- history that is not whole
+
+
+@pytest.mark.parametrize("which", ["first", "last"])
+@pytest.mark.parametrize("change", ["remove", "truncate"])
+def test_a_log_entry_that_is_cut_or_missing_is_a_clear_error_in_every_command(
+    root, finished, which, change
+):
+    entries = [m.name for m in root.list("log")]
+    path = root.local_root / entries[0 if which == "first" else -1]
+    if change == "remove":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:40])
+    clip_id = facts(root)["clip_ids"][0]
+    for command in (
+        ["report", root.uri], ["explain", root.uri, clip_id], ["diff", root.uri, root.uri],
+        ["retry", root.uri, "--reason", "crash_SIGBUS"], ["vacuum", root.uri], ["verify", root.uri],
+        ["train", root.uri, "--recipe", "smoke"],
+        ["curate", finished / "raw", "--out", root.uri],
+        ["curate", finished / "raw", "--out", root.uri, "--dry-run"],
+    ):  # fmt: skip
+        code, out, err = handloom(*command)
+        told = " ".join((out + err).split())
+        assert code in ((3,) if command[0] == "verify" else (1, 2)), (command, code, told)
+        assert "Traceback" not in told
+        assert path.stem in told or "damaged" in told or "missing" in told, (command, told)
+    with pytest.raises(InvariantError, match="verify, restore it"):
+        request(finished / "raw", root.uri, shards=True).run()
+
+
+@pytest.mark.parametrize("change", ["remove", "truncate"])
+def test_a_table_that_history_refers_to_is_missed_by_name(root, change):
+    path = root.local_root / Ledger(root).latest_run().decisions.name
+    path.unlink() if change == "remove" else path.write_bytes(path.read_bytes()[:100])
+    for command in (["explain", root.uri, facts_of_clips(root)], ["diff", root.uri, root.uri]):
+        code, _, err = handloom(*command)
+        assert code == 1
+        assert path.name in "".join(err.split()), err
+
+
+def facts_of_clips(store):
+    return Ledger(store).latest_dataset().shards[0].clip_ids[0]
+
+
+def test_a_retry_entry_that_went_missing_is_told_by_what_it_asked_for(root, finished):
+    ledger = Ledger(root)
+    mark_for_retry(ledger, find_failures(root, ledger.latest_run(), "crash_SIGBUS"))
+    asked = [m.name for m in root.list("log")][-1]
+    receipt = next(m.name for m in root.list("receipts/segment"))
+    root.put_new(receipt.replace(".json", ".1.json"), b"{}")
+    (root.local_root / asked).unlink()
+    with pytest.raises(InvariantError, match="lost a retry entry"):
+        ledger.known_results({receipt.split("/")[1]: receipt.split("/")[2]})
 
 
 # --- vacuum
@@ -226,6 +283,20 @@ def test_retry_does_the_asked_rows_again_and_what_follows_from_them(root, finish
     assert sum(third.num_stage_calls.values()) == 0
     assert third.clips == again.clips
     assert verify(root).problems == ()
+
+
+def test_retry_forgets_no_input_and_reads_again_what_could_not_be_read(tmp_path):
+    sources = toy.write_sources(tmp_path / "raw", {"a.txt": "hello", "b.txt": "hello", ".h": "h"})
+    (sources / "late.txt").symlink_to(sources / "later")
+    record, _ = curate(sources, tmp_path / "root")
+    store = Store(str(tmp_path / "root"))
+    (sources / "later").write_text("a longer text")
+    failures = find_failures(store, record, "broken_link")
+    assert mark_for_retry(Ledger(store), failures) is None
+    again = replay(store, record, store.options, toy.toy_chain()).run()
+    told = Counter(d.reason for d in decisions_of(store, again) if d.stage == "sources")
+    assert told == {"": 2, "duplicate_content": 1, "hidden": 1}
+    assert again.num_stage_calls["segment"] == 1
 
 
 def test_retry_refuses_what_it_cannot_do(root):

@@ -119,7 +119,62 @@ def test_a_gate_of_the_run_fails_the_report(clip, tmp_path):
     ]
     report = build_report(inputs(clip, decisions, tmp_path), tmp_path / "out")
     assert report.verdict == "FAIL"
-    assert {g.name for g in report.gates if not g.passed} == {"min_kept_clips", "max_failed_share"}
+    assert {g.name for g in report.gates if not g.passed} == {
+        "min_kept_clips", "max_failed_clip_share",
+    }  # fmt: skip
+
+
+def observed(clip, tmp_path, decisions):
+    gates = summarise(inputs(clip, decisions, tmp_path)).gates
+    return {g.name: (round(g.observed, 3), g.passed) for g in gates}
+
+
+def test_sources_are_gated_by_sources_and_clips_by_clips(clip, tmp_path):
+    """One bad clip of a long source is one of many clips, not one of one source."""
+    clips = [f"clip{n}" for n in range(10)]
+    decisions = [
+        *BALANCED[:1],
+        decision(SOURCE.row_id, "segment", emitted=10),
+        decision("clip0", "objects", Outcome.FAILED, "bad"),
+        *(decision(c, "objects") for c in clips[1:]),
+    ]
+    found = observed(clip, tmp_path, decisions)
+    assert found["max_failed_share"] == (0, True)
+    assert found["max_failed_clip_share"] == (0.1, True)
+    assert found["max_quarantined_clip_share"] == (0, True)
+
+
+def test_what_is_no_video_or_was_left_out_is_in_no_gate(clip, tmp_path):
+    def source(n, stage, outcome, reason=""):
+        return decision(f"s{n}", stage, outcome, reason).replace(source_id=f"s{n}")
+
+    kept, failed, dropped = Outcome.KEPT, Outcome.FAILED, Outcome.DROPPED
+    decisions = [
+        *(source(n, "sources", kept) for n in range(4)),
+        source(0, "sources", dropped, "duplicate_content"),
+        *(source(9, "sources", dropped, "hidden") for _ in range(5)),
+        *(source(9, "sources", failed, "archived") for _ in range(2)),
+        source(0, "segment", kept),
+        source(1, "segment", failed, "not_video"),
+        source(2, "segment", failed, "truncated"),
+        source(3, "segment", Outcome.QUARANTINED, "timeout"),
+    ]
+    found = observed(clip, tmp_path, decisions)
+    assert found["max_failed_share"] == (0.6, False)  # two archived and one truncated of five
+    assert found["max_quarantined_share"] == (0.2, False)
+
+
+def test_every_input_has_a_line_in_the_report(clip, tmp_path):
+    from schemas.manifest import InputLine
+
+    line = InputLine(uri="/data/.x", row_id="1" * 16, outcome=Outcome.DROPPED, reason="hidden")
+    asked = dataclasses.replace(inputs(clip, BALANCED, tmp_path), others=(line,))
+    build_report(asked, tmp_path / "out")
+    saved = json.loads((tmp_path / "out/report.json").read_text())
+    assert [(s["uri"], s["reason"]) for s in saved["sources"]] == [
+        ("/data/.x", "hidden"), (SOURCE.uri, ""),
+    ]  # fmt: skip
+    assert "/data/.x" in (tmp_path / "out/index.html").read_text()
 
 
 def test_scores_count_dropped_clips_and_what_lies_beyond(clip, tmp_path):

@@ -21,7 +21,7 @@ def test_folders_files_and_odd_names(tmp_path):
     (tmp_path / ".hidden").write_bytes(b"h")
     found = listed(tmp_path, tmp_path / "b.mp4")
     assert [r.uri for r in found.rows] == sorted(str(tmp_path / n) for n in names)
-    assert not found.duplicates
+    assert found.reasons == {"hidden": 1, "given_twice": 1}
 
 
 def test_equal_contents_are_one_row_and_one_counted_duplicate(tmp_path):
@@ -29,8 +29,8 @@ def test_equal_contents_are_one_row_and_one_counted_duplicate(tmp_path):
         (tmp_path / name).write_bytes(b"same")
     found = listed(tmp_path)
     assert [r.uri for r in found.rows] == [str(tmp_path / "x.mp4")]
-    assert [(r.uri, o) for r, o in found.duplicates] == [
-        (str(tmp_path / "y.mp4"), str(tmp_path / "x.mp4"))
+    assert [(line.uri, line.reason, line.detail) for line in found.others] == [
+        (str(tmp_path / "y.mp4"), "duplicate_content", f"same content as {tmp_path / 'x.mp4'}")
     ]
 
 
@@ -47,7 +47,9 @@ def test_links_out_of_the_tree_are_not_followed(tmp_path):
     inside.mkdir()
     (inside / "link.mp4").symlink_to(tmp_path / "outside.mp4")
     (inside / "real.mp4").write_bytes(b"real")
-    assert [r.uri for r in listed(inside).rows] == [str(inside / "real.mp4")]
+    found = listed(inside)
+    assert [r.uri for r in found.rows] == [str(inside / "real.mp4")]
+    assert found.reasons == {"link_out_of_tree": 1}
 
 
 @pytest.mark.parametrize("name", ["none.mp4", "empty"])
