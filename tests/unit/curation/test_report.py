@@ -208,6 +208,7 @@ def test_every_second_of_the_sources_is_in_a_clip_or_left_out_by_name(clip):
         for name, a, b in (("a", 0.0, 4.0), ("b", 3.0, 8.0))
     ]
     ends = [
+        decision(used.row_id, "sources", Outcome.DROPPED, "duplicate_content"),  # its copy
         decision(short.row_id, "probe", Outcome.DROPPED, "too_short"),
         decision(broken.row_id, "probe", Outcome.FAILED, "truncated"),
         decision(text.row_id, "probe", Outcome.FAILED, "not_video"),
