@@ -172,7 +172,9 @@ def _started(pid: int) -> str:
 def _is_dead_here(store: Store, name: str) -> bool:
     try:
         lease = json.loads(store.read(name))
+        machine, pid, started = lease["machine"], int(lease["pid"]), lease["started"]
     except FileNotFoundError:
         return False  # renewed or released between the listing and the look
-    here = _here()
-    return lease.get("machine") == here["machine"] and _started(lease["pid"]) != lease["started"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False  # not in our words: its age decides
+    return bool(machine == _here()["machine"] and _started(pid) != started)

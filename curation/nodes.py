@@ -1,7 +1,8 @@
 """Before any work: every node of the cluster proves that it sees the same root and the sources.
 
 A folder may be another disk on another machine, and credentials of the driver's environment do not travel. So the
-driver writes a random token into the root; each node reads it back, and opens one source of each place.
+driver writes a random token into the root; each node reads it back and opens one source of each place. Weights, packages
+and Handloom's version are a machine's own too: each node says whether it has the same stages.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from curation.chain import AnyStage
 from curation.storage import PROBE_FOLDER, Store, StoreOptions, is_remote, redact
 from schemas.errors import ConfigError, HandloomError
 
@@ -68,6 +70,7 @@ class Sight:
     root_problem: str = ""
     source_problem: str = ""
     source_uri: str = ""
+    stage_problem: str = ""
 
 
 class NodeCheck:
@@ -78,11 +81,18 @@ class NodeCheck:
         source_options: How to reach remote sources.
         source_uris: Addresses of all sources.
         run_id: The run's id.
+        stages: What the nodes will run.
     """
 
     def __init__(
-        self, store: Store, source_options: StoreOptions, source_uris: Sequence[str], run_id: str
+        self,
+        store: Store,
+        source_options: StoreOptions,
+        source_uris: Sequence[str],
+        run_id: str,
+        stages: Sequence[AnyStage] = (),
     ) -> None:
+        self._stages = tuple(stages)
         self._store, self._source_options = store, source_options
         self._uris = tuple(one_of_each_place(source_uris))
         self._proven: set[str] = set()
@@ -118,7 +128,10 @@ class NodeCheck:
         names = tuple(sorted(n for n in os.environ if n.startswith(_ACCESS_PREFIXES)))
         readable = tuple(u for u in self._uris if not _source_problem(u, self._source_options))
         question = (self.proof, self._store, self._source_options, readable)
-        asked = [(n, _ask(n, look, *question), _ask(n, unset_of, names)) for n in nodes]
+        asked = [
+            (n, _ask(n, look, *question, self._stages_for(n)), _ask(n, unset_of, names))
+            for n in nodes
+        ]
         deadline = time.monotonic() + _ANSWER_S
         problems = []
         for node, sight, unset in asked:
@@ -127,6 +140,15 @@ class NodeCheck:
         if problems:
             more = f" ({len(problems) - 1} more nodes as well)" if len(problems) > 1 else ""
             raise ConfigError(problems[0] + more)
+
+    def _stages_for(self, node: Mapping[str, Any]) -> dict[str, AnyStage]:
+        """The stages that the node is big enough for, by the fingerprint that they have here."""
+        cpus, gpus = (node["Resources"].get(kind, 0) for kind in ("CPU", "GPU"))
+        return {
+            s.fingerprint: s
+            for s in self._stages
+            if s.resources.num_cpus <= cpus and s.resources.num_gpus <= gpus
+        }
 
     def _answer(self, sight: Any, unset: Any, patience_s: float) -> str:
         try:
@@ -164,9 +186,13 @@ def one_of_each_place(uris: Sequence[str]) -> list[str]:
 
 
 def look(
-    proof: RootProof, store: Store, source_options: StoreOptions, source_uris: Sequence[str]
+    proof: RootProof,
+    store: Store,
+    source_options: StoreOptions,
+    source_uris: Sequence[str],
+    stages: Mapping[str, AnyStage],
 ) -> Sight:
-    """What the process that runs this sees of the root and the sources."""
+    """What the process that runs this sees of the root, the sources and the stages."""
     problem = proof.problem(store)
     if problem:
         return Sight(root_problem=problem)
@@ -174,7 +200,23 @@ def look(
         problem = _source_problem(uri, source_options)
         if problem:
             return Sight(source_problem=problem, source_uri=uri)
-    return Sight()
+    return Sight(stage_problem=_stage_problem(stages))
+
+
+def _stage_problem(stages: Mapping[str, AnyStage]) -> str:
+    for fingerprint, travelled in stages.items():
+        stage = type(travelled)(travelled.config)  # nothing that the driver has computed
+        try:
+            stage.check()
+            found = stage.fingerprint
+        except (HandloomError, OSError, ImportError) as error:
+            return f"cannot run stage {stage.name}: {error}"
+        if found != fingerprint:
+            return (
+                f"has another stage {stage.name}: its weights or its version of Handloom are not those of "
+                "the driver; install the same there"
+            )
+    return ""
 
 
 def unset_of(names: Sequence[str]) -> tuple[str, ...]:
@@ -184,6 +226,8 @@ def unset_of(names: Sequence[str]) -> tuple[str, ...]:
 
 def describe(sight: Sight, store: Store, unset: Sequence[str] = ()) -> str:
     """A node's problem in words, with what to do; empty if it has none."""
+    if sight.stage_problem:
+        return sight.stage_problem
     if not sight.root_problem and not sight.source_problem:
         return ""
     uri = store.uri if sight.root_problem else sight.source_uri

@@ -129,7 +129,7 @@ class Curation:
         run_id = f"{begun:%Y%m%dT%H%M%S}{begun.microsecond // 1000:03d}-{secrets.token_hex(3)}"
         sweep_scratch()
         uris = [row.uri for row in self.sources.rows]
-        nodes = NodeCheck(self.store, self.source_options, uris, run_id)
+        nodes = NodeCheck(self.store, self.source_options, uris, run_id, self.chain.stages)
         with Lease(self.store, "run", run_id) as lease, nodes:
             ledger.check_history()
             known = ledger.known_results(self.chain.closures)

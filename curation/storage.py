@@ -319,9 +319,11 @@ def require_format(store: Store, created_by: str, version: int) -> None:
         except HandloomError as error:
             raise ConfigError(f"the output root cannot be used: {error}") from error
         return
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{store.uri}/{ROOT_MARKER} is not readable: {error}") from error
-    if found.get("format") != "handloom-root" or int(found.get("version", 0)) > version:
+    if not isinstance(found, dict) or not isinstance(found.get("version"), int):
+        raise ConfigError(f"{store.uri}/{ROOT_MARKER} is no marker of a Handloom root")
+    if found.get("format") != "handloom-root" or found["version"] > version:
         raise ResumeMismatchError(
             f"{store.uri} has format {found.get('format')} v{found.get('version')}; this Handloom "
             f"reads handloom-root up to v{version}: upgrade Handloom or choose another root"

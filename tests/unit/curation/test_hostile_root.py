@@ -11,6 +11,7 @@ import pytest
 import typer
 from pydantic import ValidationError
 
+from curation.leases import living
 from curation.ledger import Ledger
 from curation.recipe import apply_change, load_recipe
 from curation.storage import Store
@@ -213,3 +214,24 @@ def test_aliases_that_say_little_are_welcome(tmp_path):
     path.write_text("quality: &q {gate: {x: 1}}\nspeech: *q")
     recipe = load_recipe(path, [], ["quality", "speech"], tmp_path)
     assert recipe.stages["speech"] == {"gate": {"x": 1}}
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"version": "x"}', '{"version": null}', "[" * 5000 + "]" * 5000, "\x1b"]
+)
+def test_a_marker_that_is_none_is_a_wrong_request(tmp_path, text):
+    (tmp_path / "_format.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"_format\.json is"):
+        Ledger(Store(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", "no json", '{"machine": 1, "pid": "../../etc", "started": ""}']
+)
+def test_a_lease_in_foreign_words_is_judged_by_its_age(tmp_path, text):
+    store = Store(str(tmp_path))
+    Ledger(store)
+    store.put_new("leases/run/somebody/1.json", text.encode())
+    store.put_new("leases/vacuum/us/1.json", b"{}")
+    (alive,) = living(store, "run", "leases/vacuum/us/1.json")
+    assert alive.startswith("somebody (a run")

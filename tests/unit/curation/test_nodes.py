@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import pytest
 
 from curation.nodes import NodeCheck, RootProof, Sight, describe, look, unset_of
@@ -34,8 +37,8 @@ def test_a_missing_source_is_named(root, tmp_path):
     (tmp_path / "empty.mp4").write_bytes(b"")
     uris = [str(tmp_path / name) for name in ("a.mp4", "empty.mp4", "gone.mp4")]
     with NodeCheck(root, StoreOptions(), uris, "r1") as nodes:
-        assert look(nodes.proof, root, StoreOptions(), uris[:2]) == Sight()
-        seen = look(nodes.proof, root, StoreOptions(), uris)
+        assert look(nodes.proof, root, StoreOptions(), uris[:2], {}) == Sight()
+        seen = look(nodes.proof, root, StoreOptions(), uris, {})
     assert seen.source_uri == uris[2]
     assert f"does not see the source {uris[2]}: it is not there; use a mount" in describe(
         seen, root
@@ -50,6 +53,32 @@ def test_variables_that_a_node_lacks_are_named_where_a_bucket_is_meant(root, mon
     said = describe(seen, Store("s3://bucket/root"), ["AWS_ACCESS_KEY_ID"])
     assert "AWS_ACCESS_KEY_ID are set here but not there" in said
     assert "AWS_" not in describe(seen, root, ["AWS_ACCESS_KEY_ID"]), "a folder needs none"
+
+
+class WeighedStage(toy.LoudStage):
+    """Its weights are a file of the machine that it runs on."""
+
+    weights: Path
+
+    @property
+    def weights_sha256(self) -> str:
+        return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+
+
+def test_a_node_with_other_weights_or_none_is_named(root, tmp_path, monkeypatch):
+    weights = tmp_path / "weights"
+    monkeypatch.setattr(WeighedStage, "weights", weights, raising=False)
+    weights.write_bytes(b"ours")
+    stage = WeighedStage(toy.LoudConfig())
+    with NodeCheck(root, StoreOptions(), [], "r1", [stage]) as nodes:
+        there = {stage.fingerprint: stage}
+        assert look(nodes.proof, root, StoreOptions(), [], there) == Sight()
+        weights.write_bytes(b"theirs")
+        seen = look(nodes.proof, root, StoreOptions(), [], there)
+        assert "has another stage speech: its weights" in describe(seen, root)
+        weights.unlink()
+        seen = look(nodes.proof, root, StoreOptions(), [], there)
+        assert "cannot run stage speech" in describe(seen, root)
 
 
 @pytest.mark.slow
