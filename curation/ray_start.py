@@ -43,8 +43,11 @@ _CHATTY = (
 )
 
 
-def start_ray() -> None:
+def start_ray(*, needs_api_server: bool = False) -> None:
     """Connect to the cluster that the environment names, or start a private one on this machine.
+
+    Args:
+        needs_api_server: Start Ray's own as well: Ray Train asks it how its actors are.
 
     Raises:
         ConfigError: A variable that makes Ray unpickle foreign files is set.
@@ -65,7 +68,8 @@ def start_ray() -> None:
             "address": "local",
             "include_dashboard": False,
             "object_store_memory": _OBJECT_STORE_BYTES,
-        }
+        },
+        needs_api_server,
     )
 
 
@@ -101,12 +105,12 @@ def _join(options: dict[str, object], address: str) -> None:
         ) from error
 
 
-def _start(options: dict[str, object]) -> None:
+def _start(options: dict[str, object], needs_api_server: bool) -> None:
     """Start a cluster, twice at most."""
     for is_last in (False, True):
         begun = Started()
         try:
-            with _held_back_stderr(), adapted_ray(begun):
+            with _held_back_stderr(), adapted_ray(begun, needs_api_server):
                 ray.init(**options)
         except Exception as error:
             ray.shutdown()
@@ -132,7 +136,7 @@ class _NoNodeError(Exception):
 
 
 @contextmanager
-def adapted_ray(begun: Started) -> Iterator[None]:
+def adapted_ray(begun: Started, needs_api_server: bool = False) -> Iterator[None]:
     """Change, while Ray starts, what ``ray.init`` has no options for. The names are private ones of Ray's.
 
     A test starts a real Ray with helpers that are a minute late.
@@ -154,8 +158,10 @@ def adapted_ray(begun: Started) -> Iterator[None]:
     def start_raylet(*args: Any, **options: Any) -> Any:
         return originals["start_raylet"](*args, **(options | ports))
 
-    def start_api_server(*_args: Any, **_options: Any) -> tuple[None, None]:
-        return None, None  # as when it fails: nobody needs it here, and it takes long to come up
+    def start_api_server(*args: Any, **options: Any) -> Any:
+        if needs_api_server:
+            return originals["start_api_server"](*args, **options)
+        return None, None  # as when it fails; it takes long to come up
 
     def get_node(gcs_address: str, node_id: str) -> Any:
         return _wait_for_node(lambda: originals["get_node"](gcs_address, node_id), begun)

@@ -40,7 +40,7 @@ def train_under_ray(
 
     from curation.execute import start_ray
 
-    start_ray()
+    start_ray(needs_api_server=True)
     mark = out.absolute() / f".seen-{secrets.token_hex(8)}"
     out.mkdir(parents=True, exist_ok=True)
     mark.touch()
