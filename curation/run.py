@@ -17,6 +17,7 @@ from curation.chain import AnyStage, Chain
 from curation.execute import check_cluster, execute, start_ray
 from curation.leases import Lease
 from curation.ledger import Ledger, is_final, run_txn
+from curation.limits import known_results, stopped_lower
 from curation.nodes import NodeCheck
 from curation.recipe import Recipe
 from curation.scratch import sweep_scratch
@@ -103,7 +104,8 @@ class Curation:
             ledger = Ledger(self.store)
             ledger.check_history()
             results = ledger.known_results(self.chain.closures)
-            known.update(r.stage for r in results.values())
+            again = stopped_lower(results.values(), self.chain)
+            known.update(r.stage for key, r in results.items() if key not in again)
         return {
             "num_sources": len(self.sources.rows),
             "num_duplicates": self.sources.reasons["duplicate_content"],
@@ -132,7 +134,7 @@ class Curation:
         nodes = NodeCheck(self.store, self.source_options, uris, run_id, self.chain.stages)
         with Lease(self.store, "run", run_id) as lease, nodes:
             ledger.check_history()
-            known = ledger.known_results(self.chain.closures)
+            known = known_results(ledger, self.chain)
             work = _Work(known, ledger, lease, nodes, progress or Silent())
             return self._run(RunState(run_id, begun), work)
 

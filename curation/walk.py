@@ -5,6 +5,7 @@ The driver and the workers use the same functions, so that a row stops at the sa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -14,7 +15,10 @@ from schemas.arrow import strip_optional
 from schemas.base import Model
 from schemas.outcome import Decision, Outcome, StageResult
 from schemas.rows import Clip, Row
+from schemas.settings import limits_of
 from stages.base import Dropped
+
+_UNDONE = frozenset({Outcome.FAILED, Outcome.QUARANTINED})
 
 
 @dataclass
@@ -115,10 +119,16 @@ def pack_result(
             "reason": dropped.reason if dropped else "",
             "detail": dropped.detail if dropped else "",
             "rows_json": rows_json,
+            "limits_json": _limits_json(stage) if outcome in _UNDONE else "",
             "facet_json": facet_json,
             **measured,
         }
     )
+
+
+def _limits_json(stage: AnyStage) -> str:
+    limits = limits_of(stage.config)
+    return json.dumps(limits, sort_keys=True) if limits else ""
 
 
 def source_id(row: Row) -> str:

@@ -7,7 +7,7 @@ Pixels are float in [-1, 1], RGB. Latents are in normalised units (about zero me
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from model.pixels import STRIDE_T, to_frames, to_pixels
 from model.weights import model_folder, require_package, weights_digest
 from schemas.base import BackendRef, Model
 from schemas.errors import ConfigError
+from schemas.settings import PIN, PLACE, used_by
 
 _CHUNK_LATENTS = 4
 
@@ -51,9 +52,9 @@ class CodecConfig(Model):
     """
 
     name: Literal["dct", "wan2.1-vae"] = "dct"
-    folder: str | None = Field(default=None, exclude=True)
-    weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    device: str = "cpu"
+    folder: Annotated[str | None, PLACE] = None
+    weights_sha256: Annotated[str | None, PIN] = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    device: Annotated[str, used_by("name", "wan2.1-vae")] = "cpu"
 
 
 def check_codec(config: CodecConfig) -> None:

@@ -5,7 +5,7 @@ Text features are (tokens, dim), audio features are (layers, frames, dim) with o
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from model.audio_encoders import LogMelAudioEncoder, Wav2Vec2AudioEncoder
 from model.text_encoders import ByteTextEncoder, UMT5TextEncoder
 from model.weights import model_folder, require_package, weights_digest
 from schemas.base import BackendRef, Model
+from schemas.settings import PLACE, used_by
 
 
 class TextEncoder(Protocol):
@@ -50,9 +51,9 @@ class TextEncoderConfig(Model):
     """
 
     name: Literal["bytes", "umt5"] = "bytes"
-    dim: int = Field(default=64, ge=8, multiple_of=2)
+    dim: Annotated[int, used_by("name", "bytes")] = Field(default=64, ge=8, multiple_of=2)
     max_tokens: int = Field(default=128, ge=1)
-    folder: str | None = Field(default=None, exclude=True)
+    folder: Annotated[str | None, PLACE] = None
 
 
 class AudioEncoderConfig(Model):
@@ -65,8 +66,8 @@ class AudioEncoderConfig(Model):
     """
 
     name: Literal["log-mel", "wav2vec2"] = "log-mel"
-    num_mels: int = Field(default=64, ge=8, le=128)
-    folder: str | None = Field(default=None, exclude=True)
+    num_mels: Annotated[int, used_by("name", "log-mel")] = Field(default=64, ge=8, le=128)
+    folder: Annotated[str | None, PLACE] = None
 
 
 def check_encoders(text: TextEncoderConfig, audio: AudioEncoderConfig) -> None:

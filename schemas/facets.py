@@ -149,6 +149,9 @@ class BoxesFacet(Model):
     median_face_height_px: NonNegative
     matte_area_share: Share
     backend: BackendRef
+    """What made landmarks, boxes and matte."""
+    people_backend: BackendRef | None = None
+    """What counted people; None in what stage version 1 wrote."""
 
 
 class ObjectsFacet(Model):

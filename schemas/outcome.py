@@ -59,6 +59,8 @@ class StageResult(Model):
     files: tuple[FileRef, ...] = ()
     generation: int = Field(ge=0, default=0)
     """How often ``retry`` had asked for this unit again when it was done. Only the newest counts."""
+    limits_json: str = ""
+    """Of failed and quarantined units: the stage's limits at the time, for they may be why."""
     seconds_spent: float = Field(ge=0, default=0.0)
     peak_bytes: int = Field(ge=0, default=0)
 

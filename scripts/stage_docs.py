@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from curation.chain import GROUPS, STAGE_CLASSES, AnyStage, build_chain
 from curation.recipe import Recipe, RunConfig, RunGates
 from schemas.base import Model
+from schemas.settings import kind_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "stages.md"
 HEAD = """# Stages
@@ -20,7 +21,9 @@ HEAD = """# Stages
 Written by `make docs` from the code; a test keeps it true. Every setting can stand in a recipe
 (`detect: {{every: 1}}`) or on the command line (`--set detect.every=1`). Settings under `gate` are thresholds:
 changing one decides clips anew from stored scores and computes nothing. Any other setting is part of the stage's
-fingerprint: changing it recomputes this stage and what reads its results.
+fingerprint: changing it recomputes this stage and what reads its results. Three kinds are not, and say so: a *limit*
+is what a row may cost (a raised one does again what failed below it, and nothing else), a *place* is where a file lies
+(its content counts), a *pin* is checked before anything runs. Settings of a backend that is not chosen do not count.
 
 Order and groups, each group one pass over the data that ends with a commit:
 {groups}
@@ -60,7 +63,7 @@ def _stage(stage: AnyStage) -> str:
 
 def _table(model: type[Model], prefix: str) -> str:
     rows = [
-        f"| `{prefix}.{name}` | `{_default(field)}` | {_type(field)} | {_about(name, field, model)} |"
+        f"| `{prefix}.{name}` | `{_default(field)}` | {_type(field)} | {_about(name, field, model)}{_kind(field)} |"
         for name, field in model.model_fields.items()
         if name not in {"gate", "gates"}
     ]
@@ -95,6 +98,11 @@ def _about(name: str, field: FieldInfo, model: type[Model]) -> str:
         return _plain(field.description)
     match = re.search(rf"^\s+{name}: (.+?)(?=^\s+\w+: |\Z)", model.__doc__ or "", re.M | re.S)
     return _plain(match[1]) if match else ""
+
+
+def _kind(field: FieldInfo) -> str:
+    kind = kind_of(field)
+    return f" *{kind.capitalize()}.*" if kind else ""
 
 
 def _plain(text: str) -> str:

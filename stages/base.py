@@ -19,6 +19,7 @@ from pydantic import Field
 from schemas.base import Model
 from schemas.errors import ConfigError
 from schemas.rows import Row
+from schemas.settings import content_of
 from stages.files import Files
 
 InT = TypeVar("InT", bound=Row)
@@ -31,7 +32,7 @@ class GateConfig(Model):
 
 
 class StageConfig(Model):
-    """Parameters of one stage. Everything but ``gate`` enters the fingerprint."""
+    """Parameters of one stage. All enter the fingerprint but ``gate`` and what is marked (schemas/settings.py)."""
 
     gate: GateConfig = Field(default_factory=GateConfig)
 
@@ -90,7 +91,7 @@ class Stage(ABC, Generic[ConfigT, InT, OutT]):
 
     @property
     def weights_sha256(self) -> str:
-        """Digest over the weight files in use; empty where there are none outside the packages."""
+        """Digest over the content of the weight files in use; empty where there are none outside the packages."""
         return ""
 
     def check(self) -> None:
@@ -127,8 +128,8 @@ class Stage(ABC, Generic[ConfigT, InT, OutT]):
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over name, version, config without gates, and weights."""
-        config = self.config.model_dump(mode="json", exclude={"gate"})
+        """16 hex digits over name, version, the settings that decide results, and the weights' content."""
+        config = {k: v for k, v in content_of(self.config).items() if k != "gate"}
         text = json.dumps([self.name, self.version, config, self.weights_sha256], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from schemas.base import BackendRef
 from schemas.errors import InvariantError, ModelOutputError
 from schemas.facets import BodyFacet
 from schemas.rows import Clip
+from schemas.settings import PIN, PLACE, UsedWhen, used_by
 from stages.backends.bodies import (
     BackendName,
     FittedName,
@@ -30,6 +31,10 @@ from stages.files import Arrays, Files
 from stages.masks import decode_masks
 
 Float = NDArray[np.float64]
+_TAKEN = used_by("backend", "sam3d-body")
+_FITTED = used_by("backend", "anny", "smplx")
+_LENS = UsedWhen(lambda config: not config.results_dir or config.backend != "sam3d-body")
+"""Saved results bring their own focal length."""
 
 
 class BodyGate(GateConfig):
@@ -49,30 +54,30 @@ class BodyConfig(StageConfig):
 
     backend: BackendName = "anny"
     """``sam3d-body`` takes meshes from SAM 3D Body, saved ones or its package's; the others are fitted."""
-    model_file: str = ""
+    model_file: Annotated[str, PLACE] = ""
     """``smplx``: path of the user's SMPLX_NEUTRAL.npz."""
-    results_dir: str = ""
+    results_dir: Annotated[str, PLACE] = ""
     """``sam3d-body``: saved results, ``<clip id>/<frame:06d>.npz``, in a folder that every worker can read."""
-    faces_file: str = ""
+    faces_file: Annotated[str, PLACE] = ""
     """``sam3d-body`` with saved results: npz with the mesh's triangles, ``faces`` (F,3)."""
-    checkpoint_file: str = ""
+    checkpoint_file: Annotated[str, PLACE] = ""
     """``sam3d-body`` without saved results: path of model.ckpt. The package unpickles it: pin it."""
-    checkpoint_sha256: str = ""
+    checkpoint_sha256: Annotated[str, PIN] = ""
     """Pins ``checkpoint_file``; empty for any."""
-    mhr_file: str = ""
+    mhr_file: Annotated[str, PLACE] = ""
     """``sam3d-body`` without saved results: path of mhr_model.pt."""
-    mhr_sha256: str = ""
+    mhr_sha256: Annotated[str, PIN] = ""
     """Pins ``mhr_file``; empty for any."""
-    max_gap_frames: int = Field(default=8, ge=0)
+    max_gap_frames: Annotated[int, _TAKEN] = Field(default=8, ge=0)
     """``sam3d-body``: longer runs of frames without a result drop the clip, shorter ones are interpolated."""
-    smooth_frames: int = Field(default=7, ge=1, le=51)
+    smooth_frames: Annotated[int, _TAKEN] = Field(default=7, ge=1, le=51)
     """``sam3d-body``: window of the smoothing over time; below 5 none."""
-    focal_ratio: float = Field(default=1.2, gt=0.3, lt=10)
+    focal_ratio: Annotated[float, _LENS] = Field(default=1.2, gt=0.3, lt=10)
     """Assumed focal length over the picture's longer side; a phone's main camera has about 0.75 to 1.5."""
-    rounds: int = Field(default=4, ge=1, le=20)
-    steps: int = Field(default=3, ge=1, le=50)
-    finger_steps: int = Field(default=6, ge=1, le=50)
-    num_shape: int = Field(default=9, ge=1, le=20)
+    rounds: Annotated[int, _FITTED] = Field(default=4, ge=1, le=20)
+    steps: Annotated[int, _FITTED] = Field(default=3, ge=1, le=50)
+    finger_steps: Annotated[int, _FITTED] = Field(default=6, ge=1, le=50)
+    num_shape: Annotated[int, _FITTED] = Field(default=9, ge=1, le=20)
     gate: BodyGate = Field(default_factory=BodyGate)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from schemas.base import BackendRef
 from schemas.errors import ConfigError
 from schemas.facets import BoxesFacet
 from schemas.rows import Clip
+from schemas.settings import PIN, PLACE, used_by
 from stages import tracks
 from stages.backends.mediapipe_people import (
     LEFT_WRIST,
@@ -45,11 +46,13 @@ class DetectConfig(StageConfig):
 
     backend: Literal["mediapipe", "ultralytics"] = "mediapipe"
     """``ultralytics`` counts people with the user's YOLO weights; landmarks are mediapipe's either way."""
-    weights_file: str = ""
+    weights_file: Annotated[str, PLACE] = ""
     """``ultralytics``: path of a local YOLO weight file whose class 0 is a person."""
-    weights_sha256: str = ""
+    weights_sha256: Annotated[str, PIN] = ""
     """Pins the weight file; empty for any."""
-    min_person_area: float = Field(default=0.05, ge=0, le=1)
+    min_person_area: Annotated[float, used_by("backend", "ultralytics")] = Field(
+        default=0.05, ge=0, le=1
+    )
     """``ultralytics``: smaller people than this share of the largest are passers-by far away."""
     every: int = Field(default=2, ge=1, le=5)
     """Look at every n-th frame; the ones between are interpolated and marked as filled."""
@@ -65,6 +68,7 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
     """Fills ``boxes``."""
 
     name = "detect"
+    version = 2
     facet = "boxes"
     config_type = DetectConfig
     row_in = row_out = Clip
@@ -94,8 +98,8 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
         return self._finder.weights_sha256 if self._finder else ""
 
     @property
-    def backend(self) -> BackendRef:
-        """What reports show."""
+    def people_backend(self) -> BackendRef:
+        """What counts people; landmarks are mediapipe's whatever is chosen."""
         return self._finder.ref if self._finder else MEDIAPIPE
 
     def check(self) -> None:
@@ -193,7 +197,8 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
             max_person_count=int(counts.max(initial=0)),
             median_face_height_px=float(np.median(heights)) if len(heights) else 0.0,
             matte_area_share=float(found.matte[target].mean()),
-            backend=self.backend,
+            backend=MEDIAPIPE,
+            people_backend=self.people_backend,
         )
 
     def gate(self, row: Clip) -> Dropped | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from pydantic import Field
 from schemas.base import BackendRef
 from schemas.facets import ObjectsFacet
 from schemas.rows import Clip
+from schemas.settings import PIN, PLACE, used_by
 from stages import product_cues as cues
 from stages.backends.carried_masks import MaskCarrier, Prompt, drifted, make_prompt
 from stages.backends.sam2_objects import Sam2Objects
@@ -26,6 +27,7 @@ from stages.product_scene import Scene, load_scene
 _DRIFT_IOU, _SURE = 0.3, 0.6
 """A predictor is prompted again where it overlaps less with cues that are at least this sure."""
 CUES = BackendRef(name="cues", version="1", licence="Apache-2.0")
+_SAM2, _SAM3 = used_by("backend", "sam2"), used_by("backend", "sam3")
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -45,24 +47,24 @@ class ObjectsConfig(StageConfig):
 
     backend: Literal["cues", "sam2", "sam3"] = "cues"
     """``sam2`` and ``sam3`` carry the cues' surest mask over the clip with the user's checkpoint."""
-    weights_file: str = ""
+    weights_file: Annotated[str, PLACE] = ""
     """``sam2``, ``sam3``: path of the user's checkpoint."""
-    weights_sha256: str = ""
+    weights_sha256: Annotated[str, PIN] = ""
     """Pins the weight file; empty for any."""
-    max_prompts: int = Field(default=3, ge=1)
+    max_prompts: Annotated[int, used_by("backend", "sam2", "sam3")] = Field(default=3, ge=1)
     """``sam2``, ``sam3``: the surest frame, then frames where the result has drifted away from the cues."""
-    sam2_config: str = "configs/sam2.1/sam2.1_hiera_t.yaml"
+    sam2_config: Annotated[str, _SAM2] = "configs/sam2.1/sam2.1_hiera_t.yaml"
     """``sam2``: the configuration, inside the package, that the checkpoint was trained with."""
-    sam2_image_size_px: int | None = Field(default=None, ge=256)
+    sam2_image_size_px: Annotated[int | None, _SAM2] = Field(default=None, ge=256)
     """``sam2``: None for the configuration's own 1024; 512 is seven times faster and coarser."""
-    sam2_chunk_frames: int = Field(default=48, ge=2)
+    sam2_chunk_frames: Annotated[int, _SAM2] = Field(default=48, ge=2)
     """``sam2``: frames in memory at a time."""
-    sam2_device: Literal["cpu", "cuda"] = "cpu"
-    sam3_prompt: str = Field(default="product held in hand", min_length=1)
+    sam2_device: Annotated[Literal["cpu", "cuda"], _SAM2] = "cpu"
+    sam3_prompt: Annotated[str, _SAM3] = Field(default="product held in hand", min_length=1)
     """``sam3``: what to look for, a short noun phrase; the cues' box says which of the found."""
-    sam3_bpe_file: str = ""
+    sam3_bpe_file: Annotated[str, PLACE] = ""
     """``sam3``: path of bpe_simple_vocab_16e6.txt.gz; empty for the one in a source checkout of the package."""
-    sam3_chunk_frames: int = Field(default=48, ge=2)
+    sam3_chunk_frames: Annotated[int, _SAM3] = Field(default=48, ge=2)
     """``sam3``: frames in memory at a time."""
     short_side_px: int = Field(default=256, ge=64)
     every: int = Field(default=4, ge=1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from schemas.errors import DecodeError
 from schemas.facets import ProbeFacet
 from schemas.rows import SourceVideo
+from schemas.settings import LIMIT
 from stages.audio_reader import AUDIO_REASONS
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.containers import sniff_file
@@ -47,11 +48,11 @@ class ProbeConfig(StageConfig):
             died), instead of refusing them; ``damaged_share`` says how much was left out.
     """
 
-    max_bytes: int = Field(default=20_000_000_000, gt=0)
-    max_frame_pixels: int = Field(default=4096 * 2304, gt=0)
-    max_frames: int = Field(default=432_000, gt=0)
-    timeout_s: float = Field(default=1800, gt=0)
-    memory_bytes: int = Field(default=3_000_000_000, gt=0)
+    max_bytes: Annotated[int, LIMIT] = Field(default=20_000_000_000, gt=0)
+    max_frame_pixels: Annotated[int, LIMIT] = Field(default=4096 * 2304, gt=0)
+    max_frames: Annotated[int, LIMIT] = Field(default=432_000, gt=0)
+    timeout_s: Annotated[float, LIMIT] = Field(default=1800, gt=0)
+    memory_bytes: Annotated[int, LIMIT] = Field(default=3_000_000_000, gt=0)
     salvage: bool = False
     gate: ProbeGate = ProbeGate()
 

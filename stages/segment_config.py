@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from schemas.settings import LIMIT, used_by
 from stages.base import GateConfig, StageConfig
 
 Bucket = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
@@ -40,8 +41,12 @@ class SegmentConfig(StageConfig):
     """
 
     detector: Literal["transnetv2", "pyscenedetect"] = "transnetv2"
-    transnetv2_threshold: float = Field(default=0.5, gt=0, lt=1)
-    pyscenedetect_threshold: float = Field(default=3.0, gt=0)
+    transnetv2_threshold: Annotated[float, used_by("detector", "transnetv2")] = Field(
+        default=0.5, gt=0, lt=1
+    )
+    pyscenedetect_threshold: Annotated[float, used_by("detector", "pyscenedetect")] = Field(
+        default=3.0, gt=0
+    )
     cut_margin_frames: int = Field(default=1, ge=0, le=25)
     max_gap_s: float = Field(default=0.5, gt=0)
     num_frames: int = Field(default=81, ge=5)
@@ -52,10 +57,10 @@ class SegmentConfig(StageConfig):
     max_upscale: float = Field(default=1.5, ge=1)
     crop_black_bars: bool = True
     crf: int = Field(default=12, ge=0, le=40)
-    max_frame_pixels: int = Field(default=4096 * 2304, gt=0)
-    max_frames: int = Field(default=432_000, gt=0)
-    timeout_s: float = Field(default=3600, gt=0)
-    memory_bytes: int = Field(default=6_000_000_000, gt=0)
+    max_frame_pixels: Annotated[int, LIMIT] = Field(default=4096 * 2304, gt=0)
+    max_frames: Annotated[int, LIMIT] = Field(default=432_000, gt=0)
+    timeout_s: Annotated[float, LIMIT] = Field(default=3600, gt=0)
+    memory_bytes: Annotated[int, LIMIT] = Field(default=6_000_000_000, gt=0)
     gate: SegmentGate = SegmentGate()
 
     @field_validator("num_frames")

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from schemas.errors import InvariantError, ModelOutputError
+from schemas.base import BackendRef
+from schemas.errors import ConfigError, InvariantError, ModelOutputError
 from schemas.facets import StructureFacet
 from schemas.rows import Clip
-from stages.backends.bodies import BodyModel, check_body, stored_body
+from schemas.settings import PLACE
+from stages.backends.bodies import BodyModel, body_ref, check_body, stored_body
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.body_targets import HEAD_M
 from stages.files import Arrays, Files, Frames
@@ -65,7 +67,7 @@ class StructureConfig(StageConfig):
     """The body is drawn at most this far from a frame in which its pose was seen."""
     min_area_share: float = Field(default=0.0005, ge=0, le=1)
     """A part counts as visible from this share of the picture on."""
-    smplx_model_file: str = ""
+    smplx_model_file: Annotated[str, PLACE] = ""
     """Where body.backend is smplx: the same file as body.model_file."""
     crf: int = Field(default=12, ge=0, le=40)
     gate: StructureGate = Field(default_factory=StructureGate)
@@ -123,9 +125,11 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
 
         Raises:
             DataError: ``bad_mesh`` if the body's parameters do not give a finite mesh.
+            ConfigError: See ``check_same_model``.
         """
         if row.boxes is None or row.objects is None or row.body is None:
             raise InvariantError("structure ran before detect, objects or body")
+        check_same_model(row.body.backend, self.config.smplx_model_file)
         scene = self._scene(row, files)
         model = stored_body(row.body.backend.name, self.config.smplx_model_file, scene.body)
         renderer = self._open_renderer(model, row, scene.body)
@@ -192,6 +196,23 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
         if facet.depth_conflict > gate.max_depth_conflict:
             return Dropped("depth_conflict", f"depth_conflict={facet.depth_conflict:.3f}")
         return None
+
+
+def check_same_model(fitted: BackendRef, smplx_model_file: str) -> None:
+    """Check that an SMPL-X body is drawn with the file that it was fitted with.
+
+    Raises:
+        ConfigError: It is not: the mesh would be another one than the fit's.
+    """
+    if fitted.name != "smplx":
+        return
+    if not smplx_model_file or body_ref("smplx", smplx_model_file).weights_sha256 != (
+        fitted.weights_sha256
+    ):
+        raise ConfigError(
+            f"structure.smplx_model_file={smplx_model_file!r} is not the file of body.model_file (sha256 "
+            f"{fitted.weights_sha256}); name the same file in both"
+        )
 
 
 def draw(

@@ -27,6 +27,7 @@ Frames = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 LICENCE = "SAM License (code and weights)"
 _PACKAGE = "sam_3d_body"
+_CONFIG_NAME = "model_config.yaml"
 _HELP = (
     "set body.results_dir to a folder of saved results, or body.checkpoint_file and body.mhr_file to "
     "model.ckpt and assets/mhr_model.pt of huggingface.co/facebook/sam-3d-body-dinov3"
@@ -98,18 +99,15 @@ class Sam3dBody:
             files.checkpoint_file, files.checkpoint_sha256, "body.checkpoint_file", "model.ckpt"
         )
         check_weight_file(files.mhr_file, files.mhr_sha256, "body.mhr_file", "assets/mhr_model.pt")
-        folder = Path(files.checkpoint_file).parent
-        if not any((f / "model_config.yaml").is_file() for f in (folder, folder.parent)):
-            raise ConfigError(
-                f"body.checkpoint_file: the package wants its model_config.yaml in {folder} or above it"
-            )
+        _package_config(files.checkpoint_file)
 
     @property
     def weights_sha256(self) -> str:
         """Digest of what the results depend on: weights, or the saved results and their faces."""
         files = self._files
         if self.runs_package:
-            parts = [sha256_of(files.checkpoint_file), sha256_of(files.mhr_file)]
+            config = _package_config(files.checkpoint_file)
+            parts = [sha256_of(f) for f in (files.checkpoint_file, files.mhr_file, config)]
         else:
             parts = [folder_digest(files.results_dir), sha256_of(files.faces_file)]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
@@ -198,6 +196,17 @@ class Sam3dBody:
         if any(r is not None and r.keypoints_m.shape != (70, 3) for r in out):
             raise ModelOutputError("bad_result", "the package did not return 70 keypoints")
         return out
+
+
+def _package_config(checkpoint_file: str) -> str:
+    """The configuration that the package reads beside a checkpoint, or one folder up."""
+    folder = Path(checkpoint_file).parent
+    for path in (folder / _CONFIG_NAME, folder.parent / _CONFIG_NAME):
+        if path.is_file():
+            return str(path)
+    raise ConfigError(
+        f"body.checkpoint_file: the package wants its {_CONFIG_NAME} in {folder} or above it"
+    )
 
 
 def _version() -> str:

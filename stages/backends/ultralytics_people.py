@@ -72,7 +72,7 @@ class UltralyticsPeople:
     def ref(self) -> BackendRef:
         """What reports show."""
         return BackendRef(
-            name=f"{self.name}+mediapipe", version=importlib.metadata.version(_DISTRIBUTION),
+            name=self.name, version=importlib.metadata.version(_DISTRIBUTION),
             weights_sha256=self.weights_sha256, licence="AGPL-3.0",
         )  # fmt: skip
 

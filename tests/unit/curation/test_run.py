@@ -11,7 +11,7 @@ from curation.storage import Store
 from curation.tables import models_from_parquet
 from schemas.outcome import Outcome
 from schemas.rows import Clip
-from tests.unit.curation.toy_runs import TEXTS, curate, outcomes, toy
+from tests.unit.curation.toy_runs import TEXTS, curate, outcomes, request, toy
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
@@ -68,6 +68,25 @@ def test_a_parameter_recomputes_exactly_its_cone(tmp_path):
     (sources / "e.txt").write_text("changed by some bytes")
     record, _ = curate(sources, tmp_path / "root", quality={"scale": 2.0})
     assert record.num_stage_calls == {"segment": 1, "quality": 2, "speech": 2}
+
+
+def test_a_raised_limit_does_again_what_failed_below_it_and_nothing_else(tmp_path):
+    sources = toy.write_sources(tmp_path / "raw", TEXTS)
+    first, decisions = curate(sources, tmp_path / "root", segment={"max_chars": 10})
+    assert {d.reason for d in decisions if d.outcome is Outcome.FAILED} == {"too_long", "bad_text"}
+    again, _ = curate(sources, tmp_path / "root", segment={"max_chars": 10})
+    assert sum(again.num_stage_calls.values()) == 0
+    raised = request(sources, tmp_path / "root", segment={"max_chars": 50})
+    num_known = {s["name"]: s["num_known"] for s in raised.plan()["stages"]}
+    assert num_known == {"segment": 2, "quality": 2, "speech": 2}
+    record = raised.run()
+    assert record.num_stage_calls == {"segment": 3, "quality": 2, "speech": 2}
+    assert {s.name: s.closure_fingerprint for s in record.stages} == {
+        s.name: s.closure_fingerprint for s in first.stages
+    }
+    lowered, same = curate(sources, tmp_path / "root", segment={"max_chars": 3})
+    assert sum(lowered.num_stage_calls.values()) == 0
+    assert outcomes(same, "speech") == {Outcome.KEPT: 4}
 
 
 def test_a_row_that_kills_its_worker_is_quarantined_and_the_run_ends(tmp_path):

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from schemas.errors import ChildCrashError, ConfigError, DataError
 from schemas.facets import ClipTransform, MediaFacet, QualityFacet, SpeechFacet
 from schemas.rows import Clip, SourceVideo
 from schemas.sample import ShardFacet, ShardPlan
+from schemas.settings import LIMIT
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
 
@@ -25,6 +27,7 @@ TOY = BackendRef(name="toy", version="1", licence="none")
 
 class CutConfig(StageConfig):
     num_clips: int = 2
+    max_chars: Annotated[int, LIMIT] = 100
 
 
 class CutStage(Stage[CutConfig, SourceVideo, Clip]):
@@ -32,12 +35,14 @@ class CutStage(Stage[CutConfig, SourceVideo, Clip]):
 
     name, facet, needs = "segment", "", ()
     config_type, row_in, row_out = CutConfig, SourceVideo, Clip
-    reasons = frozenset({"too_short", "bad_text"})
+    reasons = frozenset({"too_short", "too_long", "bad_text"})
 
     def process(self, row: SourceVideo, files: Files) -> Kept[Clip] | Dropped:
         text = files.source(row).read_text()
         if text.startswith("bad"):
             raise DataError("bad_text", text)
+        if len(text) > self.config.max_chars:
+            raise DataError("too_long", f"{len(text)} characters, at most {self.config.max_chars}")
         if text.startswith("crash"):
             raise ChildCrashError("crash_SIGSEGV", text)
         if text.startswith("needs ") and not Path(text.removeprefix("needs ")).exists():

@@ -17,6 +17,7 @@ from model.codec_wan import WAN_LATENT_MEAN, WAN_LATENT_STD, WanVaeCodec
 from model.codecs import CodecConfig, build_codec, check_codec, decode_frames, encode_frames
 from model.pixels import to_frames, to_pixels
 from schemas.errors import ConfigError
+from schemas.settings import content_of
 
 DATA = Path(__file__).parents[2] / "golden" / "model" / "data"
 
@@ -165,5 +166,7 @@ def test_missing_vae_folder_says_what_to_do(folder: str | None) -> None:
         check_codec(CodecConfig(name="wan2.1-vae", folder=folder))
 
 
-def test_folder_does_not_enter_the_fingerprint_but_weights_do() -> None:
-    assert "folder" not in CodecConfig(name="wan2.1-vae", folder="/a").model_dump()
+def test_a_record_keeps_the_folder_and_content_does_not() -> None:
+    config = CodecConfig(name="wan2.1-vae", folder="/a", weights_sha256="0" * 64)
+    assert config.model_dump()["folder"] == "/a"
+    assert content_of(config) == {"name": "wan2.1-vae", "device": "cpu"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from schemas import facets as f
 from schemas.base import BackendRef
+from schemas.errors import ConfigError
 from schemas.rows import Clip
 from stages.backends.bodies import open_body
 from stages.base import Dropped, Kept
@@ -127,6 +129,17 @@ def streams(files: Files, truth: Truth, fitted: Clip) -> dict[str, Clip]:
         assert isinstance(done, Kept)
         rows[style] = done.rows[0]
     return rows
+
+
+def test_another_model_file_than_the_fits_is_refused(
+    files: Files, fitted: Clip, truth: Truth, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.npz"
+    other.write_bytes(Path(truth.model_file).read_bytes() + b" ")
+    for file in (str(other), ""):
+        stage = StructureStage(StructureConfig(smplx_model_file=file))
+        with files.row_scope(), pytest.raises(ConfigError, match="is not the file of body"):
+            stage.process(fitted, files)
 
 
 def test_body_facet_of_a_perfect_detection(fitted: Clip, truth: Truth) -> None:

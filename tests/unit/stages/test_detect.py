@@ -4,7 +4,12 @@ import pytest
 from schemas import facets as f
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
-from stages.backends.mediapipe_people import PeopleTracks, _hand_crop, _repeat_nearest
+from stages.backends.mediapipe_people import (
+    MediapipePeople,
+    PeopleTracks,
+    _hand_crop,
+    _repeat_nearest,
+)
 from stages.detect import DetectConfig, DetectStage
 from stages.files import Files, FolderBlobs
 from stages.masks import decode_masks
@@ -132,3 +137,22 @@ def test_real_models_find_nobody_in_an_empty_room(files):
     row = stage.process(row, files).rows[0]
     assert row.boxes.max_person_count == 0
     assert stage.gate(row).reason == "no_person"
+    assert row.boxes.backend.name == row.boxes.people_backend.name == "mediapipe"
+
+
+@pytest.mark.slow
+def test_the_facet_names_who_made_landmarks_and_who_counted(files, tmp_path):
+    pytest.importorskip("ultralytics")
+    weights = tmp_path / "w.pt"
+    weights.write_bytes(b"weights")
+    stage = DetectStage(DetectConfig(backend="ultralytics", weights_file=str(weights)))
+    stage._people = MediapipePeople(
+        every=2, count_every=4, min_confidence=0.5, count_people=lambda frame: 1
+    )
+    stage._people.setup()
+    room = np.full((6, 240, 320, 3), 128, np.uint8)
+    scene = held_scene.HeldScene(room, np.zeros((6, 240, 320), bool), held_scene.empty_arrays(6))
+    boxes = stage.process(held_scene.clip_of(scene, files, 0), files).rows[0].boxes
+    assert (boxes.backend.name, boxes.backend.licence) == ("mediapipe", "Apache-2.0")
+    assert (boxes.people_backend.name, boxes.people_backend.licence) == ("ultralytics", "AGPL-3.0")
+    assert boxes.people_backend.weights_sha256 == stage.weights_sha256
