@@ -16,11 +16,13 @@ from av.packet import Packet
 from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
+from stages.downmix import mix_down
 from stages.source_index import Epoch, PlannedPart, nearest
 from stages.source_open import guarded, open_part, packets
 from stages.source_reader import VideoReader
 
 SAMPLE_RATE_HZ = 16_000
+_CHANNELS, _FRAME_BYTES = 2, 4
 _MAX_DRIFT_S = 0.02
 _MAX_BAD_SHARE = 0.05
 AUDIO_REASONS = frozenset({"audio_damaged", "audio_too_long"})
@@ -127,7 +129,9 @@ def _until_broken(source: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
 
 @dataclass
 class Timeline:
-    """A 16 kHz mono timeline in a file: sample n stands for ``n / 16000`` s after the video's start.
+    """A 16 kHz timeline in a file: sample n stands for ``n / 16000`` s after the video's start.
+
+    The file holds two channels side by side: whether they may simply be added is seen where a window is cut (``mix_down``).
 
     Sound is put where its timestamps say. Steps below 20 ms are jitter and closed up; larger ones are
     gaps (zeros) or overlaps (the later sound wins).
@@ -169,16 +173,16 @@ class Timeline:
         samples = samples[: max(0, last - position)]
         if not len(samples):
             return
-        self._out.seek(2 * position)  # a hole reads as zeros
+        self._out.seek(_FRAME_BYTES * position)  # a hole reads as zeros
         self._out.write(samples.astype("<i2").tobytes())
         self.num_samples = max(self.num_samples, position + len(samples))
 
     def window(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Samples ``[start, stop)`` as f32 in [-1, 1], zero where there is no sound."""
-        out = np.zeros(stop - start, np.float32)
-        have = np.fromfile(self.path, "<i2", count=max(0, stop - start), offset=2 * start)
-        out[: len(have)] = have.astype(np.float32) / 32767.0
-        return out
+        """Samples ``[start, stop)``, mono, as f32 in [-1, 1], zero where there is no sound."""
+        out = np.zeros((stop - start, _CHANNELS), np.int16)
+        have = np.fromfile(self.path, "<i2", out.size, offset=_FRAME_BYTES * start)
+        out.reshape(-1)[: len(have)] = have
+        return mix_down(out)
 
 
 @dataclass
@@ -197,7 +201,8 @@ class _Segment:
     @classmethod
     def starting(cls, time_s: float, frame: AudioFrame, epoch: Epoch) -> _Segment:
         position = round(time_s * SAMPLE_RATE_HZ)
-        resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
+        layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
+        resampler = av.AudioResampler(format="s16", layout=layout, rate=SAMPLE_RATE_HZ)
         return cls(time_s, position, frame.sample_rate, frame.layout.name, 0, resampler, epoch)
 
     @property
@@ -221,6 +226,7 @@ class _Segment:
         return self._take(self.resampler.resample(None))
 
     def _take(self, frames: list[AudioFrame]) -> NDArray[np.int16]:
-        parts = [f.to_ndarray().reshape(-1) for f in frames]
-        samples = np.concatenate(parts) if parts else np.zeros(0, np.int16)
+        parts = [f.to_ndarray().reshape(-1, f.layout.nb_channels) for f in frames]
+        samples = np.concatenate(parts) if parts else np.zeros((0, _CHANNELS), np.int16)
+        samples = np.broadcast_to(samples, (len(samples), _CHANNELS))
         return np.asarray(samples, np.int16)

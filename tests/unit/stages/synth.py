@@ -40,7 +40,7 @@ def write_source(
     sar: Fraction | None = None, container_options: dict | None = None, metadata: dict | None = None,
     setup=None, display_matrix: bytes = b"",
 ) -> Path:  # fmt: skip
-    """Write frames (T,H,W,C) and mono f32 samples; ``pts`` in ``time_base`` units, 1/fps by default."""
+    """Write frames (T,H,W,C) and f32 samples (N,) or (2,N); ``pts`` in ``time_base`` units, 1/fps by default."""
     base = time_base or Fraction(1, fps)
     with av.open(str(path), "w", options=container_options or {}) as out:
         video = out.add_stream(codec, rate=fps, options=options or {"crf": "10", "bf": "0"})
@@ -58,7 +58,9 @@ def write_source(
         if setup:
             setup(video.codec_context)
         sound = (
-            out.add_stream(audio_codec, rate=rate_hz, layout="mono") if audio is not None else None
+            out.add_stream(audio_codec, rate=rate_hz, layout=_layout(audio))
+            if audio is not None
+            else None
         )
         times = range(len(frames)) if pts is None else pts
         for picture, at in zip(frames, times, strict=True):
@@ -73,12 +75,17 @@ def write_source(
 
 
 def _encode_audio(out, stream, samples, rate_hz: int, start: int) -> None:
-    for at in range(0, len(samples), 1024):
-        chunk = np.ascontiguousarray(samples[None, at : at + 1024].astype(np.float32))
-        frame = av.AudioFrame.from_ndarray(chunk, format="fltp", layout="mono")
+    planes = np.atleast_2d(samples).astype(np.float32)
+    for at in range(0, planes.shape[1], 1024):
+        chunk = np.ascontiguousarray(planes[:, at : at + 1024])
+        frame = av.AudioFrame.from_ndarray(chunk, format="fltp", layout=_layout(samples))
         frame.sample_rate, frame.pts, frame.time_base = rate_hz, start + at, Fraction(1, rate_hz)
         out.mux(stream.encode(frame))
     out.mux(stream.encode())
+
+
+def _layout(samples) -> str:
+    return "mono" if samples.ndim == 1 else "stereo"
 
 
 def tone(seconds: float, rate_hz: int = 48_000, level: float = 0.3):

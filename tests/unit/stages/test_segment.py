@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from schemas.errors import ChildCrashError
 from stages import media, segment_passes, segment_worker
 from stages.base import Dropped
+from stages.downmix import mix_down
 from stages.segment import SegmentStage
 from stages.segment_config import SegmentConfig
 from tests.unit.stages.synth import source_of, textured, tone, toy_files, write_source
@@ -230,6 +231,30 @@ def test_sound_that_starts_late_stays_late(tmp_path):
     assert (at_source_s - late_s) / 0.16 == pytest.approx(
         round((at_source_s - late_s) / 0.16), abs=0.03
     )
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "level"),
+    [
+        (1.0, -1.0, 0.3),  # swapped poles
+        (0.8, -1.0, 0.27),  # and another gain
+        (1.0, 1.0, 0.3),
+        (1.0, 0.0, 0.15),
+    ],
+)
+def test_channels_in_opposite_phase_do_not_become_silence(tmp_path, left, right, level):
+    sound = np.stack([left * tone(1.2), right * tone(1.2)])
+    path = write_source(tmp_path / "a.mkv", textured(30), audio=sound, audio_codec="flac")
+    rows, files = clips(path, tmp_path)
+    with files.row_scope():
+        samples = media.read_wav(files.local(rows[0].media.audio))
+    assert np.abs(samples).max() == pytest.approx(level, rel=0.03)
+
+
+def test_unrelated_channels_are_added(tmp_path):
+    noise = 0.2 * np.random.default_rng(0).standard_normal((2, 16_000))
+    mixed = mix_down((32767 * noise.T).astype(np.int16))
+    assert mixed == pytest.approx(noise.mean(0), abs=1e-4)
 
 
 def test_silent_source_has_no_audio_file(tmp_path):
