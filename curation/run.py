@@ -69,6 +69,11 @@ class RunState:
     sources: dict[str, SourceVideo] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     snapshot: DatasetManifest | None = None
+    num_commits: int = 0
+    stand_ins: set[str] = field(default_factory=set)
+    """Rows that were chosen to stand for others."""
+    lost: set[str] = field(default_factory=set)
+    """Those among them that did not come through: others are chosen instead."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +146,11 @@ class Curation:
     def _run(self, state: RunState, work: _Work) -> RunRecord:
         started = time.monotonic()
         failpoints.hit("driver.begin")
-        rows = self._begin(state)
+        rows = self._curate(self._begin(state), work, state)
         for group in self.chain.groups():
-            run_group = self._shard if group[0].name == "shards" else self._run_group
-            rows = run_group(group, rows, work, state)
-            failpoints.hit("driver.group.done")
+            if group[0].name == "shards":
+                self._shard(group, rows, work, state)
+                failpoints.hit("driver.group.done")
         check_conservation(state.decisions, [SOURCES_STAGE, *self.chain.closures])
         work.lease.check()
         return self._finish(work.ledger, state, time.monotonic() - started)
@@ -156,19 +161,41 @@ class Curation:
         state.decisions += map(_listed, self.sources.lines)
         return list(self.sources.rows)
 
+    def _curate(self, listed: list[Row], work: _Work, state: RunState) -> list[Row]:
+        """Run all groups before the shards; the rows that come through.
+
+        A row that was chosen to stand for others may fall at a later stage. Then the choice is made again without
+        it, and the next one goes the whole way: of several copies the one that stays is one that survives.
+        """
+        begun = len(state.decisions)
+        while True:
+            rows = listed
+            state.stand_ins.clear()
+            for group in self.chain.groups():
+                if group[0].name != "shards":
+                    rows = self._run_group(group, rows, work, state)
+                    failpoints.hit("driver.group.done")
+            fallen = state.stand_ins - {r.row_id for r in rows}
+            if not fallen:
+                return rows
+            state.lost |= fallen
+            del state.decisions[begun:]
+
     def _run_group(
         self, group: tuple[AnyStage, ...], rows: Sequence[Row], work: _Work, state: RunState
     ) -> list[Row]:
         first = self._walk_all(rows, group, work.known)
         names = [stage.name for stage in group]
         num_todo = len(first.pending)
-        work.progress.group(names, len(rows) - len({r.row_id for r, _ in first.pending}), num_todo)
+        if num_todo or not state.lost:
+            num_known = len(rows) - len({r.row_id for r, _ in first.pending})
+            work.progress.group(names, num_known, num_todo)
         if first.pending:
             self._execute(group, first.pending, work, state)
         walked = self._walk_all(rows, group, work.known)
         if walked.pending:
             raise InvariantError(f"{len(walked.pending)} rows came back without a result: {names}")
-        judge_together(group, walked)
+        state.stand_ins |= judge_together(group, walked, state.lost)
         state.decisions += walked.decisions
         _remember([*rows, *walked.seen], state)
         return sorted(walked.survivors, key=lambda r: r.row_id)
@@ -191,7 +218,7 @@ class Curation:
         start_ray()
         check_cluster(self.chain.groups())
         work.nodes.check()
-        run, sequence, outcomes = self.recipe.run, 0, Counter[str]()
+        run, outcomes = self.recipe.run, Counter[str]()
         waiting: list[StageResult] = []
         last_commit = time.monotonic()
         for results in execute(
@@ -215,9 +242,19 @@ class Curation:
             failpoints.hit("driver.row")
             due = time.monotonic() - last_commit > run.commit_every_s
             if len(waiting) >= run.commit_every_rows * len(group) or due:
-                work.commit(waiting, f"{state.run_id}/{group[0].name}/{sequence}")
-                waiting, sequence, last_commit = [], sequence + 1, time.monotonic()
-        work.commit(waiting, f"{state.run_id}/{group[0].name}/{sequence}")
+                self._commit(waiting, group, work, state)
+                waiting, last_commit = [], time.monotonic()
+        self._commit(waiting, group, work, state)
+
+    def _commit(
+        self,
+        results: Sequence[StageResult],
+        group: Sequence[AnyStage],
+        work: _Work,
+        state: RunState,
+    ) -> None:
+        work.commit(results, f"{state.run_id}/{group[0].name}/{state.num_commits}")
+        state.num_commits += 1
 
     def _shard(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from curation.chain import AnyStage
 from curation.walk import Walked
@@ -11,19 +11,32 @@ from schemas.outcome import Outcome
 from stages.base import Dropped
 
 
-def judge_together(group: Sequence[AnyStage], walked: Walked) -> None:
+def judge_together(
+    group: Sequence[AnyStage], walked: Walked, lost: Container[str] = ()
+) -> set[str]:
     """Apply the ``gate_all`` of each stage of a group to its survivors, in place.
 
     A row that falls is dropped at the stage whose gate it was; what later stages of the group had decided on
     it goes, for it never came to them.
+
+    Args:
+        group: Stages that share an execution.
+        walked: What their own gates made of the rows.
+        lost: Ids of rows that later stages drop: they stand for nobody, and nobody stands for them.
+
+    Returns:
+        Ids of the rows that stand for others.
     """
+    stand_ins: set[str] = set()
     for index, stage in enumerate(group):
-        verdicts: dict[str, Dropped] = stage.gate_all(walked.survivors)
+        candidates = [r for r in walked.survivors if r.row_id not in lost]
+        verdicts: dict[str, Dropped] = stage.gate_all(candidates)
         if not verdicts:
             continue
         unknown = {v.reason for v in verdicts.values()} - stage.reasons
         if unknown:
             raise InvariantError(f"stage {stage.name!r} gave {unknown}, not in its closed set")
+        stand_ins |= {v.kept_id for v in verdicts.values()} - verdicts.keys()
         later = {s.name for s in group[index + 1 :]}
         walked.survivors[:] = [r for r in walked.survivors if r.row_id not in verdicts]
         decisions = []
@@ -41,3 +54,4 @@ def judge_together(group: Sequence[AnyStage], walked: Walked) -> None:
                     )
                 )
         walked.decisions[:] = decisions
+    return stand_ins

@@ -87,6 +87,15 @@ class MediaFacet(Model):
     detector: BackendRef
 
 
+class TakeTraits(Model):
+    """What a take is known by when it comes again mirrored, cropped or under a caption (stages/same_take.py)."""
+
+    rhythm: str
+    """Base64 of u8 (3,T-1): ranks of luma change, vertical and horizontal flow of every step."""
+    glances: str
+    """Base64 of u8 (4,24,24): luma of four evenly spread frames."""
+
+
 class QualityFacet(Model):
     """Picture scores over the clip."""
 
@@ -107,6 +116,8 @@ class QualityFacet(Model):
     num_text_regions: int = Field(ge=0)
     phash: str = Field(pattern=r"^([0-9a-f]{16}){1,4}$")
     """Perceptual hashes of up to four frames, 64 bits each: few differing bits mean near-duplicates."""
+    take: TakeTraits | None = None
+    """None where the clip is too short, and in what stage version 1 wrote."""
 
 
 class SpeechFacet(Model):

@@ -59,6 +59,8 @@ class Dropped:
 
     reason: str
     detail: str = ""
+    kept_id: str = ""
+    """The row that stands for this one, where ``gate_all`` chose among several."""
 
 
 class Stage(ABC, Generic[ConfigT, InT, OutT]):
@@ -121,7 +123,8 @@ class Stage(ABC, Generic[ConfigT, InT, OutT]):
     def gate_all(self, rows: Sequence[OutT]) -> dict[str, Dropped]:
         """Judge the rows of a run that passed their group's gates, together: what falls, by row id.
 
-        Runs on the driver; pure, reads facets only, and gives the same for any order of the rows.
+        Runs on the driver; pure, reads facets only, and gives the same for any order of the rows. A row that stands
+        for others (``Dropped.kept_id``) and does not come through the later stages is left out when it is asked again.
         """
         del rows
         return {}

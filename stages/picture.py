@@ -61,13 +61,23 @@ def exposure(grey: Grey) -> Exposure:
     )
 
 
-def motion_px(grey: Grey) -> float:
-    """Mean dense optical-flow magnitude per step (DIS, Kroeger et al., 2016), in pixels of ``grey``."""
-    if len(grey) < 2:
-        return 0.0
+def motion_steps(grey: Grey) -> NDArray[np.float32]:
+    """What moves in each step (T-1,4): means of flow magnitude, luma change, vertical and horizontal flow.
+
+    Dense optical flow (DIS, Kroeger et al., 2016), in pixels of ``grey``.
+    """
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    steps = [np.linalg.norm(flow.calc(a, b, None), axis=2).mean() for a, b in pairwise(grey)]
-    return float(np.mean(steps))
+    steps = np.zeros((max(0, len(grey) - 1), 4), np.float32)
+    for step, (a, b) in zip(steps, pairwise(grey), strict=True):
+        field = flow.calc(a, b, None)
+        right, down = field.mean(axis=(0, 1))
+        step[:] = np.linalg.norm(field, axis=2).mean(), cv2.absdiff(a, b).mean(), down, right
+    return steps
+
+
+def motion_px(steps: NDArray[np.float32]) -> float:
+    """Mean flow magnitude of ``motion_steps`` (T-1,4); 0 for none."""
+    return float(steps[:, 0].mean()) if len(steps) else 0.0
 
 
 def frozen_steps(grey: Grey) -> NDArray[np.bool_]:

@@ -60,6 +60,39 @@ def test_a_gate_over_all_rows_keeps_the_books_balanced_and_redecides(tmp_path):
     assert {d.detail for d in dropped} <= went_on
 
 
+def test_the_twin_that_stays_is_one_that_survives_the_chain(tmp_path):
+    """Four clips are each other's twins: one goes the whole way, the next only where that one falls."""
+    sources = toy.write_sources(tmp_path / "raw", {"a.txt": "hello", "b.txt": "there"})
+
+    def run(*drops: str):
+        caption = {"gate": {"drops": drops}}
+        quality = {"gate": {"drops_twins": True}}
+        record, decisions = curate(
+            sources, tmp_path / "root", quality=quality, caption=caption, shards=True
+        )
+        clips = [d for d in decisions if d.row_id != d.source_id]
+        return record, {d.row_id: (d.stage, d.reason, d.detail) for d in clips}, decisions
+
+    record, ends, _ = run()
+    ids = sorted(ends)
+    assert ends == {ids[0]: ("shards", "", "")} | dict.fromkeys(
+        ids[1:], ("quality", "twin", ids[0])
+    )
+    assert record.num_stage_calls["caption"] == 1
+    record, ends, decisions = run(ids[0])
+    assert ends[ids[0]] == ("caption", "unwanted", "")
+    assert ends[ids[1]] == ("shards", "", "")
+    assert {ends[i] for i in ids[2:]} == {("quality", "twin", ids[1])}
+    assert record.num_stage_calls["caption"] == 1
+    again, _, same = run(ids[0])
+    assert sum(again.num_stage_calls.values()) == 0
+    assert sorted(same, key=str) == sorted(decisions, key=str)
+    record, ends, decisions = run(*ids)
+    assert {e[:2] for e in ends.values()} == {("caption", "unwanted")}
+    assert record.num_stage_calls["caption"] == 2
+    assert outcomes(decisions, "quality") == {Outcome.KEPT: 4}
+
+
 def test_a_parameter_recomputes_exactly_its_cone(tmp_path):
     sources = toy.write_sources(tmp_path / "raw", TEXTS)
     curate(sources, tmp_path / "root")

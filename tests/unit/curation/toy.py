@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from curation.chain import Chain, closure_fingerprints
 from schemas.base import BackendRef
 from schemas.errors import ChildCrashError, ConfigError, DataError
-from schemas.facets import ClipTransform, MediaFacet, QualityFacet, SpeechFacet
+from schemas.facets import CaptionFacet, ClipTransform, MediaFacet, QualityFacet, SpeechFacet
 from schemas.rows import Clip, SourceVideo
 from schemas.sample import ShardFacet, ShardPlan
 from schemas.settings import LIMIT
@@ -133,7 +133,7 @@ class SharpStage(Stage[SharpConfig, Clip, Clip]):
         for row in sorted(rows, key=lambda r: r.clip_id):
             first.setdefault(row.quality.sharpness, row.clip_id)
         return {
-            r.clip_id: Dropped("twin", first[r.quality.sharpness])
+            r.clip_id: Dropped("twin", first[r.quality.sharpness], first[r.quality.sharpness])
             for r in rows
             if self.config.gate.drops_twins and first[r.quality.sharpness] != r.clip_id
         }
@@ -161,6 +161,29 @@ class LoudStage(Stage[LoudConfig, Clip, Clip]):
         return Kept((row.with_facet("speech", facet),))
 
 
+class PickGate(GateConfig):
+    drops: tuple[str, ...] = ()
+
+
+class PickConfig(StageConfig):
+    gate: PickGate = PickGate()
+
+
+class PickStage(Stage[PickConfig, Clip, Clip]):
+    """Of a later group; its gate drops the clips that it is told to drop."""
+
+    name, facet, needs = "caption", "caption", ("segment",)
+    config_type, row_in, row_out = PickConfig, Clip, Clip
+    reasons = frozenset({"unwanted"})
+
+    def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
+        facet = CaptionFacet(prompt="p", hoi_prompt="h", backend=TOY)
+        return Kept((row.with_facet("caption", facet),))
+
+    def gate(self, row: Clip) -> Dropped | None:
+        return Dropped("unwanted") if row.clip_id in self.config.gate.drops else None
+
+
 class PackConfig(StageConfig):
     pass
 
@@ -181,12 +204,13 @@ class PackStage(Stage[PackConfig, ShardPlan, ShardPlan]):
 
 
 def toy_chain(*, shards: bool = False, **configs) -> Chain:
-    """Three stages in two groups; with ``shards``, four in three."""
+    """Three stages in two groups; ``caption`` and ``shards`` are groups of their own."""
     stages = (
         CutStage(CutConfig(**configs.get("segment", {}))),
         SharpStage(SharpConfig(**configs.get("quality", {}))),
         LoudStage(LoudConfig(**configs.get("speech", {}))),
     )
+    stages += (PickStage(PickConfig(**configs["caption"])),) if "caption" in configs else ()
     stages += (PackStage(PackConfig()),) if shards else ()
     return Chain(stages, closure_fingerprints(stages))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.rows import Clip
 from stages import media
-from stages.near_duplicates import near_duplicates
+from stages.near_duplicates import Twin, near_duplicates
 from stages.picture import MOTION_SIDE_PX, grey_frames, hash_distance, perceptual_hash
 from stages.quality import QualityConfig, QualityStage
 from tests.support.clips import make_clip
@@ -39,7 +39,7 @@ def clip(
 
 def test_a_near_copy_falls_and_another_scene_stays(template):
     rows = [clip(template, "a", 0), clip(template, "b", 0b111), clip(template, "c", (1 << 40) - 1)]
-    assert near_duplicates(rows, 10) == {"b": ("a", 3)}
+    assert near_duplicates(rows, 10) == {"b": Twin("a", 3)}
 
 
 def test_the_limit_is_exact_wherever_the_bits_differ(template):
@@ -54,14 +54,14 @@ def test_windows_of_one_shot_are_different_moments(template):
     same = [clip(template, "a", 0, source="s"), clip(template, "b", 1, source="s")]
     assert near_duplicates(same, 10) == {}
     repeated = [clip(template, "a", 0, source="s"), clip(template, "b", 1, source="s", shot=3)]
-    assert near_duplicates(repeated, 10) == {"b": ("a", 1)}
+    assert near_duplicates(repeated, 10) == {"b": Twin("a", 1)}
 
 
 def test_the_copy_with_fewest_repeated_frames_stays_then_the_sharper(template):
     slow = [clip(template, "a", 0, freeze_share=0.4), clip(template, "b", 1)]
-    assert near_duplicates(slow, 10) == {"a": ("b", 1)}
+    assert near_duplicates(slow, 10) == {"a": Twin("b", 1)}
     soft = [clip(template, "a", 0, sharpness=30), clip(template, "b", 1, sharpness=90)]
-    assert near_duplicates(soft, 10) == {"a": ("b", 1)}
+    assert near_duplicates(soft, 10) == {"a": Twin("b", 1)}
 
 
 @given(st.lists(st.integers(0, (1 << 16) - 1), min_size=1, max_size=12, unique=True), st.randoms())
@@ -73,7 +73,7 @@ def test_the_order_of_the_rows_does_not_matter(template, hashes, shuffler):
     assert found == expected
     stay = [r for r in rows if r.clip_id not in found]
     assert not near_duplicates(stay, 3)
-    assert {kept for kept, _ in found.values()} <= {r.clip_id for r in stay}
+    assert {twin.kept_id for twin in found.values()} <= {r.clip_id for r in stay}
 
 
 def test_a_transcode_is_near_and_another_clip_is_far(tmp_path):
