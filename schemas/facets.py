@@ -16,6 +16,7 @@ from schemas.base import BackendRef, FileRef, Model
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
+MeanOpinion = Annotated[float, Field(ge=1.0, le=5.0)]
 
 
 class LeftOut(Model):
@@ -131,7 +132,14 @@ class SpeechFacet(Model):
     digital_silence_share: Share
     """Share of samples inside runs of exact zeros of at least 20 ms."""
     clipping_share: Share
+    speech_mos: MeanOpinion | None = None
+    """How undistorted the voice sounds, 1 to 5 (DNSMOS P.835); None where there is nothing to hear or it was not asked."""
+    background_mos: MeanOpinion | None = None
+    """How little noise and music there is: clean speech has 3.5 and more, music 5 dB below the voice leaves 1.2 to 2.4."""
+    overall_mos: MeanOpinion | None = None
     backend: BackendRef
+    sound_backend: BackendRef | None = None
+    """What gave the three opinion scores."""
 
 
 class BoxesFacet(Model):

@@ -10,7 +10,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -59,7 +59,7 @@ class Dropped:
 
     reason: str
     detail: str = ""
-    kept_id: str = ""
+    kept_id: str = field(default="", repr=False)
     """The row that stands for this one, where ``gate_all`` chose among several."""
 
 

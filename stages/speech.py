@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from schemas.base import BackendRef
 from schemas.errors import ConfigError, DecodeError
 from schemas.facets import SpeechFacet
 from schemas.rows import Clip
-from stages.backends import silero
+from stages.backends import dnsmos, silero
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.files import Files
 from stages.media import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, read_wav
@@ -36,6 +37,8 @@ class SpeechGate(GateConfig):
         max_digital_silence_share: Exact zeros are a muted or missing track, not a quiet room.
         min_loudness_lufs: Quieter speech drowns in noise once raised to -23 LUFS.
         max_clipping_share: Audible distortion begins near 0.1 % of samples.
+        min_background_mos: Noise and music beside the voice, 1 (loud) to 5 (none), by DNSMOS; None judges nothing.
+            Clean speech has 3.5 and more, with noise or music 5 to 10 dB below it 1.1 to 2.4.
     """
 
     require_speech: bool = True
@@ -43,6 +46,7 @@ class SpeechGate(GateConfig):
     max_digital_silence_share: float = Field(default=0.5, ge=0, le=1)
     min_loudness_lufs: float = Field(default=-50.0, ge=-120, le=0)
     max_clipping_share: float = Field(default=0.005, ge=0, le=1)
+    min_background_mos: float | None = Field(default=None, ge=1, le=5)
 
 
 class SpeechConfig(StageConfig):
@@ -50,9 +54,11 @@ class SpeechConfig(StageConfig):
 
     Args:
         voice_threshold: Probability of speech from which a chunk counts as voiced.
+        score_sound: Score noise and music (1 to 2 s per clip on one core). False leaves the scores out.
     """
 
     voice_threshold: float = Field(default=0.5, gt=0, lt=1)
+    score_sound: bool = True
     gate: SpeechGate = SpeechGate()
 
 
@@ -60,13 +66,14 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
     """Measures a clip's sound over its target frames."""
 
     name = "speech"
+    version = 2
     facet = "speech"
     config_type = SpeechConfig
     row_in = Clip
     row_out = Clip
     needs: ClassVar[tuple[str, ...]] = ("segment",)
     reasons: ClassVar[frozenset[str]] = frozenset(
-        {"no_audio", "digital_silence", "no_speech", "too_quiet", "clipped"}
+        {"no_audio", "digital_silence", "no_speech", "too_quiet", "clipped", "noisy"}
         | {"audio_unreadable", "audio_misaligned"}
     )
 
@@ -77,24 +84,30 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
 
     @property
     def weights_sha256(self) -> str:
-        """Digest of the voice detector."""
-        return silero.model_sha256()
+        """Digest of the voice detector and of the network that scores noise."""
+        digests = [silero.model_sha256()]
+        if self.config.score_sound:
+            digests.append(dnsmos.model_sha256())
+        return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
     def check(self) -> None:
-        """Check that the voice detector and the loudness meter are installed.
+        """Check that the networks and the loudness meter are installed.
 
         Raises:
             ConfigError: One is not; the message says what to install.
         """
         silero.model_path()
+        if self.config.score_sound:
+            dnsmos.model_path()
         try:
             import pyloudnorm  # noqa: F401
         except ImportError as error:
             raise ConfigError("stage speech needs the package: pip install pyloudnorm") from error
 
     def setup(self) -> None:
-        """Load the voice detector."""
+        """Load the networks."""
         self._vad = silero.SileroVad()
+        self._mos = dnsmos.DnsMos() if self.config.score_sound else None
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Fill ``row.speech``.
@@ -122,11 +135,21 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
             digital_silence_share=digital_silence_share(target),
             clipping_share=clipping_share(target),
             backend=self._vad.ref,
+            **self._opinions(target),
         )
         return Kept((row.with_facet("speech", facet),))
 
+    def _opinions(self, samples: NDArray[np.float32]) -> dict[str, Any]:
+        if self._mos is None or not samples.any():
+            return {}
+        scores = self._mos.score(samples)
+        return {
+            "speech_mos": scores.speech, "background_mos": scores.background,
+            "overall_mos": scores.overall, "sound_backend": self._mos.ref,
+        }  # fmt: skip
+
     def gate(self, row: Clip) -> Dropped | None:
-        """Judge presence, silence, voice, level and clipping, in this order."""
+        """Judge presence, silence, voice, level, clipping and noise, in this order."""
         assert row.speech is not None
         return judge(row.speech, self.config.gate)
 
@@ -138,11 +161,16 @@ def judge(speech: SpeechFacet, gate: SpeechGate) -> Dropped | None:
         return None
     if not s.has_audio:
         return Dropped("no_audio", "the source has no sound stream")
-    return first_failure([
+    verdict = first_failure([
         AtMost("digital_silence", "digital_silence_share", s.digital_silence_share, g.max_digital_silence_share),
         AtLeast("no_speech", "voiced_share", s.voiced_share, g.min_voiced_share),
         AtLeast("too_quiet", "loudness_lufs", s.loudness_lufs, g.min_loudness_lufs),
         AtMost("clipped", "clipping_share", s.clipping_share, g.max_clipping_share),
+    ])  # fmt: skip
+    if verdict or g.min_background_mos is None or s.background_mos is None:
+        return verdict
+    return first_failure([
+        AtLeast("noisy", "background_mos", s.background_mos, g.min_background_mos)
     ])  # fmt: skip
 
 

@@ -48,7 +48,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "min_confidence": CONTENT, "max_gap_frames": CONTENT, "min_run_frames": CONTENT,
     },
     "quality": {"read_text": CONTENT},
-    "speech": {"voice_threshold": CONTENT},
+    "speech": {"voice_threshold": CONTENT, "score_sound": CONTENT},
     "objects": {
         "backend": CONTENT, "weights_file": PLACE, "weights_sha256": PIN,
         "max_prompts": Only({"sam2", "sam3"}), "sam2_config": Only({"sam2"}),

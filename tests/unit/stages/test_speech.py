@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from jobs.studio.voice import speak
 from schemas.base import BackendRef
 from schemas.errors import DecodeError
 from schemas.facets import SpeechFacet
 from stages import media
+from stages.backends.dnsmos import DnsMos
 from stages.backends.silero import CHUNK_SAMPLES, SileroVad
 from stages.speech import (
     FLOOR_DB,
@@ -77,6 +79,45 @@ def test_noise_and_tone_are_no_speech():
     assert len(probabilities) == -(-32_000 // CHUNK_SAMPLES)
     assert (probabilities > 0.5).mean() < 0.05
     assert (vad.probabilities(tone(2, 16_000)) > 0.5).mean() < 0.2
+
+
+def test_noise_and_music_lower_the_background_score():
+    network = DnsMos()
+    voice = speak(3.24, 1).samples.astype(np.float32)
+    level = np.sqrt(np.mean(voice**2))
+    time = np.arange(len(voice)) / 16_000
+    noise = np.random.default_rng(0).standard_normal(len(voice))
+    chord = sum(np.sin(2 * np.pi * f * time) for f in (220, 277, 330, 440))
+    clean, hissing, playing = (
+        network.score(np.clip(voice + level * beside, -1, 1).astype(np.float32))
+        for beside in (0, noise, chord / np.std(chord))
+    )
+    assert clean.background > hissing.background + 0.8
+    assert clean.background > playing.background + 0.8
+    assert clean == network.score(voice)
+
+
+def test_noise_is_judged_where_it_is_asked():
+    noisy = GOOD.replace(background_mos=1.5)
+    assert judge(noisy, SpeechGate()) is None
+    assert judge(noisy, SpeechGate(min_background_mos=2.5)).reason == "noisy"
+    assert judge(GOOD, SpeechGate(min_background_mos=2.5)) is None
+    assert "noisy" in SpeechStage.reasons
+
+
+@pytest.mark.parametrize("score_sound", [True, False])
+def test_opinions_are_of_sound_that_is_there(tmp_path, score_sound):
+    files = toy_files(tmp_path)
+    stage = SpeechStage(SpeechConfig(score_sound=score_sound))
+    stage.check()
+    stage.setup()
+    with files.row_scope():
+        heard = stage.process(make_clip(files), files).rows[0].speech
+        silent = stage.process(make_clip(files, has_audio=False), files).rows[0].speech
+    scores = (heard.speech_mos, heard.background_mos, heard.overall_mos)
+    assert all(s is not None for s in scores) == score_sound
+    assert (heard.sound_backend is not None) == score_sound
+    assert silent.background_mos is None
 
 
 @pytest.mark.parametrize(
