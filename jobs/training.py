@@ -103,20 +103,28 @@ def check_mark(mark: Path) -> None:
 
 
 def follow(path: Path, on_metrics: Callable[[Metrics], None], finished: threading.Event) -> None:
-    """Hand on every whole line of a growing JSON-lines file until ``finished``."""
-    position = 0
+    """Hand on every whole line of a growing JSON-lines file until ``finished``, each line once.
+
+    A resumed run writes the file anew, without the lines past its checkpoint: those that stand in both are
+    not handed on again, those that are computed again are.
+    """
+    seen: list[bytes] = []
     while True:
         is_last = finished.wait(0.5)
-        if path.exists():
-            with path.open("rb") as handle:
-                handle.seek(position)
-                data = handle.read()
-            whole = data.rpartition(b"\n")[0]
-            position += len(whole) + 1 if whole else 0
-            for line in whole.splitlines():
-                on_metrics(json.loads(line))
+        lines = _whole_lines(path)
+        common = 0
+        while common < min(len(seen), len(lines)) and seen[common] == lines[common]:
+            common += 1
+        for line in lines[common:]:
+            on_metrics(json.loads(line))
+        seen = lines
         if is_last:
             return
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """Lines that are written to their end: some megabytes in the longest run."""
+    return path.read_bytes().rpartition(b"\n")[0].splitlines() if path.exists() else []
 
 
 def _our_cause(error: BaseException | None) -> HandloomError | None:

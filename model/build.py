@@ -28,7 +28,12 @@ def resolve_device(name: str) -> torch.device:
         raise ConfigError(
             f"device={name}, but torch sees no CUDA device here: use device=cpu or auto"
         )
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"device={name!r} is none that torch knows: use cpu, cuda or auto"
+        ) from error
 
 
 def build_network(config: TrainConfig, network: DiTConfig) -> CoGenDiT:

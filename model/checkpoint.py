@@ -11,32 +11,25 @@ pattern allows them, and so are NaNs, wrong shapes and pickles.
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model.config import DiTConfig
 from model.initialise import initialise
 from model.names import Naming, from_own, is_cogen, is_diffusers, lora_part, to_own
+from model.tensor_files import find_shards, open_weights, save_tensors
 from schemas.errors import ConfigError
 
 COGEN_PARTS: tuple[str, ...] = ("*depth_*", "*.router.*", "*_expert.*")
 """Patterns of what a speech-to-video backbone lacks; pass as ``allow_missing``."""
 
-INDEX_SUFFIX = ".safetensors.index.json"
 CONFIG_KEY = "handloom_config"
-_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,54 +40,6 @@ class LoadReport:
     merged: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-
-
-def find_shards(source: Path) -> list[Path]:
-    """List the safetensors files of a file, an index or a folder.
-
-    Raises:
-        ConfigError: Nothing there, a pickle, or an index that names an absent file.
-    """
-    if source.is_dir():
-        indices = sorted(source.glob("*" + INDEX_SUFFIX))
-        if len(indices) > 1:
-            raise ConfigError(f"{source} holds {len(indices)} indices: name one of them")
-        if indices:
-            return find_shards(indices[0])
-        files = sorted(source.glob("*.safetensors"))
-        if not files:
-            raise ConfigError(f"{source} holds no .safetensors file")
-        return files
-    if not source.exists():
-        raise ConfigError(f"weights {source} do not exist")
-    if source.name.endswith(INDEX_SUFFIX):
-        names = set(json.loads(source.read_text())["weight_map"].values())
-        files = [source.parent / name for name in sorted(names)]
-        absent = [file.name for file in files if not file.exists()]
-        if absent:
-            raise ConfigError(f"{source} names {len(absent)} absent files: {absent}")
-        return files
-    return [source]
-
-
-@contextmanager
-def open_weights(file: Path) -> Iterator[Any]:
-    """Open a safetensors file for reading by key.
-
-    Raises:
-        ConfigError: A pickle or another format.
-    """
-    with file.open("rb") as stream:
-        start = stream.read(9)
-    if file.suffix in _PICKLES or start[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
-        raise ConfigError(
-            f"{file} looks like a pickle, which can run code when read: convert it to safetensors first"
-        )
-    try:
-        with safe_open(file, framework="pt") as weights:
-            yield weights
-    except SafetensorError as error:
-        raise ConfigError(f"{file} is not a readable safetensors file: {error}") from error
 
 
 def read_config(source: Path) -> DiTConfig | None:
@@ -262,8 +207,6 @@ def save_weights(
     Raises:
         ConfigError: ``path`` is no .safetensors name, or the naming lacks a word for a parameter.
     """
-    if path.suffix != ".safetensors":
-        raise ConfigError(f"{path} must end in .safetensors")
     named = {
         name if naming is None else from_own(name, naming=naming): parameter.detach()
         for name, parameter in model.named_parameters()
@@ -272,44 +215,4 @@ def save_weights(
     metadata = {"format": "pt"}
     if config is not None:
         metadata[CONFIG_KEY] = config.model_dump_json()
-    shards = _split(named, max_shard_bytes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if len(shards) == 1:
-        _write(named, path, metadata)
-        return [path]
-    files = [
-        path.with_name(f"{path.stem}-{i:05d}-of-{len(shards):05d}.safetensors")
-        for i in range(1, len(shards) + 1)
-    ]
-    for file, names in zip(files, shards, strict=True):
-        _write({name: named[name] for name in names}, file, metadata)
-    total = sum(_num_bytes(t) for t in named.values())
-    where = {n: f.name for f, names in zip(files, shards, strict=True) for n in names}
-    index = path.with_name(path.stem + INDEX_SUFFIX)
-    text = json.dumps({"metadata": {"total_size": total}, "weight_map": where}, indent=1)
-    partial = index.with_name(index.name + ".partial")
-    partial.write_text(text)
-    partial.replace(index)
-    return [*files, index]
-
-
-def _split(named: dict[str, Tensor], max_bytes: int) -> list[list[str]]:
-    shards: list[list[str]] = [[]]
-    used = 0
-    for name, tensor in named.items():
-        if shards[-1] and used + _num_bytes(tensor) > max_bytes:
-            shards.append([])
-            used = 0
-        shards[-1].append(name)
-        used += _num_bytes(tensor)
-    return shards
-
-
-def _num_bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
-def _write(named: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    save_file({n: t.contiguous().cpu() for n, t in named.items()}, partial, metadata=metadata)
-    partial.replace(file)
+    return save_tensors(named, path, max_shard_bytes, metadata)

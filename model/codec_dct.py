@@ -10,8 +10,9 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from model.pixels import STRIDE_S, STRIDE_T, check_pixels
+from model.pixels import STRIDE_S, STRIDE_T, Stream, check_pixels
 from schemas.base import BackendRef
+from schemas.facets import ChannelStatistics
 
 DCT_BAND: tuple[tuple[int, int, int, int], ...] = (
     (0, 0, 0, 0),
@@ -34,43 +35,52 @@ DCT_BAND: tuple[tuple[int, int, int, int], ...] = (
 """The 16 of 768 coefficients that are kept, as (colour, time, row, column) frequencies: the largest by
 energy on product videos, made symmetric in rows and columns (docs/codec.md)."""
 
-DCT_MEAN = (
-    -4.0,
-    0.0,
-    0.0,
-    0.0,
-    0.0,
-    0.0,
-    0.0,
-    0.0,
-    0.0,
-    0.0,
-    0.0,
-    0.0,
-    0.0,
-    0.0,
-    2.0,
-    0.2,
-)
-DCT_STD = (
-    14.0,
-    1.7,
-    1.7,
-    0.65,
-    0.75,
-    0.75,
-    0.38,
-    0.38,
-    0.43,
-    0.43,
-    1.0,
-    0.45,
-    0.42,
-    0.42,
-    3.0,
-    0.7,
-)
-"""Fixed constants of the latent space, part of its version. They never change with the data."""
+DCT_STATISTICS: dict[Stream, ChannelStatistics] = {
+    "rgb": ChannelStatistics(
+        mean=(-4.0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2.0, 0.2),
+        std=(
+            14.0,
+            1.7,
+            1.7,
+            0.65,
+            0.75,
+            0.75,
+            0.38,
+            0.38,
+            0.43,
+            0.43,
+            1.0,
+            0.45,
+            0.42,
+            0.42,
+            3.0,
+            0.7,
+        ),
+    ),
+    "hoi": ChannelStatistics(
+        mean=(-18.0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10.5, 5.3),
+        std=(
+            9.0,
+            0.76,
+            0.76,
+            0.25,
+            0.27,
+            0.27,
+            0.14,
+            0.14,
+            0.15,
+            0.15,
+            0.82,
+            0.31,
+            0.31,
+            0.31,
+            11.0,
+            8.4,
+        ),
+    ),
+}
+"""Fixed constants of the latent space, part of its version. They never change with the data. How they were
+measured: docs/codec.md and benchmarks/latent_statistics.py."""
 
 
 def dct_matrix(size: int) -> Float[Tensor, "size size"]:
@@ -92,12 +102,16 @@ class DctCodec:
     Linear, without weights, exactly invertible on its band. The first frame is transformed as a still
     of four equal frames, so a single image is a valid clip and its temporal channels are constant.
     The transform is separable: one small matrix product per axis.
+
+    Args:
+        stream: Kind of picture whose statistics normalise the latents.
     """
 
-    ref = BackendRef(name="dct", version="1", licence="Apache-2.0")
+    ref = BackendRef(name="dct", version="2", licence="Apache-2.0")
     is_blockwise = True
 
-    def __init__(self) -> None:
+    def __init__(self, stream: Stream = "rgb") -> None:
+        self.statistics = DCT_STATISTICS[stream]
         band = torch.tensor(DCT_BAND)
         kept = (band.amax(dim=0) + 1).tolist()  # frequencies in use per axis: (3, 3, 4, 4)
         sizes = (3, STRIDE_T, STRIDE_S, STRIDE_S)
@@ -105,9 +119,13 @@ class DctCodec:
             dct_matrix(size)[:count].float() for size, count in zip(sizes, kept, strict=True)
         )
         self._kept = tuple(kept)
-        self._mean = torch.tensor(DCT_MEAN)[:, None, None, None]
-        self._std = torch.tensor(DCT_STD)[:, None, None, None]
+        self._mean = torch.tensor(self.statistics.mean)[:, None, None, None]
+        self._std = torch.tensor(self.statistics.std)[:, None, None, None]
         self._slots = tuple(band.T)
+
+    def for_stream(self, stream: Stream) -> DctCodec:
+        """The same transform, normalised for RGB pictures or for structure pictures."""
+        return DctCodec(stream)
 
     def encode(self, pixels: Float[Tensor, "b 3 f hp wp"]) -> Float[Tensor, "b c n h w"]:
         """Encode 1 + 4m frames.

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model.pixels import CHANNELS, check_pixels
+from model.pixels import CHANNELS, Stream, check_pixels
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
+from schemas.facets import ChannelStatistics
 
 WAN_LATENT_MEAN = (
     -0.7571,
@@ -61,6 +62,7 @@ class WanVaeCodec:
     """
 
     is_blockwise = False
+    statistics = ChannelStatistics(mean=WAN_LATENT_MEAN, std=WAN_LATENT_STD)
 
     def __init__(self, vae: Any, weights_sha256: str = "", *, device: str = "cpu") -> None:
         if vae.config.z_dim != CHANNELS:
@@ -78,6 +80,11 @@ class WanVaeCodec:
         shape = (1, CHANNELS, 1, 1, 1)
         self._mean = torch.tensor(WAN_LATENT_MEAN, device=device).view(shape)
         self._std = torch.tensor(WAN_LATENT_STD, device=device).view(shape)
+
+    def for_stream(self, stream: Stream) -> WanVaeCodec:
+        """The published statistics hold for both streams: weights were trained on both with them."""
+        del stream
+        return self
 
     @torch.no_grad()
     def encode(self, pixels: Float[Tensor, "b 3 f hp wp"]) -> Float[Tensor, "b c n h w"]:

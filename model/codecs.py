@@ -18,10 +18,11 @@ from torch import Tensor
 
 from model.codec_dct import DctCodec
 from model.codec_wan import WanVaeCodec
-from model.pixels import STRIDE_T, to_frames, to_pixels
+from model.pixels import STRIDE_T, Stream, to_frames, to_pixels
 from model.weights import model_folder, require_package, weights_digest
 from schemas.base import BackendRef, Model
 from schemas.errors import ConfigError
+from schemas.facets import ChannelStatistics
 from schemas.settings import PIN, PLACE, used_by
 
 _CHUNK_LATENTS = 4
@@ -33,6 +34,11 @@ class VideoCodec(Protocol):
     ref: BackendRef
     is_blockwise: bool
     """True when latent k depends on its own frames alone and decodes to them alone."""
+    statistics: ChannelStatistics
+    """What latents of this codec's stream are normalised with."""
+
+    def for_stream(self, stream: Stream) -> VideoCodec:
+        """The same latent space, normalised for RGB pictures or for structure pictures."""
 
     def encode(self, pixels: Float[Tensor, "b 3 f hp wp"]) -> Float[Tensor, "b c n h w"]:
         """Encode pixels in [-1, 1]."""
@@ -100,7 +106,7 @@ def codec_id(ref: BackendRef) -> str:
     """Name a latent or feature space: equal text means comparable values.
 
     >>> codec_id(BackendRef(name="dct", version="1", licence="Apache-2.0"))
-    'dct@1'
+    'dct@2'
     """
     return f"{ref.name}@{ref.version}" + (
         f"#{ref.weights_sha256[:16]}" if ref.weights_sha256 else ""

@@ -49,7 +49,8 @@ class DiTConfig(Model):
         hoi_time: Modulation of HOI tokens: ``own`` at the HOI timestep, ``zero`` at t = 0.
         hoi_visible: RGB segments that HOI queries see under asymmetric attention.
         expert_gate_t: Experts are multiplied by 0 at and above this timestep (0..1000); None never.
-        gate_unconditional: Experts are multiplied by 0 where ``is_conditional`` is False.
+        gate_unconditional: Experts are multiplied by 0 where ``is_conditional`` is False. Neither training nor
+            sampling says so of any pass, as in the published code.
         framepack_drop_mode: What happens to near buckets without content: ``padd`` keeps tokens that
             hold only the convolution's bias, ``drop`` removes them.
         pose_bias_always: Add the pose encoder's bias even when no pose is given.
@@ -62,19 +63,19 @@ class DiTConfig(Model):
     num_heads: int = Field(ge=1)
     num_layers: int = Field(ge=1)
     ffn_dim: int = Field(ge=1)
-    in_dim: int = 16
-    out_dim: int = 16
+    in_dim: int = Field(default=16, ge=1)
+    out_dim: int = Field(default=16, ge=1)
     patch_size: tuple[int, int, int] = (1, 2, 2)
-    text_dim: int = 4096
-    text_len: int | None = 512
-    freq_dim: int = 256
-    eps: float = 1e-6
+    text_dim: int = Field(default=4096, ge=1)
+    text_len: int | None = Field(default=512, ge=1)
+    freq_dim: int = Field(default=256, ge=2)
+    eps: float = Field(default=1e-6, gt=0)
 
     speech: bool = True
-    cond_dim: int = 16
-    audio_dim: int = 1024
-    num_audio_layers: int = 25
-    num_audio_tokens: int = 4
+    cond_dim: int = Field(default=16, ge=1)
+    audio_dim: int = Field(default=1024, ge=1)
+    num_audio_layers: int = Field(default=25, ge=1)
+    num_audio_tokens: int = Field(default=4, ge=1)
     audio_inject_layers: tuple[int, ...] = ()
     enable_adain: bool = True
     audio_eps: float = 1e-6
@@ -90,8 +91,8 @@ class DiTConfig(Model):
 
     rope_theta: float = 10_000.0
     rope_rows: int = 1024
-    person_time_index: int = 30
-    product_time_index: int = 31
+    person_time_index: int = Field(default=30, ge=1)
+    product_time_index: int = Field(default=31, ge=1)
 
     mode: Mode = "paper"
     hoi_width: Literal["shift", "official_wrap"] = "shift"
@@ -142,11 +143,14 @@ class DiTConfig(Model):
             raise ConfigError(f"model.freq_dim={self.freq_dim} must be even (cosines and sines)")
         if self.speech and self.dim % 4:
             raise ConfigError(f"model.dim={self.dim} must be divisible by 4 for the audio encoder")
-        if min(self.patch_size) < 1:
-            raise ConfigError(f"model.patch_size={self.patch_size} must be positive")
-        if self.hoi_branch and self.in_dim != self.out_dim:
+        if min(self.patch_size) < 1 or self.patch_size[0] != 1:
             raise ConfigError(
-                f"the HOI branch needs in_dim={self.in_dim} == out_dim={self.out_dim}"
+                f"model.patch_size={self.patch_size} must be positive and 1 in time: references are one latent "
+                "long, and audio and boxes belong to single latents"
+            )
+        if self.in_dim != self.out_dim:
+            raise ConfigError(
+                f"model.in_dim={self.in_dim} must equal out_dim={self.out_dim}: velocities are those of the input"
             )
 
     def _check_speech(self) -> None:
@@ -161,10 +165,15 @@ class DiTConfig(Model):
         if self.hoi_branch and not self.speech:
             raise ConfigError("model.hoi_branch needs speech=True")
         near, mid, far = self.zip_frame_buckets
-        if near < 1 or mid % 2 or far % 4:
+        if near < 1 or mid < 2 or far < 4 or mid % 2 or far % 4:
             raise ConfigError(
                 f"model.zip_frame_buckets={self.zip_frame_buckets}: the second must be divisible by 2 and"
-                " the third by 4 (FramePack's temporal strides)"
+                " the third by 4 (FramePack's temporal strides), none may be empty"
+            )
+        last = max(self.person_time_index, self.product_time_index, near + mid + far)
+        if self.speech and last >= self.rope_rows:
+            raise ConfigError(
+                f"model.rope_rows={self.rope_rows} must exceed the reference times and the motion history: {last}"
             )
         pixels, latents = self.motion_frames
         if -(-pixels // 4) != latents:

@@ -89,11 +89,10 @@ class ClipStore:
 
     def __init__(self, reader: ShardReader, transcode: Transcode | None = None) -> None:
         self._reader, self._transcode = reader, transcode
-        self._codec = DctCodec()
-        codecs = {entry.codec for entry in reader.index}
-        if transcode is not None and codecs != {codec_id(self._codec.ref)}:
+        codecs, dct = {entry.codec for entry in reader.index}, codec_id(DctCodec.ref)
+        if transcode is not None and codecs != {dct}:
             raise ConfigError(
-                f"data.transcode works on {codec_id(self._codec.ref)} latents only, the shards hold "
+                f"data.transcode works on {dct} latents only, the shards hold "
                 f"{sorted(codecs)}: remove data.transcode or curate with the dct codec"
             )
         self._kept: dict[int, TrainingClip] = {}
@@ -107,7 +106,7 @@ class ClipStore:
             clip = clip_from_sample(self._reader[number])
             if self._transcode is None:
                 return clip
-            self._kept[number] = transcode_clip(clip, self._transcode, self._codec)
+            self._kept[number] = transcode_clip(clip, self._transcode)
         return self._kept[number]
 
     def bucket(self, number: int) -> tuple[tuple[int, ...], bool]:
@@ -166,7 +165,7 @@ def to_torch(tensor: StoredTensor) -> Float[Tensor, "..."]:
     return torch.from_numpy(array.reshape(tensor.shape).astype(np.float32))
 
 
-def transcode_clip(clip: TrainingClip, transcode: Transcode, codec: DctCodec) -> TrainingClip:
+def transcode_clip(clip: TrainingClip, transcode: Transcode) -> TrainingClip:
     """Shrink all picture latents of a clip and scale its boxes.
 
     Raises:
@@ -181,8 +180,10 @@ def transcode_clip(clip: TrainingClip, transcode: Transcode, codec: DctCodec) ->
         )
     scale = (size[1] / width, size[0] / height) * 2
 
+    rgb, hoi = DctCodec("rgb"), DctCodec("hoi")
+
     def shrink(latent: Float[Tensor, "c n h w"]) -> Float[Tensor, "c n h2 w2"]:
-        return shrink_latent(latent, size, codec)
+        return shrink_latent(latent, size, rgb)
 
     def scaled(box: tuple[float, ...]) -> tuple[float, ...]:
         return tuple(value * factor for value, factor in zip(box, scale, strict=True))
@@ -191,7 +192,7 @@ def transcode_clip(clip: TrainingClip, transcode: Transcode, codec: DctCodec) ->
         clip,
         rgb=shrink(clip.rgb),
         motion=None if clip.motion is None else shrink(clip.motion),
-        hoi=shrink(clip.hoi),
+        hoi=shrink_latent(clip.hoi, size, hoi),
         person=shrink(clip.person),
         product=shrink(clip.product),
         face=tuple(None if box is None else scaled(box) for box in clip.face),
@@ -303,43 +304,3 @@ def token_masks(
     head = {STRIDE_T * k: [box] for k, box in enumerate(faces) if box is not None}
     hand = {STRIDE_T * k: list(boxes) for k, boxes in enumerate(clip.hands)}
     return boxes_to_mask(head, grid, BoxRule()), boxes_to_mask(hand, grid, BoxRule())
-
-
-def handshake(index: Sequence[SampleIndex], config: DiTConfig) -> None:
-    """Check, before the first step, that shards and network fit.
-
-    Raises:
-        ConfigError: Mixed latent or feature spaces, or shapes that the network does not take.
-    """
-    for what in ("codec", "text_encoder"):
-        found = {getattr(entry, what) for entry in index}
-        if len(found) != 1:
-            raise ConfigError(f"the shards mix {what} spaces {sorted(found)}: train on one of them")
-    audio = {e.audio_encoder for e in index if e.audio_shape is not None}
-    if len(audio) > 1:
-        raise ConfigError(
-            f"the shards mix audio_encoder spaces {sorted(audio)}: train on one of them"
-        )
-    for entry in index:
-        _check_fit(entry, config)
-
-
-def _check_fit(entry: SampleIndex, config: DiTConfig) -> None:
-    wanted: list[tuple[str, object, object]] = [
-        ("latent channels", entry.rgb_shape[0], config.in_dim),
-        ("model.text_dim", entry.text_shape[1], config.text_dim),
-    ]
-    if entry.audio_shape is not None:
-        wanted.append(("model.num_audio_layers", entry.audio_shape[0], config.num_audio_layers))
-        wanted.append(("model.audio_dim", entry.audio_shape[2], config.audio_dim))
-    for what, got, expected in wanted:
-        if got != expected:
-            raise ConfigError(
-                f"clip {entry.clip_id} does not fit the network: {what} is {got} in the shard and "
-                f"{expected} in the config"
-            )
-    longest = max(entry.text_shape[0], entry.hoi_text_shape[0])
-    if config.text_len is not None and longest > config.text_len:
-        raise ConfigError(
-            f"clip {entry.clip_id} has {longest} text tokens, model.text_len={config.text_len}: raise it"
-        )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from model.config import DiTConfig
 
 Attention: TypeAlias = Literal["full", "asymmetric"]
 """``full``: stage 1, every token sees every token. ``asymmetric``: stage 2, HOI sees RGB, not back."""
@@ -70,3 +72,16 @@ class DiTOutputs:
     rgb_velocity: Float[Tensor, "b c t h w"]
     hoi_velocity: Float[Tensor, "b c th h w"] | None
     router_logits: tuple[Float[Tensor, "b n classes"], ...]
+
+
+def fit_to(config: DiTConfig, inputs: DiTInputs) -> DiTInputs:
+    """Leave out the inputs that a network has no part for, so that one batch serves every configuration."""
+    if not config.has_audio:
+        inputs = replace(inputs, audio=None, audio_face_mask=None)
+    if not config.hoi_branch:
+        inputs = replace(inputs, hoi_latent=None, hoi_t=None, hoi_text=None, hoi_text_lens=None)
+    if not config.speech:
+        inputs = replace(
+            inputs, person_latent=None, product_latent=None, motion_latent=None, pose_latent=None
+        )
+    return inputs

@@ -77,12 +77,17 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """The loss and its terms before their factors; absent terms are zero tensors."""
+    """The loss and its terms before their factors; None for a term that the network has no part for."""
 
     total: Float[Tensor, ""]
     rgb: Float[Tensor, ""]
-    hoi: Float[Tensor, ""]
-    router: Float[Tensor, ""]
+    hoi: Float[Tensor, ""] | None
+    router: Float[Tensor, ""] | None
+
+    def present(self) -> dict[str, Float[Tensor, ""]]:
+        """Terms by name, without the total."""
+        named = {"rgb": self.rgb, "hoi": self.hoi, "router": self.router}
+        return {name: term for name, term in named.items() if term is not None}
 
 
 def objective(outputs: DiTOutputs, targets: Targets, config: ObjectiveConfig) -> LossTerms:
@@ -92,11 +97,13 @@ def objective(outputs: DiTOutputs, targets: Targets, config: ObjectiveConfig) ->
         ConfigError: One side has an HOI stream and the other has not, or masks do not fit.
     """
     rgb = flow_loss(outputs.rgb_velocity, targets.rgb_velocity, targets.weight)
-    hoi, router = torch.zeros_like(rgb), torch.zeros_like(rgb)
+    hoi = router = None
+    total = rgb
     if (outputs.hoi_velocity is None) != (targets.hoi_velocity is None):
         raise ConfigError("the HOI velocity is predicted but has no target, or the reverse")
     if outputs.hoi_velocity is not None and targets.hoi_velocity is not None:
         hoi = flow_loss(outputs.hoi_velocity, targets.hoi_velocity, targets.weight)
+        total = total + config.lambda_hoi * hoi
     if outputs.router_logits and targets.head_mask is not None:
         if targets.hand_mask is None:
             raise ConfigError(
@@ -104,7 +111,7 @@ def objective(outputs: DiTOutputs, targets: Targets, config: ObjectiveConfig) ->
             )
         classes = router_classes(targets.head_mask, targets.hand_mask)
         router = router_loss(outputs.router_logits, classes, config.router)
-    total = rgb + config.lambda_hoi * hoi + config.eta_router * router
+        total = total + config.eta_router * router
     return LossTerms(total, rgb, hoi, router)
 
 

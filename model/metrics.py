@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model.train_step import StepOutput
+from schemas.errors import ConfigError
 
 
 class MetricsLog:
@@ -24,8 +25,7 @@ class MetricsLog:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if step > 0 and self._path.exists():
-            lines = [json.loads(text) for text in self._path.read_text().splitlines()]
-            self.lines = [line for line in lines if line["step"] <= step]
+            self.lines = [line for line in read_lines(self._path) if line["step"] <= step]
         text = "".join(json.dumps(line) + "\n" for line in self.lines)
         partial = self._path.with_suffix(".partial")
         partial.write_text(text)
@@ -61,6 +61,24 @@ class MetricsLog:
         }
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All whole lines; the last one is left out where the writer was killed in the middle of it.
+
+    Raises:
+        ConfigError: Something that is no line of ours stands in the file.
+    """
+    whole = path.read_bytes().rpartition(b"\n")[0]
+    try:
+        lines = [json.loads(text) for text in whole.splitlines()]
+        if all(isinstance(line["step"], int) for line in lines):
+            return lines
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is damaged: {error}; move it away to go on without it"
+        ) from error
+    raise ConfigError(f"{path} is damaged: a step is no number; move it away to go on without it")
+
+
 def smooth(points: list[tuple[float, float]], decay: float = 0.9) -> list[tuple[float, float]]:
     """Exponential mean of a curve, without the start's bias."""
     out, mean, weight = [], 0.0, 0.0
@@ -79,8 +97,8 @@ def add_eval(
     done: StepOutput, sigma: float, sums: Counter[str], hits: Counter[str], regions: Counter[str]
 ) -> None:
     """Add one evaluation step to running sums."""
-    for key in ("rgb", "hoi", "router"):
-        value = float(getattr(done.terms, key))
+    for key, term in done.terms.present().items():
+        value = float(term)
         sums[key] += value  # type: ignore[assignment]
         sums[f"{key}@{sigma:g}"] += value  # type: ignore[assignment]
     for name, (right, count) in done.router_hits.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -10,6 +12,8 @@ from torch import Tensor
 STRIDE_T = 4
 STRIDE_S = 8
 CHANNELS = 16
+Stream: TypeAlias = Literal["rgb", "hoi"]
+"""Kind of picture: video and references, or structure on black."""
 
 
 def check_pixels(pixels: Float[Tensor, "b 3 f hp wp"]) -> None:

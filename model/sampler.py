@@ -14,109 +14,35 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from pydantic import Field
+from jaxtyping import Float
 from torch import Tensor
 
 from model.audio_encoders import SAMPLES_PER_FRAME, loudness_gain, measure_lufs
-from model.checkpoint import load_weights
-from model.codecs import CodecConfig, VideoCodec, build_codec, codec_id, encode_frames
+from model.build import resolve_device
+from model.codecs import VideoCodec, build_codec, codec_id, encode_frames
 from model.data import seeded
-from model.dit import CoGenDiT
 from model.encoders import (
     AudioEncoder,
-    AudioEncoderConfig,
     TextEncoder,
-    TextEncoderConfig,
     build_audio_encoder,
     build_text_encoder,
 )
 from model.flow import NUM_TRAIN_STEPS, euler_step, sigma_grid
 from model.images import fill_crop, fit_pad, on_white
-from model.inputs import DiTInputs
+from model.inputs import Attention, DiTInputs, fit_to
 from model.pixels import STRIDE_S, STRIDE_T, to_frames
-from model.train_state import EMA_FILE, MODEL_FILE, FeatureSpaces, read_state
-from schemas.base import Model
-from schemas.errors import ConfigError
+from model.sample_types import Frames, Image, SampleConfig, SampleRequest, SampleResult
+from model.train_state import FeatureSpaces, TrainState, load_network, read_state
+from schemas.errors import ConfigError, ModelOutputError
 
 Progress = Callable[[int, int], None]
-Image = UInt8[np.ndarray, "h w c"]
-Frames = UInt8[np.ndarray, "f hp wp 3"]
+
+__all__ = ["SampleConfig", "SampleRequest", "SampleResult", "Sampler", "guidance_terms", "sample"]
 
 
 def _quiet(done: int, of: int) -> None:
     """Report to nobody."""
     del done, of
-
-
-class SampleConfig(Model):
-    """How to sample.
-
-    Args:
-        steps: Euler steps.
-        shift: Of the noise levels.
-        text_guidance: Weight of text guidance; 1 follows the conditional prediction.
-        audio_guidance: Weight of audio guidance; 1 likewise.
-        with_hoi: Also denoise and return the structure video.
-        num_clips: Clips chained by motion context; each adds 4n frames.
-        seed: Of both streams' noise.
-        num_latents: Target latents n per clip; None takes the training size.
-        height_px: Picture height; None takes the training size.
-        width_px: Picture width; None takes the training size.
-        device: Torch device.
-        use_ema: Sample from the moving average, where the checkpoint has one.
-        codec: Must be the latent space of the checkpoint.
-        text_encoder: Must be the checkpoint's.
-        audio_encoder: Must be the checkpoint's.
-        target_lufs: Sound is brought to this loudness, as in curation.
-    """
-
-    steps: int = Field(default=40, ge=1)
-    shift: float = Field(default=5.0, gt=0)
-    text_guidance: float = Field(default=5.0, ge=0)
-    audio_guidance: float = Field(default=5.0, ge=0)
-    with_hoi: bool = False
-    num_clips: int = Field(default=1, ge=1)
-    seed: int = 0
-    num_latents: int | None = Field(default=None, ge=1)
-    height_px: int | None = Field(default=None, gt=0, multiple_of=16)
-    width_px: int | None = Field(default=None, gt=0, multiple_of=16)
-    device: str = "cpu"
-    use_ema: bool = True
-    codec: CodecConfig = CodecConfig()
-    text_encoder: TextEncoderConfig = TextEncoderConfig()
-    audio_encoder: AudioEncoderConfig = AudioEncoderConfig()
-    target_lufs: float = -23.0
-
-
-@dataclass(frozen=True, slots=True)
-class SampleRequest:
-    """What to show.
-
-    Attributes:
-        person: RGB(A) reference of the person, any size.
-        product: RGB(A) reference of the product, any size.
-        prompt: Description of the clip.
-        hoi_prompt: Description of the structure video; needed with ``with_hoi``.
-        negative_prompt: Guidance goes away from it; empty takes the trained null condition.
-        audio: Mono samples at 16 kHz from the first frame on; cut or padded with silence to the video. None
-            takes the trained null condition.
-    """
-
-    person: Image
-    product: Image
-    prompt: str
-    hoi_prompt: str = ""
-    negative_prompt: str = ""
-    audio: Float[np.ndarray, " n"] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SampleResult:
-    """Frames at 25 fps: ``num_clips * 4n`` of them. ``hoi`` is None without the branch."""
-
-    rgb: Frames
-    hoi: Frames | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +52,7 @@ class _Conditions:
     text: Float[Tensor, "1 l d"]
     null_text: Float[Tensor, "1 l d"]
     hoi_text: Float[Tensor, "1 l d"] | None
-    audio: Float[Tensor, "1 layers steps d"]
-    has_audio: bool
+    audio: Float[Tensor, "1 layers steps d"] | None
 
 
 def sample(
@@ -154,6 +79,10 @@ def sample(
 class Sampler:
     """A loaded network with its codec and encoders.
 
+    Attributes:
+        attention: Rule that will be sampled with.
+        hears: Whether sound makes a difference to the network.
+
     Raises:
         ConfigError: See ``sample``.
     """
@@ -162,18 +91,17 @@ class Sampler:
         state = read_state(checkpoint)
         self.config, self.network, self.spaces = config, state.network, state.spaces
         self.codec: VideoCodec = build_codec(config.codec)
+        self.hoi_codec = self.codec.for_stream("hoi")
         self.text: TextEncoder = build_text_encoder(config.text_encoder)
         self.audio: AudioEncoder = build_audio_encoder(config.audio_encoder)
+        self.hears = state.hears
         self._check_spaces(state.spaces)
         if config.with_hoi and not state.network.hoi_branch:
             raise ConfigError(f"{checkpoint} has no HOI branch: sample with with_hoi=False")
-        self.device = torch.device(config.device)
-        weights = checkpoint / EMA_FILE
-        if not (config.use_ema and weights.is_file()):
-            weights = checkpoint / MODEL_FILE
-        with torch.device("meta"):
-            self.model = CoGenDiT(state.network)
-        load_weights(self.model, [weights], device=self.device, dtype=torch.float32)
+        self.attention = _attention(config, state)
+        self._runs_hoi = config.with_hoi or (self.attention == "full" and state.network.hoi_branch)
+        self.device = resolve_device(config.device)
+        self.model = load_network(checkpoint, use_ema=config.use_ema, device=self.device)
         self.model.eval().requires_grad_(False)
         n, h, w = state.spaces.latent_shape
         self.num_latents = config.num_latents or n
@@ -184,34 +112,53 @@ class Sampler:
             ("codec", codec_id(self.codec.ref), spaces.codec),
             ("text_encoder", codec_id(self.text.ref), spaces.text_encoder),
         ]
-        if spaces.audio_encoder is not None:
+        if self.hears and spaces.audio_encoder is not None:
             pairs.append(("audio_encoder", codec_id(self.audio.ref), spaces.audio_encoder))
         for name, given, trained in pairs:
             if given != trained:
                 raise ConfigError(
                     f"{name} is {given}, the checkpoint was trained on {trained}: configure that"
                 )
+        trained_on = (spaces.rgb_statistics, spaces.hoi_statistics)
+        if (self.codec.statistics, self.hoi_codec.statistics) != trained_on:
+            raise ConfigError(
+                f"codec {spaces.codec} normalises latents here by other statistics than the checkpoint was "
+                "trained on: sample with the version of Handloom that trained it"
+            )
 
     @torch.no_grad()
     def run(self, request: SampleRequest, progress: Progress = _quiet) -> SampleResult:
-        """Sample all clips of a request."""
+        """Sample all clips of a request.
+
+        Raises:
+            ConfigError: A prompt or the sound cannot be used.
+            ModelOutputError: ``sample_not_finite``: the network returned NaN or infinity.
+        """
         config = self.config
-        audio, has_audio = self._audio_features(request)
+        sound = self._sound(request)
+        audio = None if sound is None else self._audio_features(sound[0], sound[1])
         total, rgb_parts, hoi_parts = config.num_clips * config.steps, [], []
         motion: Float[Tensor, "1 c m h w"] | None = None
         for clip in range(config.num_clips):
             steps = STRIDE_T * self.num_latents
-            window = audio[:, :, clip * steps : (clip + 1) * steps]
-            given = self._conditions(request, window, has_audio)
+            window = None if audio is None else audio[:, :, clip * steps : (clip + 1) * steps]
+            given = self._conditions(request, window)
             rgb, hoi = self._denoise(
                 given, motion, clip, partial(_tick, progress, clip * config.steps, total)
             )
-            rgb_parts.append(self._decode(rgb, motion, given.person))
-            if hoi is not None:
-                hoi_parts.append(self._decode(hoi, None, torch.zeros_like(given.person)))
+            _refuse_not_finite(rgb, hoi)
+            lead = given.person if motion is None else motion
+            rgb_parts.append(_decode(self.codec, lead, rgb))
+            if hoi is not None and config.with_hoi:
+                hoi_parts.append(_decode(self.hoi_codec, self._black(), hoi))
             motion = self._motion(np.concatenate(rgb_parts))
         hoi_frames = np.concatenate(hoi_parts) if hoi_parts else None
-        return SampleResult(np.concatenate(rgb_parts), hoi_frames)
+        return SampleResult(
+            np.concatenate(rgb_parts),
+            hoi_frames,
+            None if sound is None else sound[0],
+            self.attention,
+        )
 
     def _denoise(
         self,
@@ -227,12 +174,12 @@ class Sampler:
         hoi = torch.randn(shape, generator=seeded("hoi", config.seed, clip)).to(self.device)
         sigmas = sigma_grid(config.steps, config.shift, with_end=True).tolist()
         for i, (sigma, following) in enumerate(pairwise(sigmas)):
-            v_rgb, v_hoi = self._guided(given, motion, rgb, hoi if config.with_hoi else None, sigma)
+            v_rgb, v_hoi = self._guided(given, motion, rgb, hoi if self._runs_hoi else None, sigma)
             rgb = euler_step(rgb, v_rgb, sigma, following)
             if v_hoi is not None:
                 hoi = euler_step(hoi, v_hoi, sigma, following)
             tick(i + 1)
-        return rgb, hoi if config.with_hoi else None
+        return rgb, hoi if self._runs_hoi else None
 
     def _guided(
         self,
@@ -242,12 +189,15 @@ class Sampler:
         hoi: Float[Tensor, "1 c n h w"] | None,
         sigma: float,
     ) -> tuple[Float[Tensor, "1 c n h w"], Float[Tensor, "1 c n h w"] | None]:
-        """V = v(0,0) + a (v(0,audio) - v(0,0)) + s (v(text,audio) - v(0,audio)); equal terms run once."""
+        """V = v(0,0) + a (v(0,audio) - v(0,0)) + s (v(text,audio) - v(0,audio)); equal terms run once.
+
+        Experts stay on in every pass, as in training and in the published sampler.
+        """
         inputs = DiTInputs(
             rgb_latent=rgb,
             t=torch.full((1,), NUM_TRAIN_STEPS * sigma, device=self.device),
             text=given.text,
-            audio=given.audio,
+            audio=self._silence() if given.audio is None else given.audio,
             person_latent=given.person,
             product_latent=given.product,
             motion_latent=motion,
@@ -256,39 +206,37 @@ class Sampler:
         )
         total_rgb, total_hoi = torch.zeros_like(rgb), None if hoi is None else torch.zeros_like(hoi)
         for weight, use_text, use_audio in guidance_terms(
-            self.config.text_guidance, self.config.audio_guidance if given.has_audio else 1.0
+            self.config.text_guidance,
+            self.config.audio_guidance if given.audio is not None else 1.0,
         ):
             null_hoi = None if given.hoi_text is None else torch.zeros_like(given.hoi_text)
-            done = self.model(
-                replace(
-                    inputs,
-                    text=given.text if use_text else given.null_text,
-                    hoi_text=inputs.hoi_text if use_text or hoi is None else null_hoi,
-                    audio=given.audio if use_audio else torch.zeros_like(given.audio),
-                    is_conditional=use_text,
-                ),
-                attention="asymmetric",
+            wanted = replace(
+                inputs,
+                text=given.text if use_text else given.null_text,
+                hoi_text=inputs.hoi_text if use_text or hoi is None else null_hoi,
+                audio=inputs.audio if use_audio else self._silence(),
             )
+            done = self.model(fit_to(self.network, wanted), attention=self.attention)
             total_rgb = total_rgb + weight * done.rgb_velocity
             if total_hoi is not None:
                 total_hoi = total_hoi + weight * done.hoi_velocity
         return total_rgb, total_hoi
 
     def _conditions(
-        self, request: SampleRequest, audio: Float[Tensor, "1 layers steps d"], has_audio: bool
+        self, request: SampleRequest, audio: Float[Tensor, "1 layers steps d"] | None
     ) -> _Conditions:
         text = self._text(request.prompt)
         negative = request.negative_prompt.strip()
-        if self.config.with_hoi and not request.hoi_prompt.strip():
-            raise ConfigError("with_hoi needs hoi_prompt: the description of the structure video")
+        if self._runs_hoi and not request.hoi_prompt.strip():
+            why = "with_hoi" if self.config.with_hoi else "full attention (stage 1)"
+            raise ConfigError(f"{why} needs hoi_prompt: the description of the structure video")
         return _Conditions(
             person=self._image(fill_crop(on_white(request.person), self.size_px)),
             product=self._image(fit_pad(on_white(request.product), self.size_px)),
             text=text,
             null_text=self._text(negative) if negative else torch.zeros_like(text),
-            hoi_text=self._text(request.hoi_prompt) if self.config.with_hoi else None,
+            hoi_text=self._text(request.hoi_prompt) if self._runs_hoi else None,
             audio=audio,
-            has_audio=has_audio,
         )
 
     def _text(self, prompt: str) -> Float[Tensor, "1 l d"]:
@@ -303,24 +251,42 @@ class Sampler:
     def _image(self, image: Image) -> Float[Tensor, "1 c 1 h w"]:
         return encode_frames(self.codec, image[None])[None].to(self.device)
 
-    def _audio_features(
-        self, request: SampleRequest
-    ) -> tuple[Float[Tensor, "1 layers steps d"], bool]:
-        """Features of the whole video at once, so that chained clips do not drift."""
-        num_frames = self.config.num_clips * STRIDE_T * self.num_latents
+    def _sound(self, request: SampleRequest) -> tuple[Float[np.ndarray, " n"], int] | None:
+        """The request's sound cut or padded to the whole video, and how much of it was given.
+
+        Raises:
+            ConfigError: The network does not hear, or the sound is empty, not mono, or not finite.
+        """
         if request.audio is None:
-            network = self.network
-            return torch.zeros(
-                1, network.num_audio_layers, num_frames, network.audio_dim, device=self.device
-            ), False
-        if self.spaces.audio_encoder is None:
+            return None
+        if not self.hears:
             raise ConfigError("the checkpoint was trained without sound: sample without audio")
+        given = np.asarray(request.audio)
+        if given.ndim != 1 or not given.size:
+            raise ConfigError(f"audio has shape {given.shape}: expected mono samples at 16 kHz")
+        num_bad = int((~np.isfinite(given)).sum())
+        if num_bad:
+            raise ConfigError(
+                f"audio holds {num_bad} NaN or infinite samples of {given.size}: repair it first"
+            )
+        num_frames = self.config.num_clips * STRIDE_T * self.num_latents
         samples = np.zeros(num_frames * SAMPLES_PER_FRAME, np.float32)
-        given = request.audio[: samples.size].astype(np.float32)
-        samples[: given.size] = given
-        samples *= loudness_gain(measure_lufs(given), self.config.target_lufs)
-        features = self.audio.encode(samples).astype(np.float16).astype(np.float32)
-        return torch.from_numpy(features)[None].to(self.device), True
+        count = min(given.size, samples.size)
+        samples[:count] = given[:count]
+        return samples, count
+
+    def _audio_features(
+        self, samples: Float[np.ndarray, " n"], num_given: int
+    ) -> Float[Tensor, "1 layers steps d"]:
+        """Features of the whole video at once, so that chained clips do not drift."""
+        gain = loudness_gain(measure_lufs(samples[:num_given]), self.config.target_lufs)
+        features = self.audio.encode(samples * np.float32(gain)).astype(np.float16)
+        return torch.from_numpy(features.astype(np.float32))[None].to(self.device)
+
+    def _silence(self) -> Float[Tensor, "1 layers steps d"]:
+        """The trained null condition."""
+        shape = (1, self.network.num_audio_layers, STRIDE_T * self.num_latents)
+        return torch.zeros(*shape, self.network.audio_dim, device=self.device)
 
     def _motion(self, frames: Frames) -> Float[Tensor, "1 c m h w"] | None:
         """Encode the newest 1 + 4j frames as context of the next clip, as long as training had it."""
@@ -330,17 +296,32 @@ class Sampler:
         context = frames[len(frames) - (1 + STRIDE_T * (count - 1)) :]
         return encode_frames(self.codec, context)[None].to(self.device)
 
-    def _decode(
-        self,
-        latents: Float[Tensor, "1 c n h w"],
-        motion: Float[Tensor, "1 c m h w"] | None,
-        lead: Float[Tensor, "1 c 1 h w"],
-    ) -> Frames:
-        """Decode target latents behind what came before them: the context, or one still."""
-        before = lead if motion is None else motion
-        joined = torch.cat([before, latents], dim=2).cpu()
-        frames = to_frames(self.codec.decode(joined))
-        return frames[len(frames) - STRIDE_T * latents.shape[2] :]
+    def _black(self) -> Float[Tensor, "1 c 1 h w"]:
+        """What stands before the first structure latent: its ground."""
+        black = np.zeros((1, *self.size_px, 3), np.uint8)
+        return encode_frames(self.hoi_codec, black)[None].to(self.device)
+
+
+def _decode(
+    codec: VideoCodec, lead: Float[Tensor, "1 c m h w"], latents: Float[Tensor, "1 c n h w"]
+) -> Frames:
+    """Decode target latents behind what came before them: the context, or one still."""
+    frames = to_frames(codec.decode(torch.cat([lead, latents], dim=2).cpu()))
+    return frames[len(frames) - STRIDE_T * latents.shape[2] :]
+
+
+def _attention(config: SampleConfig, state: TrainState) -> Attention:
+    """Without a structure stream both rules are the same one."""
+    if not state.network.hoi_branch:
+        return "asymmetric"
+    return state.attention if config.attention == "trained" else config.attention
+
+
+def _refuse_not_finite(*latents: Tensor | None) -> None:
+    if not all(x is None or bool(torch.isfinite(x).all()) for x in latents):
+        raise ModelOutputError(
+            "sample_not_finite", "the network returned NaN or infinity: lower the guidance"
+        )
 
 
 def _tick(progress: Progress, before: int, total: int, done: int) -> None:

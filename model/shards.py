@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from schemas.base import ID_PATTERN
 from schemas.errors import ConfigError, DataError
+from schemas.facets import ChannelStatistics
 from schemas.manifest import DatasetManifest, ShardEntry
 from schemas.sample import (
     METADATA_VERSION_KEY,
@@ -33,6 +34,10 @@ MAX_ROW_GROUP_BYTES = 4 << 30
 MAX_FOOTER_BYTES = 64 << 20
 _SCAN_COLUMNS = (
     "clip_id",
+    "source_id",
+    "picture_hash",
+    "rgb_statistics",
+    "hoi_statistics",
     "codec",
     "text_encoder",
     "audio_encoder",
@@ -57,6 +62,10 @@ class SampleIndex:
     row_group: int
     row: int
     clip_id: str
+    source_id: str
+    picture_hash: str | None
+    rgb_statistics: ChannelStatistics
+    hoi_statistics: ChannelStatistics
     codec: str
     text_encoder: str
     audio_encoder: str
@@ -209,6 +218,14 @@ def _index_entry(record: dict[str, Any], shard: int, row_group: int, row: int) -
             raise DataError("sample_invalid", f"clip {record['clip_id']}: {name} is null")
         return value
 
+    def statistics(name: str) -> ChannelStatistics:
+        try:
+            return ChannelStatistics.model_validate(record[name])
+        except ValueError as error:
+            raise DataError(
+                "sample_invalid", f"clip {record['clip_id']}: {name}: {error}"
+            ) from error
+
     if not re.fullmatch(ID_PATTERN, record["clip_id"] or ""):
         raise DataError("sample_invalid", f"{record['clip_id']!r} is no clip id")
     return SampleIndex(
@@ -216,6 +233,10 @@ def _index_entry(record: dict[str, Any], shard: int, row_group: int, row: int) -
         row_group,
         row,
         record["clip_id"],
+        record["source_id"],
+        record["picture_hash"],
+        statistics("rgb_statistics"),
+        statistics("hoi_statistics"),
         record["codec"],
         record["text_encoder"],
         record["audio_encoder"],

@@ -48,8 +48,9 @@ class DataConfig(Model):
         batch_size: Clips per step and rank.
         transcode: Shrink ``dct`` latents at loading (see ``model.data.Transcode``); None trains on the
             latents as they are.
-        num_holdout: Clips kept out of training for evaluation, chosen by the hash of their id; 0 evaluates on
-            training clips, and the metrics say so.
+        num_holdout: At most so many clips are kept out of training for evaluation, whole groups of one source
+            or of near-duplicates at a time (see ``model.split``); 0 evaluates on training clips, and the
+            metrics say so.
         verify_names: Check that content-named shards have the sha256 of their name.
     """
 
@@ -113,6 +114,7 @@ class TrainConfig(Model):
         eval_sigmas: Noise levels of the evaluation.
         eval_clips: At most so many clips are evaluated.
         checkpoint_every: Steps between checkpoints; there is one at the end.
+        shard_bytes: A checkpoint's tensors are split into files of at most this size.
     """
 
     name: str = "custom"
@@ -129,9 +131,10 @@ class TrainConfig(Model):
     dtype: Literal["float32", "bfloat16"] = "float32"
     log_every: int = Field(default=1, ge=1)
     eval_every: int = Field(default=500, ge=1)
-    eval_sigmas: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    eval_sigmas: tuple[Share, ...] = Field(default=(0.1, 0.3, 0.5, 0.7, 0.9), min_length=1)
     eval_clips: int = Field(default=8, ge=1)
     checkpoint_every: int = Field(default=500, ge=1)
+    shard_bytes: int = Field(default=8 << 30, ge=1)
 
     @property
     def steps(self) -> int:
@@ -150,6 +153,7 @@ class TrainConfig(Model):
             "eval_sigmas",
             "eval_clips",
             "checkpoint_every",
+            "shard_bytes",
         }
         return self.model_dump(mode="json", exclude=free)
 

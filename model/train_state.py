@@ -5,6 +5,9 @@ step-00000200/
     ema.safetensors          moving average, where it is kept
     optimiser.safetensors    AdamW moments by parameter name
     state.json               step, configuration, data and feature spaces
+
+Tensors that are larger together than ``shard_bytes`` become ``model-00001-of-0000N.safetensors`` and
+``model.safetensors.index.json``; every reader goes through ``tensor_files.find_tensors`` and takes both.
 """
 
 from __future__ import annotations
@@ -13,33 +16,39 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.checkpoint import load_weights, save_weights
 from model.config import DiTConfig
+from model.dit import CoGenDiT
+from model.inputs import Attention
 from model.shards import SampleIndex
+from model.tensor_files import (
+    MODEL_FILE,
+    STATE_FILE,
+    find_tensors,
+    read_tensors,
+    save_tensors,
+)
 from schemas.base import Model
 from schemas.errors import ConfigError, ResumeMismatchError
+from schemas.facets import ChannelStatistics
 
-STATE_FILE = "state.json"
 STATE_VERSION = 1
-MODEL_FILE, EMA_FILE, OPTIMISER_FILE = (
-    "model.safetensors",
-    "ema.safetensors",
-    "optimiser.safetensors",
-)
+EMA_FILE, OPTIMISER_FILE = "ema.safetensors", "optimiser.safetensors"
 
 
 class FeatureSpaces(Model):
     """Which latents and features a network was trained on."""
 
     codec: str
+    rgb_statistics: ChannelStatistics
+    hoi_statistics: ChannelStatistics
     text_encoder: str
     audio_encoder: str | None
     latent_shape: tuple[int, int, int]
@@ -57,6 +66,16 @@ class TrainState(Model):
     dataset_sha256: str
     spaces: FeatureSpaces
 
+    @property
+    def attention(self) -> Attention:
+        """Rule of the last step that was trained: ``full`` while stage 2 has not begun."""
+        return "full" if self.step <= int(self.resume_key["steps_full"]) else "asymmetric"
+
+    @property
+    def hears(self) -> bool:
+        """Whether sound makes a difference to the network."""
+        return self.network.has_audio and self.spaces.audio_encoder is not None
+
 
 def dataset_digest(index: Sequence[SampleIndex]) -> str:
     """Identity of the training set: its clip ids and feature spaces."""
@@ -70,6 +89,7 @@ def save_checkpoint(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     ema: dict[str, Tensor] | None,
+    shard_bytes: int,
 ) -> Path:
     """Write ``folder/step-<8 digits>``, whole or not at all; an existing one is kept.
 
@@ -82,10 +102,10 @@ def save_checkpoint(
     partial = folder / f".{target.name}.{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_weights(model, partial / MODEL_FILE, config=state.network)
-    save_file(optimiser_tensors(model, optimiser), partial / OPTIMISER_FILE)
+    save_weights(model, partial / MODEL_FILE, config=state.network, max_shard_bytes=shard_bytes)
+    save_tensors(optimiser_tensors(model, optimiser), partial / OPTIMISER_FILE, shard_bytes)
     if ema is not None:
-        save_file(ema, partial / EMA_FILE)
+        save_tensors(ema, partial / EMA_FILE, shard_bytes)
     (partial / STATE_FILE).write_text(state.model_dump_json(indent=1))
     for file in partial.iterdir():
         _fsync(file)
@@ -98,6 +118,38 @@ def latest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint with the highest step, or None."""
     found = sorted(p for p in folder.glob("step-*") if (p / STATE_FILE).is_file())
     return found[-1] if found else None
+
+
+def find_checkpoint(path: Path) -> Path:
+    """A checkpoint folder, or the latest one of a training folder.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if (path / STATE_FILE).is_file():
+        return path
+    found = latest_checkpoint(path) if path.is_dir() else None
+    if found is None:
+        raise ConfigError(
+            f"{path} holds no checkpoint; make one with: handloom train ROOT --out {path}"
+        )
+    return found
+
+
+def load_network(
+    checkpoint: Path, *, use_ema: bool, device: torch.device | str = "cpu"
+) -> CoGenDiT:
+    """Build a checkpoint's network with its weights in float32; the moving average where there is one.
+
+    Raises:
+        ConfigError: Not a checkpoint, or its weights are missing or do not fit.
+    """
+    state = read_state(checkpoint)
+    weights = find_tensors(checkpoint, EMA_FILE) if use_ema else None
+    with torch.device("meta"):
+        model = CoGenDiT(state.network)
+    load_weights(model, [weights or checkpoint], device=device, dtype=torch.float32)
+    return model
 
 
 def read_state(checkpoint: Path) -> TrainState:
@@ -153,12 +205,22 @@ def restore(
     ema: dict[str, Tensor] | None,
 ) -> None:
     """Load weights, moments and the moving average of a checkpoint in place."""
-    load_weights(model, [checkpoint / MODEL_FILE])
-    load_optimiser(model, optimiser, load_file(checkpoint / OPTIMISER_FILE))
+    load_weights(model, [checkpoint])
+    load_optimiser(model, optimiser, read_tensors(_need(checkpoint, OPTIMISER_FILE)))
     if ema is not None:
-        stored = load_file(checkpoint / EMA_FILE)
+        stored = dict(read_tensors(_need(checkpoint, EMA_FILE)))
+        lost = sorted(set(ema) - set(stored))
+        if lost:
+            raise ConfigError(f"{checkpoint} has no moving average of {lost[:4]}: it is damaged")
         for name, tensor in ema.items():
             tensor.copy_(stored[name])
+
+
+def _need(checkpoint: Path, file: str) -> Path:
+    found = find_tensors(checkpoint, file)
+    if found is None:
+        raise ConfigError(f"{checkpoint} has no {file}, in one piece or in shards: it is damaged")
+    return found
 
 
 def optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -171,7 +233,7 @@ def optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dic
 
 
 def load_optimiser(
-    model: nn.Module, optimiser: torch.optim.Optimizer, stored: dict[str, Tensor]
+    model: nn.Module, optimiser: torch.optim.Optimizer, stored: Iterable[tuple[str, Tensor]]
 ) -> None:
     """Put AdamW's state back.
 
@@ -179,7 +241,7 @@ def load_optimiser(
         ConfigError: State of parameters that the model does not have.
     """
     parameters = dict(model.named_parameters())
-    for key, value in stored.items():
+    for key, value in stored:
         name, _, field = key.rpartition("/")
         if name not in parameters:
             raise ConfigError(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from model.config import ROUTER_CLASSES, DiTConfig
 from model.data import Batch, seeded
 from model.flow import TrainingTimes, add_noise, sample_times, times_at, velocity_target
-from model.inputs import Attention, DiTInputs, DiTOutputs
+from model.inputs import Attention, DiTInputs, DiTOutputs, fit_to
 from model.losses import (
     LossTerms,
     ObjectiveConfig,
@@ -116,10 +116,12 @@ def forward(
         hoi_text=batch.hoi_text,
         hoi_text_lens=batch.hoi_text_lens,
     )
-    outputs: DiTOutputs = model(inputs, attention=attention)
+    network = _config(model)
+    outputs: DiTOutputs = model(fit_to(network, inputs), attention=attention)
+    has_hoi = outputs.hoi_velocity is not None
     targets = Targets(
         rgb_velocity=velocity_target(batch.rgb, noise[0]),
-        hoi_velocity=velocity_target(batch.hoi, noise[1]),
+        hoi_velocity=velocity_target(batch.hoi, noise[1]) if has_hoi else None,
         weight=weight,
         head_mask=batch.head_mask,
         hand_mask=batch.hand_mask,
@@ -129,7 +131,7 @@ def forward(
     return StepOutput(
         terms,
         router_hits(outputs.router_logits, classes),
-        region_losses(outputs.rgb_velocity, targets.rgb_velocity, classes, _patch(model)),
+        region_losses(outputs.rgb_velocity, targets.rgb_velocity, classes, network.patch_size),
     )
 
 
@@ -148,7 +150,7 @@ def router_hits(
     }
 
 
-def _patch(model: nn.Module) -> tuple[int, int, int]:
+def _config(model: nn.Module) -> DiTConfig:
     inner: Any = getattr(model, "module", model)  # a data-parallel wrapper keeps the network there
     config: DiTConfig = inner.config
-    return config.patch_size
+    return config

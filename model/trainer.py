@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from model.build import build_network, build_optimiser, learning_rate, resolve_device
 from model.curves import curves_svg
-from model.data import Batch, BatchOrder, ClipStore, collate, handshake, seeded
+from model.data import Batch, BatchOrder, ClipStore, collate
+from model.handshake import check_buckets, handshake
 from model.metrics import MetricsLog, accuracies, add_eval, eval_metrics
 from model.shards import ShardReader, shard_paths
+from model.split import leak_groups, split_holdout
 from model.train_config import TrainConfig
 from model.train_state import (
     FeatureSpaces,
@@ -133,8 +135,9 @@ class _Run:
         handshake(reader.index, self.network)
         self.store = ClipStore(reader, config.data.transcode)
         self.train_clips, self.eval_clips = split_holdout(
-            [entry.clip_id for entry in reader.index], config.data.num_holdout
+            leak_groups(reader.index), config.data.num_holdout
         )
+        check_buckets([self.store.bucket(i) for i in range(len(self.store))], self.network)
         self.buckets = [self.store.bucket(i) for i in self.train_clips]
         self.order = BatchOrder(self.buckets, config.data.batch_size, config.seed)
         self.model = build_network(config, self.network).to(self.device)
@@ -198,7 +201,8 @@ class _Run:
             raise ModelOutputError(
                 "loss_not_finite", f"step {step}, clips {batch.clip_ids}: lower the learning rate"
             )
-        done.terms.total.backward()
+        if done.terms.total.requires_grad:  # a dropout may leave out all that learns
+            done.terms.total.backward()
         norm = nn.utils.clip_grad_norm_(
             [p for p in self.model.parameters() if p.grad is not None],
             self.config.optimiser.grad_clip,
@@ -215,9 +219,7 @@ class _Run:
         return {
             "attention": attention_at(step, self.config),
             "loss": float(terms.total.detach()),
-            "rgb": float(terms.rgb.detach()),
-            "hoi": float(terms.hoi.detach()),
-            "router": float(terms.router.detach()),
+            **{key: float(term.detach()) for key, term in terms.present().items()},
             "grad_norm": norm,
             "lr": self.optimiser.param_groups[0]["lr"],
             **accuracies(done.router_hits),
@@ -242,6 +244,7 @@ class _Run:
                 "step": step,
                 "attention": attention,
                 "is_held_out": held_out,
+                "num_held_out": len(self.eval_clips),
                 **metrics,
             }
         )
@@ -275,7 +278,10 @@ class _Run:
     def _save(self, step: int) -> Path:
         target = self.out / f"step-{step:08d}"
         if self.worker.rank == 0:
-            save_checkpoint(self.out, self._state(step), self.model, self.optimiser, self.ema)
+            save_checkpoint(
+                self.out, self._state(step), self.model, self.optimiser, self.ema,
+                self.config.shard_bytes,
+            )  # fmt: skip
             self._draw()
         return target
 
@@ -283,7 +289,8 @@ class _Run:
         index = self.store.index
         (shape, _), _ = Counter(self.buckets).most_common(1)[0]
         _, num_latents, height, width = shape
-        audio = next((e.audio_encoder for e in index if e.audio_shape), None)
+        sounds = (e.audio_encoder for e in index if e.audio_shape)
+        audio = next(sounds, None) if self.network.has_audio else None
         motion = max((e.motion_shape[1] for e in index if e.motion_shape), default=0)
         return TrainState(
             step=step,
@@ -292,6 +299,8 @@ class _Run:
             dataset_sha256=dataset_digest(index),
             spaces=FeatureSpaces(
                 codec=index[0].codec,
+                rgb_statistics=index[0].rgb_statistics,
+                hoi_statistics=index[0].hoi_statistics,
                 text_encoder=index[0].text_encoder,
                 audio_encoder=audio,
                 latent_shape=(num_latents, height, width),
@@ -302,20 +311,3 @@ class _Run:
     def _draw(self) -> None:
         if self.worker.rank == 0:
             (self.out / CURVES_FILE).write_text(curves_svg(self.log.panels()))
-
-
-def split_holdout(clip_ids: Sequence[str], num_holdout: int) -> tuple[list[int], list[int]]:
-    """Choose held-out clips by the hash of their id, so that growth of the set moves few of them.
-
-    Raises:
-        ConfigError: Nothing would be left to train on.
-    """
-    if num_holdout >= len(clip_ids):
-        raise ConfigError(
-            f"data.num_holdout={num_holdout} leaves none of {len(clip_ids)} clips to train on"
-        )
-    ranked = sorted(
-        range(len(clip_ids)), key=lambda i: seeded("holdout", clip_ids[i]).initial_seed()
-    )
-    held = set(ranked[:num_holdout])
-    return [i for i in range(len(clip_ids)) if i not in held], sorted(held)

@@ -8,9 +8,9 @@ file, motion context first; missing values are NaN.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.base import BackendRef, FileRef, Model
 
@@ -288,6 +288,22 @@ class CaptionFacet(Model):
     backend: BackendRef
 
 
+class ChannelStatistics(Model):
+    """What a stream's latents were normalised with, per channel: ``z = (raw - mean) / std``."""
+
+    mean: tuple[float, ...] = Field(min_length=1)
+    std: tuple[float, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise ValueError(
+                f"{len(self.mean)} means and {len(self.std)} deviations, smallest {min(self.std)}: expected "
+                "as many of both, all deviations above 0"
+            )
+        return self
+
+
 class LatentsFacet(Model):
     """Everything that the trainer reads of a clip, in one safetensors file (keys: docs/dataset.md)."""
 
@@ -297,6 +313,9 @@ class LatentsFacet(Model):
     latent_height: int = Field(gt=0)
     latent_width: int = Field(gt=0)
     codec: BackendRef
+    rgb_statistics: ChannelStatistics
+    """Of the RGB stream and both references."""
+    hoi_statistics: ChannelStatistics
     text_encoder: BackendRef
     audio_encoder: BackendRef
     rgb_psnr_db: float

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from schemas.base import FileRef, Id, Model
 from schemas.errors import DataError
+from schemas.facets import ChannelStatistics
 from schemas.rows import Clip, Row
 
 SCHEMA_VERSION = "2"
@@ -60,6 +61,7 @@ class Sample(Model):
 
     clip_id: Id
     source_id: Id
+    picture_hash: str | None = Field(pattern=r"^([0-9a-f]{16}){1,4}$")
     start_s: float
     end_s: float
     fps: int = Field(gt=0)
@@ -68,6 +70,8 @@ class Sample(Model):
     num_frames: int = Field(gt=0)
     num_motion_frames: int = Field(ge=0)
 
+    rgb_statistics: ChannelStatistics
+    hoi_statistics: ChannelStatistics
     rgb_latent: Tensor
     rgb_motion_latent: Tensor | None
     hoi_latent: Tensor
@@ -116,6 +120,11 @@ class Sample(Model):
         for name, (tensor, shape) in wanted.items():
             if tensor is not None:
                 _check_shape(name, tensor, shape)
+        for name in ("rgb_statistics", "hoi_statistics"):
+            if len(getattr(self, name).mean) != channels:
+                raise ValueError(
+                    f"{name} has {len(getattr(self, name).mean)} channels, expected {channels}"
+                )
 
     def _check_clock(self) -> None:
         target = self.num_frames - self.num_motion_frames
@@ -171,6 +180,10 @@ _TENSOR = pa.struct(
         pa.field("dtype", pa.string(), nullable=False),
     ]
 )
+_NUMBERS = pa.list_(pa.field("element", pa.float64(), nullable=False))
+_STATISTICS = pa.struct(
+    [pa.field("mean", _NUMBERS, nullable=False), pa.field("std", _NUMBERS, nullable=False)]
+)
 _BOX = pa.list_(pa.field("element", pa.float32(), nullable=False))
 _BOXES = pa.list_(pa.field("element", _BOX, nullable=True))
 
@@ -202,6 +215,12 @@ SAMPLE_SCHEMA = pa.schema(
             pa.string(),
             "first 16 hex digits of the source file's sha256; a run's record maps it to addresses",
         ),
+        _field(
+            "picture_hash",
+            pa.string(),
+            "perceptual hash of up to four frames, 64 bits each in hex; null: not measured",
+            nullable=True,
+        ),
         _field("start_s", pa.float64(), "target window start on the source's clock, seconds"),
         _field("end_s", pa.float64(), "target window end (exclusive), seconds"),
         _field("fps", pa.int32(), "constant frame rate of every stream"),
@@ -215,6 +234,12 @@ SAMPLE_SCHEMA = pa.schema(
             pa.int32(),
             "frames of motion context in the clip; the newest 1+4j are encoded",
         ),
+        _field(
+            "rgb_statistics",
+            _STATISTICS,
+            "per channel, of RGB and reference latents: stored = (raw - mean) / std",
+        ),
+        _field("hoi_statistics", _STATISTICS, "the same of hoi_latent"),
         _field("rgb_latent", _TENSOR, "(c,n,h,w): latent k covers target frames 4k..4k+3"),
         _field(
             "rgb_motion_latent",

@@ -89,6 +89,7 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
     """Encodes a clip's pictures, sound, prompts and boxes."""
 
     name = "latents"
+    version = 2
     facet = "latents"
     config_type = LatentsConfig
     row_in = Clip
@@ -149,6 +150,7 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
     def setup(self) -> None:
         """Build codec and encoders."""
         self._codec: VideoCodec = build_codec(self.config.codec)
+        self._hoi_codec = self._codec.for_stream("hoi")
         self._text: TextEncoder = build_text_encoder(self.config.text_encoder)
         self._audio: AudioEncoder = build_audio_encoder(self.config.audio_encoder)
 
@@ -177,6 +179,8 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
             latent_height=height,
             latent_width=width,
             codec=self._codec.ref,
+            rgb_statistics=self._codec.statistics,
+            hoi_statistics=self._hoi_codec.statistics,
             text_encoder=self._text.ref,
             audio_encoder=self._audio.ref,
             rgb_psnr_db=round(rgb_psnr, 4),
@@ -199,7 +203,7 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
 
     def _encode_rgb(self, row: Clip, files: Files, window: Window, arrays: Arrays) -> float:
         frames = _frames(files, row, row.media.video)
-        latents, psnr = self._encode_video(frames, window)
+        latents, psnr = _encode_video(self._codec, frames, window)
         lead = window.num_lead_latents
         arrays["rgb_latent"] = latents[:, lead:]
         if window.num_motion_latents:
@@ -208,15 +212,9 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
 
     def _encode_hoi(self, row: Clip, files: Files, window: Window, arrays: Arrays) -> float:
         frames = _frames(files, row, _need(row.structure).video)
-        latents, psnr = self._encode_video(frames, window)
+        latents, psnr = _encode_video(self._hoi_codec, frames, window)
         arrays["hoi_latent"] = latents[:, window.num_lead_latents :]
         return psnr
-
-    def _encode_video(self, frames: Frames, window: Window) -> tuple[NDArray[Any], float]:
-        chosen = frames[window.frames]
-        latents = as_array(encode_frames(self._codec, chosen))
-        stored = torch.from_numpy(latents).float()
-        return latents, round_trip_psnr_db(self._codec, chosen, stored, window.num_lead_frames)
 
     def _encode_references(self, row: Clip, files: Files, arrays: Arrays) -> None:
         references, size = _need(row.references), (row.media.height_px, row.media.width_px)
@@ -254,6 +252,14 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
         arrays["audio_features"] = features[:, start : start + 4 * window.num_latents].astype(
             np.float16
         )
+
+
+def _encode_video(codec: VideoCodec, frames: Frames, window: Window) -> tuple[NDArray[Any], float]:
+    """Latents of the window as stored, and what they lose on the target frames, in dB."""
+    chosen = frames[window.frames]
+    latents = as_array(encode_frames(codec, chosen))
+    stored = torch.from_numpy(latents).float()
+    return latents, round_trip_psnr_db(codec, chosen, stored, window.num_lead_frames)
 
 
 def box_arrays(boxes: Arrays, window: Window, size: tuple[int, int]) -> Arrays:

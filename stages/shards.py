@@ -63,7 +63,7 @@ class ShardsStage(Stage[ShardsConfig, ShardPlan, ShardPlan]):
     """Writes one planned shard."""
 
     name = "shards"
-    version = 2
+    version = 3
     facet = "shard"
     config_type = ShardsConfig
     row_in = ShardPlan
@@ -198,6 +198,7 @@ def build_sample(clip: Clip, arrays: Arrays) -> Sample:
             {
                 "clip_id": clip.clip_id,
                 "source_id": clip.source_id,
+                "picture_hash": clip.quality.phash if clip.quality else None,
                 "start_s": clip.start_s,
                 "end_s": clip.end_s,
                 "fps": clip.media.fps,
@@ -205,6 +206,8 @@ def build_sample(clip: Clip, arrays: Arrays) -> Sample:
                 "height_px": clip.media.height_px,
                 "num_frames": clip.media.num_frames,
                 "num_motion_frames": clip.media.num_motion_frames,
+                "rgb_statistics": clip.latents.rgb_statistics,
+                "hoi_statistics": clip.latents.hoi_statistics,
                 **tensors,
                 **boxes,
                 "prompt": clip.caption.prompt,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from jobs import options
-from jobs.console import Exit, RunProgress, guarded, print_json, say
+from jobs.console import Exit, RunProgress, guarded, print_json, say, stderr
 
 
 @guarded
@@ -21,7 +21,9 @@ def command(
         Path | None, typer.Option(help="Picture of the person: PNG, JPEG, WebP, TIFF ...")
     ] = None,
     product: Annotated[Path | None, typer.Option(help="Picture of the product.")] = None,
-    audio: Annotated[Path | None, typer.Option(help="16 kHz mono wav.")] = None,
+    audio: Annotated[
+        Path | None, typer.Option(help="Sound from the first frame on: wav, flac, mp3, m4a ...")
+    ] = None,
     prompt: Annotated[str, typer.Option(help="Description of the clip.")] = "",
     root: Annotated[
         Path | None,
@@ -31,113 +33,33 @@ def command(
     as_json: options.Json = False,
 ) -> Exit:
     """Sample an mp4 with sound. --set changes sampling: steps, shift, text_guidance, with_hoi, seed ..."""
-    from pydantic import ValidationError
-
-    from curation.recipe import apply_change, explain_validation
-    from model.sampler import SampleConfig, sample
+    from jobs.sampling import build_request, find_notes, sample_config, write_result
+    from model.sampler import Sampler
+    from model.train_state import find_checkpoint, read_state
     from schemas.errors import ConfigError
-    from stages import media
 
-    if out.exists():
-        raise ConfigError(f"{out} exists; nothing is overwritten, choose another --out")
-    settings: dict[str, Any] = {"steps": 20}
-    for change in changes or []:
-        apply_change(settings, change)
-    try:
-        config = SampleConfig.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError(explain_validation(error, "sample")) from error
-    request, wav = build_request(person, product, audio, prompt, root)
+    taken = [p for p in (out, out.with_suffix(".hoi.mp4")) if p.exists()]
+    if taken:
+        raise ConfigError(f"{taken[0]} exists; nothing is overwritten, choose another --out")
+    config = sample_config(changes or [])
+    folder = find_checkpoint(checkpoint)
+    state = read_state(folder)
+    request = build_request(person, product, audio, prompt, root, hears=state.hears)
     with RunProgress() as progress:
-        result = sample(
-            find_checkpoint(checkpoint), request, config,
-            lambda done, of: progress.step("sampling", done, of),
-        )  # fmt: skip
-    out.parent.mkdir(parents=True, exist_ok=True)
-    media.write_video(out, result.rgb, crf=14, audio=wav)
-    if result.hoi is not None:
-        media.write_video(out.with_suffix(".hoi.mp4"), result.hoi, crf=14)
+        result = Sampler(folder, config).run(
+            request, lambda done, of: progress.step("sampling", done, of)
+        )
+    write_result(out, result)
+    notes = find_notes(result, request, state, has_root_sound=bool(root and not audio))
+    for note in notes:
+        stderr.print(f"[yellow]note:[/yellow] {note}", soft_wrap=True)
     if as_json:
         print_json(
-            {"video": str(out), "num_frames": len(result.rgb), "size": result.rgb.shape[1:3]}
-        )
+            {
+                "video": str(out), "num_frames": len(result.rgb), "size": result.rgb.shape[1:3],
+                "has_sound": result.audio is not None, "attention": result.attention, "notes": notes,
+            }
+        )  # fmt: skip
     else:
         say(f"{out}: {len(result.rgb)} frames, {result.rgb.shape[2]}x{result.rgb.shape[1]}")
     return Exit.DONE
-
-
-def find_checkpoint(path: Path) -> Path:
-    """A checkpoint folder, or the latest one of a training folder.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    from model.train_state import latest_checkpoint
-    from schemas.errors import ConfigError
-
-    if (path / "model.safetensors").is_file():
-        return path
-    found = latest_checkpoint(path) if path.is_dir() else None
-    if found is None:
-        raise ConfigError(
-            f"{path} holds no checkpoint; make one with: handloom train ROOT --out {path}"
-        )
-    return found
-
-
-def build_request(
-    person: Path | None, product: Path | None, audio: Path | None, prompt: str, root: Path | None
-) -> tuple[Any, Path | None]:
-    """Read references, sound and prompt from files, or from the first clip of a root.
-
-    Raises:
-        ConfigError: Something needed was not given.
-    """
-    from model.sampler import SampleRequest
-    from schemas.errors import ConfigError, DataError
-    from stages import media
-    from stages.foreign_picture import read_foreign_picture
-
-    if root is not None:
-        clip = first_clip(root)
-        blobs = root / "blobs"
-        person = person or blobs.parent / clip.references.person_image.name
-        product = product or blobs.parent / clip.references.product_image.name
-        prompt = prompt or clip.caption.prompt
-        audio = audio or (blobs.parent / clip.media.audio.name if clip.media.audio else None)
-        first = clip.media.num_motion_frames * media.SAMPLES_PER_FRAME
-    else:
-        clip, first = None, 0
-    if person is None or product is None or not prompt:
-        raise ConfigError(
-            "give --person, --product and --prompt, or --root to take them from a clip"
-        )
-    try:
-        images = [read_foreign_picture(p) for p in (person, product)]
-        samples = media.read_wav(audio)[first:] if audio else None
-    except (DataError, FileNotFoundError) as error:
-        raise ConfigError(f"cannot read a reference: {error}") from error
-    hoi_prompt = clip.caption.hoi_prompt if clip else prompt
-    request = SampleRequest(
-        person=images[0], product=images[1], prompt=prompt, hoi_prompt=hoi_prompt, audio=samples
-    )
-    return request, audio
-
-
-def first_clip(root: Path) -> Any:
-    """The first kept clip of a root's latest run.
-
-    Raises:
-        ConfigError: The root has none.
-    """
-    from curation.storage import StoreOptions
-    from curation.tables import read_models
-    from schemas.errors import ConfigError
-    from schemas.rows import Clip
-
-    store, run = options.open_root(str(root), StoreOptions())
-    clips = read_models(store, run.clips, Clip)
-    kept = [c for c in clips if c.latents is not None and c.references is not None and c.caption]
-    if not kept:
-        raise ConfigError(f"{root} has no kept clip")
-    return kept[0]

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.sampling import first_clip, target_sound
 from jobs.studio import generate, scripts
 from stages import media
+from stages.foreign_sound import read_foreign_sound
 
 pytestmark = pytest.mark.slow
 
@@ -105,10 +107,14 @@ def test_training_and_sampling(folder, curated):
     assert [x["step"] for x in lines if x["kind"] == "train"] == [1, 2, 3]
     assert all(np.isfinite(x["loss"]) for x in lines if x["kind"] == "train")
     video = folder / "sample.mp4"
-    handloom("sample", out, "--root", root, "--out", video, "--set", "steps=2")
+    assert handloom("sample", out, "--root", root, "--out", video, "--set", "steps=2")["has_sound"]
     frames = media.read_video(video)
     assert len(frames) >= 80
     assert frames.std() > 1
+    said, wanted = read_foreign_sound(video), target_sound(first_clip(root), root)
+    both = np.fft.irfft(np.fft.rfft(said, 1 << 18) * np.conj(np.fft.rfft(wanted, 1 << 18)))
+    late = (int(both.argmax()) + (1 << 17)) % (1 << 18) - (1 << 17)
+    assert abs(late) < 0.02 * media.SAMPLE_RATE_HZ, "the sound of another moment"
 
 
 def test_a_second_run_does_no_work_and_a_threshold_decides_anew(folder, curated):

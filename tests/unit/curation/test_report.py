@@ -47,6 +47,9 @@ def clip(tmp_path):
         yield full_clip(files)
 
 
+UNIT = f.ChannelStatistics(mean=(0.0,), std=(1.0,))
+
+
 def full_clip(files):
     """A clip with every facet that the page shows."""
     row = make_clip(files)
@@ -63,7 +66,7 @@ def full_clip(files):
     )  # fmt: skip
     latents = f.LatentsFacet(
         arrays=objects.arrays, num_latents=1, num_motion_latents=0, latent_height=8,
-        latent_width=12, codec=TOY, text_encoder=TOY, audio_encoder=BackendRef(
+        latent_width=12, codec=TOY, rgb_statistics=UNIT, hoi_statistics=UNIT, text_encoder=TOY, audio_encoder=BackendRef(
             name="toy", version="1", licence="none"), rgb_psnr_db=30, hoi_psnr_db=20,
         has_audio=True, is_text_cut=False,
     )  # fmt: skip

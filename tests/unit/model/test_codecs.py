@@ -41,6 +41,35 @@ def test_dct_equals_its_definition() -> None:
     np.testing.assert_allclose(got * std + mean, wanted, atol=1e-5)
 
 
+def test_structure_pictures_are_near_unit_variance_in_their_own_units() -> None:
+    """Flat red body, green hand and blue product on black, as stage structure draws them."""
+    import cv2
+
+    frames = np.zeros((41, 416, 240, 3), np.uint8)
+    for t, frame in enumerate(frames):
+        cv2.ellipse(frame, (120, 90), (40, 55), 0, 0, 360, (255, 0, 0), -1)
+        cv2.ellipse(frame, (120, 330), (85, 190), 0, 0, 360, (255, 0, 0), -1)
+        y = 250 + round(30 * np.sin(t / 5))
+        cv2.rectangle(frame, (95, y - 60), (145, y + 10), (0, 0, 255), -1)
+        cv2.circle(frame, (120, y), 22, (0, 255, 0), -1)
+    own, shared = (
+        encode_frames(DctCodec(stream), frames).numpy().reshape(16, -1).std(axis=1)
+        for stream in ("hoi", "rgb")
+    )
+    assert shared[15] > 8, "blue on black is far outside what RGB's constants expect"
+    assert own[14:].max() < 1.6, "the colour channels, which carry most of a structure picture"
+
+
+def test_both_kinds_of_stream_decode_to_what_was_encoded() -> None:
+    latents = torch.randn(1, 16, 3, 4, 6)
+    for stream in ("rgb", "hoi"):
+        codec = DctCodec("rgb").for_stream(stream)
+        assert codec.statistics == DctCodec(stream).statistics
+        again = codec.encode_blocks(codec.decode_blocks(latents))
+        assert torch.allclose(again, latents, atol=1e-4)
+    assert DctCodec("rgb").statistics != DctCodec("hoi").statistics
+
+
 def test_dct_keeps_a_flat_picture_exactly() -> None:
     frames = np.full((9, 16, 24, 3), (10, 128, 250), np.uint8)
     codec = DctCodec()

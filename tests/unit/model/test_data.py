@@ -20,9 +20,9 @@ from model.data import (
     ClipStore,
     clip_from_sample,
     collate,
-    handshake,
     token_masks,
 )
+from model.handshake import check_buckets, handshake
 from model.shards import ShardReader, check_shard, shard_paths
 from model.transcode import Transcode
 from schemas.errors import ConfigError, DataError
@@ -61,7 +61,7 @@ def test_samples_come_back_as_written(reader) -> None:
     assert clip.rgb.shape == (16, 2, 8, 12)
     assert clip.motion.shape == (16, 2, 8, 12)
     assert clip.rgb.dtype == torch.float32
-    frames = DctCodec().decode_blocks(clip.hoi[None])
+    frames = DctCodec("hoi").decode_blocks(clip.hoi[None])
     assert (frames[0, :, 0, 0, 0] < -0.9).all()  # black ground
     assert clip_from_sample(reader[number_of(reader, "clip2")]).audio is None
 
@@ -124,6 +124,38 @@ def test_transcoding_keeps_pictures_and_boxes(reader) -> None:
     assert (got - wanted).abs().mean() < 0.05
     box, small_box = full.hands[0][0], small.hands[0][0]
     np.testing.assert_allclose(np.array(box) / 2, small_box)
+
+
+def test_transcoding_keeps_the_structure_stream_in_its_own_units(reader) -> None:
+    number = number_of(reader, "clip1")
+    full = ClipStore(reader)[number]
+    small = ClipStore(reader, Transcode(height_px=32, width_px=48))[number]
+    codec = DctCodec("hoi")
+    wanted = torch.nn.functional.avg_pool2d(codec.decode_blocks(full.hoi[None])[0], 2)
+    assert (codec.decode_blocks(small.hoi[None])[0] - wanted).abs().mean() < 0.05
+
+
+def test_handshake_refuses_other_statistics(reader, network) -> None:
+    """The codec's name is the same; the numbers that normalised the latents are not."""
+    import dataclasses
+
+    first = reader.index[0]
+    assert first.rgb_statistics == DctCodec("rgb").statistics
+    assert first.hoi_statistics == DctCodec("hoi").statistics
+    other = first.hoi_statistics.replace(std=(9.0,) * 16)
+    foreign = [dataclasses.replace(entry, hoi_statistics=other) for entry in reader.index]
+    with pytest.raises(ConfigError, match="other channel statistics than this version"):
+        handshake(foreign, network)
+    with pytest.raises(ConfigError, match="2 different channel statistics"):
+        handshake([*reader.index[1:], foreign[0]], network)
+
+
+def test_shapes_that_cannot_run_are_refused_before_the_first_step(network) -> None:
+    check_buckets([((16, 2, 8, 8), True), ((16, 2, 4, 6), False)], network)
+    with pytest.raises(ConfigError, match="4x6 latents with motion context"):
+        check_buckets([((16, 2, 4, 6), True)], network)
+    with pytest.raises(ConfigError, match="patches of 2x2"):
+        check_buckets([((16, 2, 7, 6), False)], network)
 
 
 def test_transcoding_never_enlarges(reader) -> None:

@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 
 from model.checkpoint import (
     COGEN_PARTS,
-    find_shards,
     load_weights,
     read_config,
     save_weights,
@@ -22,6 +21,7 @@ from model.checkpoint import (
 from model.config import PRESETS, preset
 from model.dit import CoGenDiT
 from model.names import from_own, is_cogen, to_own
+from model.tensor_files import find_shards, read_tensors
 from schemas.errors import ConfigError
 from tests.unit.model.dit_cases import batch, max_abs, network, tiny
 
@@ -274,6 +274,27 @@ def test_pickles_and_other_files_are_refused(tmp_path, small):
     (tmp_path / "m.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ConfigError, match="1 absent files"):
         find_shards(tmp_path / "m.safetensors.index.json")
+    for text, message in (
+        ("{", "is no index"),
+        ('{"weight_map": 3}', "is no index"),
+        ('{"weight_map": {"a": "../a.safetensors"}}', "must name files beside it"),
+    ):
+        (tmp_path / "m.safetensors.index.json").write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            find_shards(tmp_path / "m.safetensors.index.json")
+
+
+@pytest.mark.parametrize("start", [b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"])
+def test_a_file_whose_header_length_looks_like_a_pickle_is_read(tmp_path, start):
+    """The first eight bytes are a length: one in some thousands of files starts like this."""
+    path = tmp_path / "w.safetensors"
+    for pad in range(0, 1 << 15, 8):
+        save_file({"a": torch.ones(3)}, path, metadata={"pad": "x" * pad})
+        found = path.read_bytes()[:2]
+        if found == start:
+            break
+    assert found == start
+    assert [(k, v.tolist()) for k, v in read_tensors(path)] == [("a", [1.0, 1.0, 1.0])]
 
 
 def test_a_dtype_can_be_chosen_while_loading(tmp_path, small):

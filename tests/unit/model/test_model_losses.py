@@ -56,10 +56,12 @@ def test_weight_is_per_sample():
     assert flow_loss(predicted, target, torch.tensor([3.0, 0.5])).item() == (3 * 1 + 0.5 * 4) / 2
 
 
-def test_absent_terms_are_zero_and_disagreeing_ones_refused():
+def test_absent_terms_are_absent_and_disagreeing_ones_refused():
     out = outputs(blocks=0, hoi=False)
     terms = objective(out, Targets(out.rgb_velocity, None, torch.ones(2)), ObjectiveConfig())
-    assert terms.total.item() == terms.hoi.item() == terms.router.item() == 0
+    assert terms.total.item() == 0
+    assert terms.hoi is terms.router is None
+    assert list(terms.present()) == ["rgb"]
     with pytest.raises(ConfigError, match="no target"):
         objective(outputs(), Targets(out.rgb_velocity, None, torch.ones(2)), ObjectiveConfig())
     with pytest.raises(ConfigError, match="differ"):

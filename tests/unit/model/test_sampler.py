@@ -13,7 +13,7 @@ from model.encoders import AudioEncoderConfig, TextEncoderConfig
 from model.sampler import SampleConfig, Sampler, SampleRequest, guidance_terms, sample
 from model.train_config import merged, train_recipe
 from model.trainer import train
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, ModelOutputError
 from tests.support.clips import square_frames
 from tests.support.shards import TINY_NETWORK, make_shards
 
@@ -130,6 +130,67 @@ def test_other_feature_spaces_are_refused(checkpoint) -> None:
         sample(checkpoint, REQUEST, FAST.replace(text_encoder=TextEncoderConfig(dim=32)))
     with pytest.raises(ConfigError, match="audio_encoder is log-mel@1-32"):
         sample(checkpoint, REQUEST, FAST.replace(audio_encoder=AudioEncoderConfig(num_mels=32)))
+
+
+def test_other_statistics_of_the_latents_are_refused(checkpoint, tmp_path) -> None:
+    import json
+    import shutil
+
+    shutil.copytree(checkpoint, tmp_path / "step-00000004")
+    state = json.loads((checkpoint / "state.json").read_text())
+    state["spaces"]["hoi_statistics"]["std"][15] *= 2
+    (tmp_path / "step-00000004/state.json").write_text(json.dumps(state))
+    with pytest.raises(ConfigError, match="other statistics than the checkpoint"):
+        sample(tmp_path / "step-00000004", REQUEST, FAST)
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (np.array([0.1, np.nan, 0.2] * 5000, np.float32), "5000 NaN or infinite samples of 15000"),
+        (np.array([np.inf], np.float32), "1 NaN or infinite"),
+        (np.zeros(0, np.float32), "expected mono samples"),
+        (np.zeros((9000, 2), np.float32), "expected mono samples"),
+    ],
+)
+def test_sound_that_is_no_sound_is_refused(checkpoint, audio, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        sample(checkpoint, dataclasses.replace(REQUEST, audio=audio), FAST)
+
+
+def test_a_network_that_returns_nan_writes_no_video(checkpoint) -> None:
+    sampler = Sampler(checkpoint, FAST)
+    torch.nn.init.constant_(sampler.model.head.head.weight, 3e38)
+    with pytest.raises(ModelOutputError, match="sample_not_finite"):
+        sampler.run(REQUEST)
+
+
+def test_the_sound_given_back_is_what_the_network_heard(checkpoint) -> None:
+    given = np.arange(1, 9000, dtype=np.float32) / 9000
+    for audio in (given, given[:100]):
+        heard = sample(checkpoint, dataclasses.replace(REQUEST, audio=audio), FAST).audio
+        assert heard.size == 8 * 640
+        count = min(audio.size, heard.size)
+        assert np.array_equal(heard[:count], audio[:count])
+        assert not heard[count:].any()
+
+
+def test_full_attention_shows_rgb_the_structure_stream(checkpoint) -> None:
+    """Under the mask another structure prompt changes nothing in RGB; without it, it does."""
+    other = dataclasses.replace(REQUEST, hoi_prompt="A white wall and nothing else at all.")
+    for attention, differs in (("asymmetric", False), ("full", True)):
+        config = FAST.replace(attention=attention)
+        a, b = (sample(checkpoint, r, config) for r in (REQUEST, other))
+        assert np.array_equal(a.rgb, b.rgb) != differs
+        assert a.attention == attention
+        assert a.hoi is None
+    with pytest.raises(ConfigError, match="needs hoi_prompt"):
+        sample(checkpoint, dataclasses.replace(REQUEST, hoi_prompt=""), config)
+
+
+def test_unknown_device_is_named(checkpoint) -> None:
+    with pytest.raises(ConfigError, match="device='teapot' is none"):
+        sample(checkpoint, REQUEST, FAST.replace(device="teapot"))
 
 
 def test_what_is_missing_is_said(checkpoint, tmp_path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,10 +12,12 @@ from safetensors.torch import load_file
 from model.build import learning_rate
 from model.curves import curves_svg
 from model.metrics import smooth
+from model.split import split_holdout
+from model.tensor_files import find_tensors, read_tensors
 from model.train_config import TrainConfig, merged, train_recipe
-from model.train_state import latest_checkpoint, read_state
+from model.train_state import find_checkpoint, latest_checkpoint, read_state
 from model.train_step import attention_at, drop_conditions
-from model.trainer import Worker, split_holdout, train
+from model.trainer import Worker, train
 from schemas.errors import ConfigError, ModelOutputError, ResumeMismatchError
 from tests.support.shards import TINY_NETWORK, make_shards
 
@@ -83,7 +86,7 @@ def test_run_leaves_metrics_curves_and_whole_checkpoints(finished) -> None:
     attention = [x["attention"] for x in lines if x["kind"] == "train"]
     assert attention == ["full"] * 4 + ["asymmetric"] * 4
     state = read_state(result.checkpoint)
-    assert state.spaces.codec == "dct@1"
+    assert state.spaces.codec == "dct@2"
     assert state.spaces.latent_shape == (2, 8, 12)
 
 
@@ -124,6 +127,49 @@ def test_other_settings_or_clips_do_not_resume(paths, finished, tmp_path) -> Non
         train(config(optimiser={"learning_rate": 0.5}), paths, out, resume=True)
     with pytest.raises(ResumeMismatchError, match="other clips"):
         train(config(), paths[:1], out, resume=True)
+
+
+def test_checkpoint_in_shards_resumes_samples_and_starts_another_run(
+    paths, finished, tmp_path
+) -> None:
+    """Weights, moments and moving average beyond ``shard_bytes`` lie in several files."""
+    from model.sampler import SampleConfig, SampleRequest, sample
+
+    _, whole, lines = finished
+    tiny = config(shard_bytes=30_000)
+    stopped = train(tiny, paths, tmp_path / "run", should_stop=stop_after(3))
+    names = {p.name for p in stopped.checkpoint.iterdir()}
+    for stem in ("model", "ema", "optimiser"):
+        assert f"{stem}.safetensors.index.json" in names
+        assert f"{stem}.safetensors" not in names
+    resumed = train(tiny, paths, tmp_path / "run", resume=True)
+    assert find_checkpoint(tmp_path / "run") == find_checkpoint(resumed.checkpoint)
+    for file in ("model.safetensors", "ema.safetensors", "optimiser.safetensors"):
+        a, b = (dict(read_tensors(find_tensors(r.checkpoint, file))) for r in (whole, resumed))
+        assert a.keys() == b.keys()
+        assert [k for k in a if not torch.equal(a[k], b[k])] == []
+    image = np.full((40, 40, 3), 90, np.uint8)
+    request = SampleRequest(image, image, "A red box.", "A body.")
+    for use_ema in (True, False):
+        settings = SampleConfig(steps=1, use_ema=use_ema)
+        one, many = (sample(r.checkpoint, request, settings).rgb for r in (whole, resumed))
+        assert np.array_equal(one, many)
+    again = config(
+        network={"weights": (str(resumed.checkpoint),)}, steps_full=0, steps_asymmetric=1
+    )
+    assert train(again, paths, tmp_path / "next").first_eval["rgb"] == lines[-1]["rgb"]
+    (resumed.checkpoint / "optimiser.safetensors.index.json").unlink()
+    with pytest.raises(ConfigError, match=r"has no optimiser\.safetensors"):
+        train(tiny, paths, tmp_path / "run", resume=True)
+
+
+def test_torn_line_of_a_killed_run_does_not_stop_its_resumption(paths, tmp_path) -> None:
+    train(config(), paths, tmp_path, should_stop=stop_after(3))
+    with (tmp_path / "metrics.jsonl").open("a") as out:
+        out.write('{"kind": "train", "st')
+    train(config(), paths, tmp_path, resume=True)
+    lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [x["step"] for x in lines if x["kind"] == "train"] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_partial_checkpoint_is_no_checkpoint(tmp_path) -> None:

@@ -51,9 +51,10 @@ def test_rgb_hoi_boxes_and_truth_are_co_registered(stage, files, motion: int, us
     assert ("rgb_motion_latent" in arrays) == (motion > 0)
     if motion:
         assert arrays["rgb_motion_latent"].shape == (16, motion_latents, 8, 12)
-    for name in ("rgb_latent", "hoi_latent"):
+    for stream in ("rgb", "hoi"):
+        name = f"{stream}_latent"
         latents = torch.from_numpy(arrays[name]).float()[None]
-        frames = to_frames(DctCodec().decode_blocks(latents))
+        frames = to_frames(DctCodec(stream).decode_blocks(latents))
         seen = np.array([square_column(frame) for frame in frames])
         errors = {
             offset: np.abs(

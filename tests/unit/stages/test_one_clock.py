@@ -132,7 +132,7 @@ def test_latent_k_shows_target_frames_4k_to_4k_plus_3(samples, stream):
     for clip, _, trained in samples:
         latent = getattr(trained, stream)
         assert latent.shape[1] == NUM_TARGET // 4
-        frames = to_frames(DctCodec().decode_blocks(latent[None]))
+        frames = to_frames(DctCodec(stream).decode_blocks(latent[None]))
         assert len(frames) == 4 * latent.shape[1]
         assert best_offset(seen_left_px(frames), clip.start_s) == 0
 

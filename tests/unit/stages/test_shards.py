@@ -64,7 +64,7 @@ def test_shard_holds_what_the_schema_says(root, rows) -> None:
     records = file.read().to_pylist(maps_as_pydicts="strict")
     assert [r["clip_id"] for r in records] == sorted(r.clip_id for r in rows)
     record = records[1]
-    assert record["backends"]["latents.codec"] == "dct@1"
+    assert record["backends"]["latents.codec"] == "dct@2"
     assert record["fingerprints"]["latents.arrays"] == rows[1].latents.arrays.sha256
     assert record["scores"]["structure.matte_iou"] == 0.9
     assert record["right_hand_boxes_frame"] == [None] * 9
