@@ -1,30 +1,28 @@
-"""What all commands share: exit codes, error messages, progress, JSON output."""
+"""What all commands share: exit codes, error messages, signals, logs, JSON output."""
 
 from __future__ import annotations
 
 import functools
 import json
 import logging
+import signal
 import sys
-import time
 import traceback
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any, ParamSpec
+from types import FrameType
+from typing import Any, NoReturn, ParamSpec
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from schemas.errors import ConfigError, HandloomError, ResumeMismatchError
 from schemas.text import plain, shorten
 
 P = ParamSpec("P")
-_LINE_EVERY_S = 10.0
+_LEVELS = ("debug", "info", "warning", "error")
+_RED, _RESET = "\x1b[31m", "\x1b[0m"
 _MAX_SHOWN_CHARS = 8000
-stderr = Console(stderr=True, highlight=False)
 
 
 class Exit(IntEnum):
@@ -34,6 +32,12 @@ class Exit(IntEnum):
     FAILED = 1
     REQUEST = 2
     GATE = 3
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
 
 
 def guarded(command: Callable[P, Exit | None]) -> Callable[P, None]:
@@ -41,23 +45,110 @@ def guarded(command: Callable[P, Exit | None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        _log_plainly()
+        as_json = bool(kwargs.get("as_json"))
         try:
-            code = command(*args, **kwargs)
+            with _terminable():
+                code = command(*args, **kwargs)
         except (ConfigError, ResumeMismatchError) as error:
-            _complain("error", str(error))
-            raise typer.Exit(Exit.REQUEST) from None
+            code = fail(str(error), Exit.REQUEST, as_json=as_json)
         except HandloomError as error:
-            _complain("failed", str(error))
-            raise typer.Exit(Exit.FAILED) from None
+            code = fail(str(error), Exit.FAILED, as_json=as_json)
+        except KeyboardInterrupt as stop:
+            is_term = isinstance(stop, Terminated)
+            code = Exit.TERMINATED if is_term else Exit.INTERRUPTED
+            fail(
+                "interrupted; what was finished is kept: the same command again goes on from there",
+                code,
+                as_json=as_json,
+            )
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception:  # noqa: BLE001 - a bug: its traceback may quote hostile names too
-            _complain("a fault of Handloom's own", traceback.format_exc())
-            raise typer.Exit(Exit.FAILED) from None
+            code = fail(
+                f"a fault of Handloom's own: {traceback.format_exc()}", Exit.FAILED, as_json=as_json
+            )
         raise typer.Exit(code or Exit.DONE)
 
     return run
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that leases and scratch files go."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread: somebody else minds the signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def fail(message: str, code: Exit, *, as_json: bool = False) -> Exit:
+    """Say why a command ends without success: a line on stderr, and a JSON document where JSON was asked for."""
+    shown = plain(shorten(message, _MAX_SHOWN_CHARS))
+    if as_json:
+        print_json({"error": {"exit_code": int(code), "message": shown}})
+    head = "failed:" if code == Exit.FAILED else "error:"
+    if code in {Exit.INTERRUPTED, Exit.TERMINATED}:
+        head = "stopped:"
+    if sys.stderr.isatty():
+        head = f"{_RED}{head}{_RESET}"
+    sys.stderr.write(f"{head} {shown}\n")
+    return code
+
+
+def wants_json(argv: Sequence[str]) -> bool:
+    """Does a command line that could not be parsed ask for JSON?"""
+    return "--json" in argv
+
+
+def set_up_logging(level: str, form: str) -> None:
+    """Send log lines to stderr: ``debug`` to ``error``, as text or as one JSON object a line.
+
+    Raises:
+        typer.BadParameter: No such level or format.
+    """
+    if level not in _LEVELS:
+        raise typer.BadParameter(f"{level!r}: expected one of {', '.join(_LEVELS)}")
+    if form not in {"text", "json"}:
+        raise typer.BadParameter(f"{form!r}: expected text or json")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if form == "json" else _PlainLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _PlainLines(logging.Formatter):
+    """Log lines, their tracebacks too, may quote hostile names."""
+
+    def __init__(self) -> None:
+        super().__init__("%(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record without control characters, and with an end."""
+        return plain(shorten(super().format(record), _MAX_SHOWN_CHARS))
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time, level, logger, message, and a traceback where there is one."""
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -69,126 +160,3 @@ def say(text: str, *, as_json: bool = False) -> None:
     """Print a line for people, unless standard output belongs to JSON."""
     if not as_json:
         sys.stdout.write(plain(text) + "\n")
-
-
-class RunProgress:
-    """How far a run is, with outcome counts and an estimate, on stderr.
-
-    A bar per group of stages on a terminal; elsewhere a plain line now and then.
-    """
-
-    def __init__(self) -> None:
-        self._bars = _Bars() if stderr.is_terminal else None
-        self._lines = _Lines()
-        self._name, self._done, self._total, self._text = "", 0, 0, ""
-
-    def __enter__(self) -> RunProgress:
-        """Start drawing."""
-        if self._bars:
-            self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop drawing."""
-        if self._bars:
-            self._bars.stop()
-
-    def group(self, names: Sequence[str], known: int, todo: int) -> None:
-        """A group of stages begins."""
-        self._begin(", ".join(names), todo, f"({known} known)" if known else "")
-
-    def advance(self, outcomes: Counter[str]) -> None:
-        """One row of the group is done."""
-        text = " ".join(f"{count} {name}" for name, count in sorted(outcomes.items()))
-        self._draw(self._done + 1, text)
-
-    def step(self, name: str, done: int, total: int) -> None:
-        """Progress of work that is not a curation group."""
-        if self._name != name:
-            self._begin(name, total, "")
-        self._draw(done, self._text)
-
-    def note(self, text: str) -> None:
-        """Show a short text beside the current bar."""
-        if self._name:
-            self._draw(self._done, text)
-
-    def _begin(self, name: str, total: int, text: str) -> None:
-        self._name, self._done, self._total, self._text = name, 0, total, text
-        if self._bars:
-            self._bars.begin(name, total, text)
-        else:
-            self._lines.begin(name, total, text)
-
-    def _draw(self, done: int, text: str) -> None:
-        self._done, self._text = done, text
-        if self._bars:
-            self._bars.draw(done, text)
-        else:
-            self._lines.draw(done, text)
-
-
-class _Bars:
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description:<34}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[outcomes]}", markup=False),
-            console=stderr,
-            transient=False,
-        )
-        self.start, self.stop = self._progress.start, self._progress.stop
-        self._task: Any = None
-
-    def begin(self, name: str, total: int, text: str) -> None:
-        self._task = self._progress.add_task(plain(name), total=total, outcomes=plain(text))
-
-    def draw(self, done: int, text: str) -> None:
-        self._progress.update(self._task, completed=done, outcomes=plain(text))
-
-
-class _Lines:
-    """For pipes and log files: at the beginning, every ten seconds, and at the end."""
-
-    def begin(self, name: str, total: int, text: str) -> None:
-        self._name, self._total, self._begun = name, total, time.monotonic()
-        self._last = self._begun
-        self._print(0, text)
-
-    def draw(self, done: int, text: str) -> None:
-        now = time.monotonic()
-        if now - self._last >= _LINE_EVERY_S or done == self._total:
-            self._last = now
-            self._print(done, text)
-
-    def _print(self, done: int, text: str) -> None:
-        left = ""
-        if 0 < done < self._total:
-            spent = time.monotonic() - self._begun
-            left = f" about {spent / done * (self._total - done):.0f} s left"
-        line = f"{self._name}: {done}/{self._total}{left} {text}".rstrip()
-        sys.stderr.write(plain(line) + "\n")
-        sys.stderr.flush()
-
-
-class _PlainFormatter(logging.Formatter):
-    """Log lines, their tracebacks too, may quote hostile names."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One record without control characters, and with an end."""
-        return plain(shorten(super().format(record), _MAX_SHOWN_CHARS))
-
-
-def _log_plainly() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_PlainFormatter("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-
-
-def _complain(what: str, text: str) -> None:
-    """Say on stderr what went wrong: no control characters, no markup, and an end."""
-    stderr.print(
-        f"[red]{what}:[/red] {escape(plain(shorten(text, _MAX_SHOWN_CHARS)))}", soft_wrap=True
-    )

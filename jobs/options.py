@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curation.storage import Store, StoreOptions, redact
 from schemas.errors import ConfigError
-from schemas.manifest import ROOT_MARKER, RunRecord
+
+if TYPE_CHECKING:  # pydantic and pyarrow wait until a store is opened
+    from curation.storage import Store, StoreOptions
+    from schemas.manifest import RunRecord
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 
@@ -28,6 +30,8 @@ Anon = Annotated[bool, typer.Option("--anon", help="Access the store without cre
 
 def store_options(endpoint: str | None, region: str | None, anonymous: bool) -> StoreOptions:
     """Bundle the store options."""
+    from curation.storage import StoreOptions
+
     return StoreOptions(endpoint_url=endpoint, region=region, anonymous=anonymous)
 
 
@@ -37,6 +41,9 @@ def open_store(root: str, access: StoreOptions) -> Store:
     Raises:
         ConfigError: It is none.
     """
+    from curation.storage import Store, redact
+    from schemas.manifest import ROOT_MARKER
+
     store = Store(root, access)
     if not store.exists(ROOT_MARKER):
         raise ConfigError(
@@ -71,6 +78,7 @@ def open_run(root: str, access: StoreOptions, run_id: str = "") -> tuple[Store, 
         ConfigError: It is no root, or has no such run.
     """
     from curation.ledger import Ledger
+    from curation.storage import redact
 
     store, newest = open_root(root, access)
     if not run_id:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import DataError
-from stages.backends.linear_body import BodyTables
+from stages.backends.body_tables import BodyTables
 from stages.body_init import first_guess
 from stages.body_rig import SIDES, Dof, Roles, body_dofs, finger_dofs
 from stages.body_shape import improve_shape

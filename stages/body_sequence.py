@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import medfilt, savgol_filter
 
 from schemas.errors import ModelOutputError
 from stages.backends.sam3d_results import FrameResult
@@ -193,6 +192,8 @@ def smooth(track: Float, window: int) -> Float:
     """Quadratic Savitzky-Golay over (T,...); as it is where the clip is shorter than the window."""
     if window < 5 or len(track) < window:
         return track
+    from scipy.signal import savgol_filter
+
     return np.asarray(savgol_filter(track, window, 2, axis=0, mode="interp"))
 
 
@@ -204,6 +205,8 @@ def smooth_places(places: Float, window: int) -> Float:
     """
     if window < 5:
         return places
+    from scipy.signal import medfilt
+
     slopes = smooth(places[:, :2] / places[:, 2:], window)
     depth = places[:, 2]
     if len(depth) > 5:

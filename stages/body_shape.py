@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.backends.linear_body import BodyTables
+from stages.backends.body_tables import BodyTables
 from stages.body_solve import (
     Float,
     Pinhole,

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solveh_banded
 
 from stages.body_rig import Dof
 
@@ -275,6 +274,8 @@ def _add_priors(dofs: Sequence[Dof], q: Float, hessian: Float, gradient: Float) 
 
 def solve_banded(hessian: Float, gradient: Float, x: Float, deviation: Float) -> Float:
     """Solve (H + S) step = -(g + S x), S penalising second differences of x (T,N) over time."""
+    from scipy.linalg import solveh_banded
+
     num_frames, size = x.shape
     lags = _second_difference_bands(num_frames)
     weight = 1.0 / deviation**2

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backends.linear_body import BodyTables
+from stages.backends.body_tables import BodyTables
 from stages.body_rig import FINGERS, SIDES, Roles
 from stages.body_solve import Targets
 

@@ -7,14 +7,15 @@ back over the plane, or a hand that rests on the face, stay with their own limb:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from schemas.errors import ModelOutputError
+
+if TYPE_CHECKING:  # scipy takes a second to import: functions do so when they need it
+    from scipy.spatial import cKDTree
 
 Float = NDArray[np.floating]
 LEFT_HAND, RIGHT_HAND, HEAD = 1, 2, 3
@@ -52,6 +53,8 @@ def label_parts(vertices: Float, faces: NDArray[np.int32], cuts: list[Cut]) -> N
     Raises:
         ModelOutputError: ``bad_result`` if a part does not come off the body.
     """
+    from scipy.spatial import cKDTree
+
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     tree = cKDTree(vertices)
     labels = np.zeros(len(vertices), np.uint8)
@@ -72,6 +75,9 @@ def _part_of(
     vertices: Float, edges: NDArray[np.int32], cut: Cut, tree: cKDTree
 ) -> NDArray[np.bool_]:
     """(V,) vertices connected with seeds, but not with the body, once the edges through the plane are gone."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     axis = cut.joint_m - cut.inward_m
     beyond = (vertices - cut.joint_m) @ axis > 0
     near = np.linalg.norm(vertices - cut.joint_m, axis=1) <= cut.radius_m

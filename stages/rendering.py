@@ -25,7 +25,6 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
@@ -278,6 +277,8 @@ def vertex_normals(vertices: Float, faces: NDArray[np.int64], to_vertices: Any) 
 
 def face_to_vertex(faces: NDArray[Any], num_vertices: int) -> Any:
     """Sparse (V,F) matrix that sums over the faces around each vertex."""
+    from scipy import sparse
+
     rows = faces.reshape(-1)
     columns = np.repeat(np.arange(len(faces)), 3)
     ones = np.ones(len(rows), np.float32)

@@ -9,7 +9,6 @@ import itertools
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import savgol_filter
 
 Track = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -45,6 +44,8 @@ def fill_gaps(track: Track, max_gap_frames: int) -> tuple[Track, Flags]:
 
 def smooth(track: Track, window_frames: int = 5) -> Track:
     """Savitzky-Golay smoothing (quadratic) inside each run of seen frames."""
+    from scipy.signal import savgol_filter
+
     out = track.copy()
     for start, stop in runs(is_seen(track)):
         length = min(window_frames, (stop - start - 1) // 2 * 2 + 1)

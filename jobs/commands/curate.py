@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs import options
-from jobs.console import Exit, RunProgress, guarded, print_json, say
+from jobs.console import Exit, guarded, print_json, say
+from jobs.progress import RunProgress
 
 if TYPE_CHECKING:
     from curation.run import Curation

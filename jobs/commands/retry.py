@@ -8,7 +8,8 @@ import typer
 
 from jobs import options
 from jobs.commands.curate import finish
-from jobs.console import Exit, RunProgress, guarded, print_json, say
+from jobs.console import Exit, guarded, print_json, say
+from jobs.progress import RunProgress
 
 
 @guarded

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from jobs import options
-from jobs.console import Exit, RunProgress, guarded, print_json, say, stderr
+from jobs.console import Exit, guarded, print_json, say
+from jobs.progress import RunProgress, stderr
 
 
 @guarded

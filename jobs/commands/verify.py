@@ -6,7 +6,8 @@ import dataclasses
 
 from curation.verify import verify
 from jobs import options
-from jobs.console import Exit, RunProgress, guarded, print_json, say
+from jobs.console import Exit, guarded, print_json, say
+from jobs.progress import RunProgress
 
 
 @guarded

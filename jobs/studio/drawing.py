@@ -20,7 +20,7 @@ from jobs.studio.products import Product
 from jobs.studio.rooms import paint_room
 from jobs.studio.scripts import Take
 from stages.backends.anny_body import AnnyBody
-from stages.backends.linear_body import PART_LEFT_HAND, PART_RIGHT_HAND
+from stages.backends.body_tables import PART_LEFT_HAND, PART_RIGHT_HAND
 from stages.rendering import Camera, FlatRenderer, face_to_vertex, vertex_normals
 
 Float = NDArray[np.float32]

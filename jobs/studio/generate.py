@@ -21,7 +21,7 @@ from jobs.studio.voice import RATE_HZ, Speech, speak
 from schemas.errors import ConfigError
 from stages import media
 from stages.backends.anny_body import AnnyBody, load_anny
-from stages.backends.linear_body import PART_LEFT_HAND, PART_RIGHT_HAND
+from stages.backends.body_tables import PART_LEFT_HAND, PART_RIGHT_HAND
 from stages.masks import encode_masks
 from stages.rendering import check_renderer
 

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from jobs.studio.products import Colour
 from stages.backends.anny_body import AnnyBody
-from stages.backends.linear_body import PART_HEAD, PART_LEFT_HAND, PART_RIGHT_HAND
+from stages.backends.body_tables import PART_HEAD, PART_LEFT_HAND, PART_RIGHT_HAND
 
 Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]

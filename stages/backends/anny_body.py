@@ -11,13 +11,10 @@ Default topology only: the package's SMPL topologies need a non-commercial archi
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +24,10 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from scipy.interpolate import RegularGridInterpolator
 
-from schemas.base import BackendRef
 from schemas.errors import ConfigError
-from stages.backends.linear_body import BodyTables, LinearBody
-
-TABLE_VERSION = 5
-_INSTALL = "pip install anny==0.6.2"
+from stages.backends.anny_package import TABLE_VERSION, anny_version
+from stages.backends.body_tables import BodyTables
+from stages.backends.linear_body import LinearBody
 
 
 class AnnyBody(LinearBody):
@@ -75,48 +70,6 @@ class AnnyBody(LinearBody):
 def cache_folder() -> Path:
     """Per-user folder of tables made from installed packages."""
     return Path(os.environ.get("HANDLOOM_CACHE_DIR", Path.home() / ".cache" / "handloom"))
-
-
-def check_anny() -> None:
-    """Raise ConfigError if the package is not installed (without importing it)."""
-    if find_spec("anny") is None:
-        raise ConfigError(f"the body backend 'anny' needs the anny package: {_INSTALL}")
-
-
-def anny_version() -> str:
-    """Version of the installed package."""
-    try:
-        return version("anny")
-    except PackageNotFoundError as error:
-        raise ConfigError(f"the body backend 'anny' needs the anny package: {_INSTALL}") from error
-
-
-@cache
-def anny_weights_sha256() -> str:
-    """Digest over the package's own model data (mesh, rig, skinning weights) and our table version."""
-    spec = find_spec("anny")
-    if spec is None or spec.origin is None:
-        raise ConfigError(f"the body backend 'anny' needs the anny package: {_INSTALL}")
-    data = Path(spec.origin).parent / "data"
-    digest = hashlib.sha256(f"{anny_version()}/{TABLE_VERSION}".encode())
-    for name in (
-        "mpfb2/3dobjs/base.obj",
-        "mpfb2/rigs/standard/rig.default.json",
-        "mpfb2/rigs/standard/weights.default.json",
-        "keypoints/coco.pth",
-    ):
-        digest.update((data / name).read_bytes())
-    return digest.hexdigest()
-
-
-def anny_ref() -> BackendRef:
-    """How reports name this backend."""
-    return BackendRef(
-        name="anny",
-        version=anny_version(),
-        weights_sha256=anny_weights_sha256(),
-        licence="Apache-2.0 (code), CC0-1.0 (assets)",
-    )
 
 
 @cache

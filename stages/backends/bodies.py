@@ -93,7 +93,7 @@ def stored_body(name: str, model_file: str, arrays: Mapping[str, NDArray[Any]]) 
 def check_body(name: FittedName, model_file: str) -> None:
     """Raise ConfigError, saying what to install or where to put a file, if a model is missing."""
     if name == "anny":
-        from stages.backends.anny_body import check_anny
+        from stages.backends.anny_package import check_anny
 
         check_anny()
     else:
@@ -105,7 +105,7 @@ def check_body(name: FittedName, model_file: str) -> None:
 def body_ref(name: FittedName, model_file: str) -> BackendRef:
     """How reports name a backend."""
     if name == "anny":
-        from stages.backends.anny_body import anny_ref
+        from stages.backends.anny_package import anny_ref
 
         return anny_ref()
     from stages.backends.smplx_body import smplx_ref

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
-from stages.backends.linear_body import BodyTables, LinearBody
+from stages.backends.body_tables import BodyTables
+from stages.backends.linear_body import LinearBody
 from stages.backends.local_shape import Attached, local_directions
 from stages.body_rig import FINGERS, SIDES, Roles
 

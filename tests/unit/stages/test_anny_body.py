@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from schemas.errors import ConfigError
-from stages.backends import anny_body
-from stages.backends.anny_body import AnnyBody, anny_ref, load_anny
+from stages.backends import anny_package
+from stages.backends.anny_body import AnnyBody, load_anny
+from stages.backends.anny_package import anny_ref
 from stages.body_rig import SIDES, anny_roles, palm_axes
 
 
@@ -86,6 +87,6 @@ class TestAnny:
 
 
 def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anny_body, "find_spec", lambda _: None)
+    monkeypatch.setattr(anny_package, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match="pip install anny"):
-        anny_body.check_anny()
+        anny_package.check_anny()

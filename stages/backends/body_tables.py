@@ -1,0 +1,41 @@
+"""The constant arrays of a body model; ``linear_body`` says what they mean and poses them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+PART_BODY, PART_LEFT_HAND, PART_RIGHT_HAND, PART_HEAD = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class BodyTables:
+    """Constant arrays of one body model. V vertices, B joints, S shape numbers, K landmarks."""
+
+    bone_names: tuple[str, ...]
+    parents: NDArray[np.int64]
+    """(B,) parent of each joint, -1 for the root; parents come before their children."""
+    faces: NDArray[np.int32]
+    """(F,3) counter-clockwise seen from outside."""
+    template_vertices: Float
+    """(V,3)."""
+    vertex_directions: Float
+    """(S,V,3) metres per unit of shape; a unit is one standard deviation."""
+    template_joints: Float
+    """(B,3)."""
+    joint_directions: Float
+    """(S,B,3)."""
+    weights: Float
+    """(V,B) skinning weights; rows sum to 1."""
+    part_labels: NDArray[np.uint8]
+    """(V,) 0 body, 1 left hand, 2 right hand, 3 head."""
+    landmark_names: tuple[str, ...]
+    landmark_bones: NDArray[np.int64]
+    """(K,) the joint that a landmark moves with."""
+    template_landmarks: Float
+    """(K,3) in the rest pose."""
+    landmark_directions: Float
+    """(S,K,3)."""
