@@ -60,7 +60,7 @@ def explain(store: Store, run: RunRecord, clip_id: str) -> Explained:
     exact = [c for c in found if c.clip_id == clip_id] or found
     if len(exact) != 1:
         several = f"{len(found)} clips begin with {clip_id!r}: {[c.clip_id for c in found[:5]]}"
-        none = f"no clip {clip_id!r} in run {run.run_id}; the report lists the ids"
+        none = f"no clip or source {clip_id!r} in run {run.run_id}; the report lists them"
         raise ConfigError(several if found else none)
     clip = exact[0]
     order = {"sources": -1} | {s.name: i for i, s in enumerate(run.stages)}

@@ -29,11 +29,19 @@ COMMANDS = {
     ),
     "report": Entry(
         "jobs.commands.report:command",
-        "Write (or find) the report of the latest run and print where it is.",
+        "Write (or find) the report of a run, the latest by default, and print where it is.",
     ),
+    "runs": Entry("jobs.commands.runs:command", "List the finished runs of a root."),
     "explain": Entry(
         "jobs.commands.inspect:explain_command",
-        "Show a clip's source, window, scores, and every stage's decision with its fingerprint.",
+        "Show a clip's source, window, scores with thresholds, and every stage's decision.",
+    ),
+    "show": Entry(
+        "jobs.commands.show:command",
+        "Write a film of one clip: RGB, boxes, product mask and structure side by side, with sound.",
+    ),
+    "shards": Entry(
+        "jobs.commands.shards:command", "List the shards of a root's current snapshot."
     ),
     "diff": Entry(
         "jobs.commands.inspect:diff_command",

@@ -21,6 +21,7 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="Change one recipe setting; may be repeated."),
 ]
+Run = Annotated[str, typer.Option("--run", help="A run's id (handloom runs); default: the newest.")]
 Endpoint = Annotated[
     str | None, typer.Option("--endpoint-url", help="Endpoint of an S3-compatible store.")
 ]

@@ -44,11 +44,22 @@ def write_strip(clip: Clip, blobs: Blobs, folder: Path) -> dict[str, str]:
 
 def mark(rgb: Frames, clip: Clip, blobs: Blobs) -> Frames:
     """Tint the product and draw boxes on copies of the frames."""
+    return draw_boxes(tint_product(rgb, clip, blobs), clip, blobs)
+
+
+def tint_product(rgb: Frames, clip: Clip, blobs: Blobs) -> Frames:
+    """Tint the product on copies of the frames (T,H,W,3)."""
     out = rgb.copy()
     if clip.objects is not None:
         arrays = media_arrays(blobs, clip.objects.arrays)
         masks = decode_masks(arrays, "mask", *rgb.shape[1:3])
         out[masks] = (0.45 * out[masks] + 0.55 * np.array(_MASK_COLOUR)).astype(np.uint8)
+    return out
+
+
+def draw_boxes(rgb: Frames, clip: Clip, blobs: Blobs) -> Frames:
+    """Draw face and hand boxes on copies of the frames (T,H,W,3)."""
+    out = rgb.copy()
     if clip.boxes is not None:
         arrays = media_arrays(blobs, clip.boxes.arrays)
         for kind, colour in _BOX_COLOURS.items():

@@ -5,7 +5,9 @@ from __future__ import annotations
 from curation.report.build import ReportInputs
 from curation.report.seconds import seconds_text
 from schemas.errors import ConfigError
+from schemas.manifest import StageRecord
 from schemas.report import RunReport
+from schemas.rows import Clip
 
 
 def render_funnel_text(report: RunReport) -> str:
@@ -21,6 +23,15 @@ def render_funnel_text(report: RunReport) -> str:
     if report.seconds:
         lines.append(seconds_text(report.seconds))
     return "\n".join(lines)
+
+
+def render_verdict_text(report: RunReport) -> str:
+    """One line: the verdict, and which gates of the run failed."""
+    failed = [
+        f"{g.name} {g.observed:.3g} (wanted {g.threshold:g})" for g in report.gates if not g.passed
+    ]
+    because = f": {', '.join(failed)}" if failed else ""
+    return f"{report.verdict}{because}; run {report.run_id}, {report.num_samples} samples kept"
 
 
 def explain_clip(inputs: ReportInputs, clip_id: str) -> str:
@@ -47,12 +58,40 @@ def explain_clip(inputs: ReportInputs, clip_id: str) -> str:
         because = f" {d.reason}: {d.detail}" if d.reason else ""
         lines.append(f"  {d.stage:<11} {d.outcome:<12} {d.fingerprint:<16}{because}")
         if d.stage in facets and d.row_id == clip.clip_id:
-            lines += [f"    {key} = {value}" for key, value in _scores(clip, d.stage).items()]
+            lines += [f"    {line}" for line in score_texts(clip, facets[d.stage])]
     return "\n".join(lines)
 
 
-def _scores(clip: object, stage: str) -> dict[str, object]:
-    facet = getattr(clip, {"detect": "boxes", "segment": "media"}.get(stage, stage), None)
-    if facet is None:
-        return {}
-    return {k: v for k, v in dict(facet).items() if isinstance(v, int | float | str | bool)}
+def score_texts(clip: Clip, stage: StageRecord) -> list[str]:
+    """Every score of a stage's facet; gated ones with unit, threshold and margin (negative: it fails)."""
+    facet = getattr(clip, {"segment": "media"}.get(stage.name, stage.facet or stage.name), None)
+    gate = stage.config.get("gate")
+    thresholds = gate if isinstance(gate, dict) else {}
+    lines = []
+    for key, value in dict(facet or {}).items():
+        if isinstance(value, bool | str):
+            lines.append(f"{key} = {value}")
+        elif isinstance(value, int | float):
+            unit = unit_of(key)
+            text = f"{key} = {value:.4g}{unit}"
+            low, high = thresholds.get(f"min_{key}"), thresholds.get(f"max_{key}")
+            if low is not None:
+                text += f"  at least {low:g}{unit}, margin {value - low:+.3g}"
+            if high is not None:
+                text += f"  at most {high:g}{unit}, margin {high - value:+.3g}"
+            lines.append(text)
+    return lines
+
+
+_UNITS = {"px": "px", "s": "s", "hz": "Hz", "db": "dB", "lufs": "LUFS", "dbfs": "dBFS",
+          "deg": "deg", "head": "head heights", "fps": "fps"}  # fmt: skip
+
+
+def unit_of(name: str) -> str:
+    """The unit that a score's name ends with, with a blank before it; empty where it has none.
+
+    >>> unit_of("loudness_lufs"), unit_of("face_share")
+    (' LUFS', '')
+    """
+    unit = _UNITS.get(name.rpartition("_")[2], "")
+    return f" {unit}" if unit else ""

@@ -14,21 +14,38 @@ from jobs.console import Exit, guarded, print_json, say
 @guarded
 def explain_command(
     root: options.Root,
-    clip_id: Annotated[
-        str, typer.Argument(help="A clip's id, as the report shows it, or its first digits.")
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLIP|SOURCE",
+            help="A clip's id or its first digits; or a source's address, file name or id.",
+        ),
     ],
+    run: options.Run = "",
     endpoint_url: options.Endpoint = None,
     region: options.Region = None,
     anon: options.Anon = False,
     as_json: options.Json = False,
 ) -> Exit:
-    """Show a clip's source, window, scores, and every stage's decision with its fingerprint."""
+    """Show a clip's source, window, scores with thresholds, and every stage's decision.
+
+    For a source: what became of it, and where each of its clips ended.
+    """
     from curation.explain import explain
+    from curation.explain_source import find_source
     from curation.report import explain_clip
     from curation.reporting import report_inputs
 
-    store, record = options.open_root(root, options.store_options(endpoint_url, region, anon))
-    explained = explain(store, record, clip_id)
+    access = options.store_options(endpoint_url, region, anon)
+    store, record = options.open_run(root, access, run)
+    source = find_source(store, record, what)
+    if source is not None:
+        if as_json:
+            print_json(source.as_json())
+        else:
+            say(source.as_text())
+        return Exit.DONE
+    explained = explain(store, record, what)
     if as_json:
         print_json(explained.as_json())
         return Exit.DONE

@@ -1,0 +1,58 @@
+"""A film of one clip: what the stages saw and made, side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.report.strips import draw_boxes, media_arrays, tint_product
+from schemas.errors import ConfigError
+from schemas.rows import Clip
+from stages import media
+from stages.files import Blobs
+
+Frames = NDArray[np.uint8]
+
+
+def panels(clip: Clip, blobs: Blobs) -> dict[str, Frames]:
+    """What there is of a clip, each (T,H,W,3) u8: ``rgb``, ``boxes``, ``mask``, ``structure``.
+
+    A clip that ended early has fewer panels. Motion context is part of all.
+    """
+    rgb = media.read_video(blobs.fetch(clip.media.video))
+    out = {"rgb": rgb}
+    if clip.boxes is not None:
+        out["boxes"] = draw_boxes(rgb, clip, blobs)
+    if clip.objects is not None:
+        out["mask"] = tint_product(rgb, clip, blobs)
+    if clip.structure is not None:
+        out["structure"] = media.read_video(blobs.fetch(clip.structure.video))
+    return out
+
+
+def decoded_panels(clip: Clip, blobs: Blobs, codec_config: object) -> dict[str, Frames]:
+    """What a trainer sees of a kept clip: its latents decoded, each (T,H,W,3) u8: ``rgb``, ``structure``.
+
+    Raises:
+        ConfigError: The clip has no latents, or its codec is another one than the run's settings name.
+    """
+    from model.codecs import CodecConfig, build_codec, codec_id, decode_latents
+
+    if clip.latents is None:
+        raise ConfigError(f"clip {clip.clip_id} has no latents: it ended before that stage")
+    codec = build_codec(CodecConfig.model_validate(codec_config))
+    if codec_id(codec.ref) != codec_id(clip.latents.codec):
+        raise ConfigError(
+            f"clip {clip.clip_id} has latents of {codec_id(clip.latents.codec)}, this is "
+            f"{codec_id(codec.ref)}: curate it again, or use the version that made it"
+        )
+    arrays = media_arrays(blobs, clip.latents.arrays)
+    return {
+        name: decode_latents(codec, arrays[key], stream)
+        for name, key, stream in (("rgb", "rgb_latent", "rgb"), ("structure", "hoi_latent", "hoi"))
+    }
+
+
+def side_by_side(shown: dict[str, Frames]) -> Frames:
+    """Join panels (T,H,W,3) of equal size to (T,H,n*W,3)."""
+    return np.concatenate(list(shown.values()), axis=2)
