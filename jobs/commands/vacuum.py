@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from curation.vacuum import DEFAULT_AGE_H, vacuum
 from jobs import options
 from jobs.console import Exit, guarded, print_json, say
 
@@ -16,8 +15,9 @@ def command(
     root: options.Root,
     apply: Annotated[bool, typer.Option("--apply", help="Delete; without it, only look.")] = False,
     min_age_hours: Annotated[
-        float, typer.Option(min=0, help="Leave objects alone that are younger than this.")
-    ] = DEFAULT_AGE_H,
+        float | None,
+        typer.Option(min=0, help="Leave objects alone that are younger than this; default: a day."),
+    ] = None,
     endpoint_url: options.Endpoint = None,
     region: options.Region = None,
     anon: options.Anon = False,
@@ -27,6 +27,9 @@ def command(
 
     Never touches history itself. With --apply it refuses to work beside a live run.
     """
+    from curation.vacuum import DEFAULT_AGE_H, vacuum
+
+    min_age_hours = DEFAULT_AGE_H if min_age_hours is None else min_age_hours
     store = options.open_store(root, options.store_options(endpoint_url, region, anon))
     result = vacuum(store, apply=apply, min_age_h=min_age_hours)
     found = result.as_json()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from curation.verify import verify
 from jobs import options
 from jobs.console import Exit, guarded, print_json, say
 from jobs.progress import RunProgress
@@ -22,6 +21,8 @@ def command(
 
     Ends with code 3 and a list if something is wrong. Changes nothing; safe beside a live run.
     """
+    from curation.verify import verify
+
     store = options.open_store(root, options.store_options(endpoint_url, region, anon))
     with RunProgress() as progress:
         result = verify(store, lambda done, total: progress.step("hashing files", done, total))
