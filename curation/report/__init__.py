@@ -7,5 +7,6 @@ __all__ = [
     "ReportInputs",
     "build_report",
     "explain_clip",
-    "render_funnel_text, render_verdict_text",
+    "render_funnel_text",
+    "render_verdict_text",
 ]
