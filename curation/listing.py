@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from curation.storage import Store, StoreOptions, is_remote, join, redact
+from curation.remembered import file_state
+from curation.storage import ObjectMeta, Store, StoreOptions, is_remote, join, redact
 from schemas.errors import ConfigError, HandloomError
 from schemas.manifest import ROOT_MARKER
 
@@ -31,6 +32,7 @@ class Found:
         read: Gives its bytes; None if it is not to be read.
         reason: Why it is not read.
         detail: What was found, for people.
+        state: What changes whenever its bytes do (``remembered``); empty if nothing is known to.
     """
 
     uri: str
@@ -39,6 +41,7 @@ class Found:
     read: Callable[[], Iterator[bytes]] | None = None
     reason: str = ""
     detail: str = ""
+    state: str = ""
 
 
 def find_all(addresses: Sequence[str], options: StoreOptions, out: str = "") -> Iterator[Found]:
@@ -62,6 +65,19 @@ def find_all(addresses: Sequence[str], options: StoreOptions, out: str = "") -> 
             elif not found.reason:
                 yield Found(found.uri, found.name, found.num_bytes, reason="given_twice",
                             detail="an address before this one holds it, too")  # fmt: skip
+
+
+def require_paths(addresses: Sequence[str]) -> None:
+    """Check that local addresses are there.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    for address in addresses:
+        if not is_remote(address) and not Path(address).exists():
+            raise ConfigError(
+                f"{printable(address)} does not exist; give a video file, a folder or a bucket address"
+            )
 
 
 def find_again(uri: str, options: StoreOptions) -> Found | None:
@@ -105,12 +121,8 @@ def _refuse_output(address: str, out: str) -> None:
 
 
 def _below_path(address: str, _options: StoreOptions, out: str) -> Iterator[Found]:
-    path = Path(address)
-    if not path.exists():
-        raise ConfigError(
-            f"{printable(address)} does not exist; give a video file, a folder or a bucket address"
-        )
-    path = path.absolute()
+    require_paths([address])
+    path = Path(address).absolute()
     root = next((p for p in path.resolve().parents if _is_marker_file(p / ROOT_MARKER)), None)
     if root:
         yield _own_output(str(path), path.name)
@@ -160,7 +172,7 @@ def _look_at(path: Path, name: str, root: Path, *, is_asked: bool) -> Found:
         return skipped("source_missing", error.strerror or str(error))
     if not stat.S_ISREG(status.st_mode):
         return skipped("not_a_file", f"a {_KINDS.get(stat.S_IFMT(status.st_mode), 'special file')}")
-    return Found(str(path), name, status.st_size, partial(_chunks, path))
+    return Found(str(path), name, status.st_size, partial(_chunks, path), state=file_state(status))
 
 
 def _bad_link(path: Path, root: Path) -> tuple[str, str]:
@@ -228,7 +240,7 @@ def _below_prefix(address: str, options: StoreOptions, out: str) -> Iterator[Fou
     store = Store(address, options)
     listed = list(store.list())
     if listed:
-        yield from _sorted_out(store, address, {m.name: m.num_bytes for m in listed}, out)
+        yield from _sorted_out(store, address, listed, out)
         return
     bucket, _, key = address.partition("://")[2].partition("/")
     if not key:
@@ -238,16 +250,21 @@ def _below_prefix(address: str, options: StoreOptions, out: str) -> Iterator[Fou
     one = single.head(name)
     if one is None:
         raise ConfigError(f"{redact(address)}: bucket {bucket!r} has no such object or prefix")
-    yield Found(address, name, one.num_bytes, partial(single.stream, name))
+    read = partial(single.stream, name)
+    yield Found(address, name, one.num_bytes, read, state=_bucket_state(one))
 
 
-def _sorted_out(store: Store, address: str, sizes: dict[str, int], out: str) -> Iterator[Found]:
-    """Tell the objects of a listing apart: sizes by name."""
+def _sorted_out(
+    store: Store, address: str, listed: Sequence[ObjectMeta], out: str
+) -> Iterator[Found]:
+    """Tell the objects of a listing apart."""
+    sizes = {m.name: m.num_bytes for m in listed}
     roots = _roots(store, address, sizes, out)
     for prefix in roots:
         yield _own_output(join(address, prefix), prefix)
     folders = {str(p) for name in sizes for p in PurePosixPath(name).parents}
-    for name, num_bytes in sizes.items():
+    for meta in listed:
+        name, num_bytes = meta.name, meta.num_bytes
         if any(_is_below(name, root) or not root for root in roots):
             continue
         uri = join(address, name)
@@ -255,7 +272,12 @@ def _sorted_out(store: Store, address: str, sizes: dict[str, int], out: str) -> 
         if reason:
             yield Found(uri, name, num_bytes, reason=reason, detail=detail)
         else:
-            yield Found(uri, name, num_bytes, partial(store.stream, name))
+            read = partial(store.stream, name)
+            yield Found(uri, name, num_bytes, read, state=_bucket_state(meta))
+
+
+def _bucket_state(meta: ObjectMeta) -> str:
+    return f"{meta.version}/{meta.num_bytes}" if meta.version else ""
 
 
 def _roots(store: Store, address: str, names: dict[str, int], out: str) -> list[str]:

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 
 from curation import failpoints
 from curation.chain import AnyStage, Chain
-from curation.execute import check_cluster, execute, start_ray
 from curation.leases import Lease
 from curation.ledger import Ledger, is_final, run_txn
 from curation.limits import known_results, stopped_lower
 from curation.nodes import NodeCheck
 from curation.recipe import Recipe
+from curation.remembered import remember
 from curation.scratch import sweep_scratch
 from curation.sources import SourceList
 from curation.storage import Store, StoreOptions
@@ -116,6 +116,8 @@ class Curation:
             "num_duplicates": self.sources.reasons["duplicate_content"],
             "not_used": dict(sorted(self.sources.reasons.items())),
             "num_bytes": sum(r.num_bytes for r in self.sources.rows),
+            "num_unread": len(self.sources.unread),
+            "num_bytes_unread": sum(f.num_bytes for f in self.sources.unread),
             "stages": [
                 {"name": s.name, "fingerprint": s.fingerprint, "num_known": known[s.name]}
                 for s in self.chain.stages
@@ -146,6 +148,7 @@ class Curation:
     def _run(self, state: RunState, work: _Work) -> RunRecord:
         started = time.monotonic()
         failpoints.hit("driver.begin")
+        remember(self.store, state.run_id, self.sources.fresh)
         rows = self._curate(self._begin(state), work, state)
         for group in self.chain.groups():
             if group[0].name == "shards":
@@ -215,6 +218,8 @@ class Curation:
         work: _Work,
         state: RunState,
     ) -> None:
+        from curation.execute import check_cluster, execute, start_ray  # a run may need no Ray
+
         start_ray()
         check_cluster(self.chain.groups())
         work.nodes.check()

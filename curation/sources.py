@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from curation.listing import Found, find_again, find_all
+from curation.remembered import Identity, Known, is_settled
 from curation.storage import (
     AccessDeniedError,
     ObjectArchivedError,
@@ -32,6 +34,10 @@ class SourceList:
 
     rows: tuple[SourceVideo, ...]
     others: tuple[InputLine, ...] = ()
+    fresh: tuple[Identity, ...] = ()
+    """What was hashed and may be remembered."""
+    unread: tuple[Found, ...] = ()
+    """What a look without reading knows no content of."""
 
     @property
     def lines(self) -> tuple[InputLine, ...]:
@@ -54,6 +60,8 @@ def list_sources(
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     *,
     out: str = "",
+    known: Known | None = None,
+    read: bool = True,
 ) -> SourceList:
     """Find everything below the given files, folders and bucket prefixes, and hash what can be read.
 
@@ -62,14 +70,20 @@ def list_sources(
         options: How to reach stores.
         progress: Told how many of all objects are hashed.
         out: The output root: it is no source.
+        known: Objects that need no hashing while their state is the same.
+        read: False looks only: objects that are not known are ``unread``.
 
     Raises:
         ConfigError: A path does not exist, there is nothing to read, or all access is denied.
         TransientError: The store does not answer.
     """
     found = sorted(find_all(addresses, options, out), key=lambda f: f.uri)
-    listed = _name_all(found, progress)
-    if not any(line.reason not in SKIPPED for line in listed.lines):
+    known = known or {}
+    unread = [] if read else [f for f in found if f.read and (f.uri, f.state) not in known]
+    missing = {f.uri for f in unread}
+    listed = _name_all([f for f in found if f.uri not in missing], progress, known)
+    listed = replace(listed, unread=tuple(unread))
+    if not unread and not any(line.reason not in SKIPPED for line in listed.lines):
         told = ", ".join(f"{count} {reason}" for reason, count in sorted(listed.reasons.items()))
         raise ConfigError(
             f"no files in {[redact(a) for a in addresses]}"
@@ -89,7 +103,7 @@ def list_again(
 ) -> SourceList:
     """The inputs of an earlier run, of which those that could not be read are tried again."""
     again = [f for line in failed if (f := find_again(line.uri, options))]
-    fresh = _name_all(again, lambda _done, _total: None)
+    fresh = _name_all(again, lambda _done, _total: None, {})
     tried = {f.uri for f in again}
     left = [line for line in failed if line.uri not in tried]
     ids = {line.uri: line.row_id for line in failed}
@@ -103,14 +117,18 @@ def list_again(
     return SourceList((*rows, *new), (*others, *left, *still, *copies))
 
 
-def _name_all(found: Sequence[Found], progress: Callable[[int, int], None]) -> SourceList:
+def _name_all(
+    found: Sequence[Found], progress: Callable[[int, int], None], known: Known
+) -> SourceList:
     objects = [f for f in found if f.read]
     others = [_line(f, f.reason, f.detail) for f in found if not f.read]
     first: dict[str, SourceVideo] = {}
-    dead = 0
+    fresh: list[Identity] = []
+    dead, begun_ns = 0, time.time_ns()
     with ThreadPoolExecutor(_THREADS) as pool:
-        for done, named in enumerate(_ordered(pool, objects), 1):
+        for done, (source, named) in enumerate(_ordered(pool, objects, known), 1):
             if isinstance(named, SourceVideo):
+                fresh += _identity(source, named, known, begun_ns)
                 original, dead = first.setdefault(named.content_sha256, named), 0
                 others += [] if original is named else [_duplicate(named, original.uri)]
             else:
@@ -119,18 +137,32 @@ def _name_all(found: Sequence[Found], progress: Callable[[int, int], None]) -> S
                 if dead == _MAX_DEAD_IN_A_ROW:
                     raise TransientError(f"{dead} files in a row cannot be read: {named.detail}")
             progress(done, len(objects))
-    return SourceList(tuple(first.values()), tuple(others))
+    return SourceList(tuple(first.values()), tuple(others), tuple(fresh))
+
+
+def _identity(
+    found: Found, named: SourceVideo, known: Known, begun_ns: int
+) -> tuple[Identity, ...]:
+    """What may be remembered of an object: nothing if it could change without a new state."""
+    is_known = (found.uri, found.state) in known
+    if is_known or not found.state or not is_settled(found.state, begun_ns):
+        return ()
+    return (
+        Identity(uri=found.uri, state=found.state, num_bytes=named.num_bytes,
+                 content_sha256=named.content_sha256),
+    )  # fmt: skip
 
 
 def _ordered(
-    pool: ThreadPoolExecutor, objects: Sequence[Found]
-) -> Iterable[SourceVideo | InputLine]:
-    """Hash objects in parallel, few ahead, so that a store that died is found out soon."""
+    pool: ThreadPoolExecutor, objects: Sequence[Found], known: Known
+) -> Iterable[tuple[Found, SourceVideo | InputLine]]:
+    """Name objects in parallel, few ahead, so that a store that died is found out soon."""
     waiting = iter(objects)
-    queue = [pool.submit(_name_object, f) for f in islice(waiting, 2 * _THREADS)]
+    queue = [(f, pool.submit(_name_object, f, known)) for f in islice(waiting, 2 * _THREADS)]
     while queue:
-        yield queue.pop(0).result()
-        queue += [pool.submit(_name_object, f) for f in islice(waiting, 1)]
+        found, named = queue.pop(0)
+        yield found, named.result()
+        queue += [(f, pool.submit(_name_object, f, known)) for f in islice(waiting, 1)]
 
 
 def _duplicate(row: SourceVideo, original: str) -> InputLine:
@@ -151,7 +183,19 @@ def _line(found: Found, reason: str, detail: str) -> InputLine:
     )
 
 
-def _name_object(found: Found) -> SourceVideo | InputLine:
+def _recalled(found: Found, known: Known) -> SourceVideo | None:
+    seen = known.get((found.uri, found.state))
+    if seen is None:
+        return None
+    return SourceVideo(uri=found.uri, num_bytes=seen.num_bytes, content_sha256=seen.content_sha256)
+
+
+def _name_object(found: Found, known: Known) -> SourceVideo | InputLine:
+    """Name an object by what is remembered of it, or by its content."""
+    return _recalled(found, known) or _hash_object(found)
+
+
+def _hash_object(found: Found) -> SourceVideo | InputLine:
     """Name an object by its content; one that changes under our hands gets a second chance."""
     assert found.read
     reason, detail = "", ""

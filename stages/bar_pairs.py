@@ -60,7 +60,7 @@ def _step_share(lines: Lines) -> NDArray[np.float64]:
     jump[:, inner] = np.abs(change) > _STEP_LUMA
     ever = jump.any(axis=0)
     is_whole = (ever.mean(axis=1) >= _MIN_STEP_EVER) & ever[:, :2].any(1) & ever[:, -2:].any(1)
-    return np.where(is_whole, jump.mean(axis=(0, 2)), 0.0)
+    return np.where(is_whole, jump.mean(axis=(0, 2)), 0.0).astype(np.float64)
 
 
 def _is_shaded(lines: Lines, end: int) -> bool:
@@ -70,7 +70,8 @@ def _is_shaded(lines: Lines, end: int) -> bool:
         return False
     shade = np.abs(np.diff(lines.middle[0, margin], axis=0))
     grain = lines.high[margin].astype(int) - lines.low[margin]
-    return bool((shade <= _MAX_SHADE_LUMA).mean() >= _MIN_STILL) and np.median(grain) <= 16
+    is_plain = (shade <= _MAX_SHADE_LUMA).mean() >= _MIN_STILL
+    return bool(is_plain and np.median(grain) <= 16)
 
 
 def is_blurred_copy(small: Luma, share: float, least: float) -> bool:

@@ -12,6 +12,7 @@ from jobs.progress import RunProgress
 
 if TYPE_CHECKING:
     from curation.run import Curation
+    from curation.storage import StoreOptions
     from schemas.manifest import RunRecord
 
 
@@ -21,7 +22,13 @@ def command(
     out: Annotated[str, typer.Option("--out", help="Output root; new, or from an earlier run.")],
     recipe: Annotated[str, typer.Option(help="Recipe name or path of a YAML file.")] = "default",
     changes: options.Set = None,
-    dry_run: Annotated[bool, typer.Option(help="Check and plan, compute nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check and plan; nothing is read, computed or written."),
+    ] = False,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Read every source again for its name's sake.")
+    ] = False,
     endpoint_url: options.Endpoint = None,
     region: options.Region = None,
     anon: options.Anon = False,
@@ -31,7 +38,8 @@ def command(
 
     Safe to interrupt and to run again: finished work is kept, nothing is overwritten.
     """
-    curation = prepare(src, out, recipe, changes or [], (endpoint_url, region, anon))
+    access = options.store_options(endpoint_url, region, anon)
+    curation = prepare(src, out, recipe, changes or [], access, read=not dry_run, rehash=rehash)
     if dry_run:
         return _dry_run(curation, as_json)
     with RunProgress() as progress:
@@ -44,30 +52,49 @@ def prepare(
     out: str,
     recipe_name: str,
     changes: list[str],
-    access: tuple[str | None, str | None, bool],
+    access: StoreOptions,
+    *,
+    read: bool = True,
+    rehash: bool = False,
 ) -> Curation:
     """Check the whole request before Ray starts.
+
+    Args:
+        src: Addresses of sources.
+        out: The output root.
+        recipe_name: Name or path.
+        changes: ``--set`` changes.
+        access: How to reach stores.
+        read: False looks at sources without reading them.
+        rehash: Trust nothing that the root remembers of sources.
 
     Raises:
         ConfigError: Anything about it is wrong.
     """
     from curation.chain import STAGE_CLASSES, build_chain
+    from curation.listing import require_paths
     from curation.recipe import load_recipe
+    from curation.remembered import recall
     from curation.run import Curation
     from curation.sources import list_sources
     from curation.storage import Store
+    from schemas.manifest import ROOT_MARKER
 
     recipe = load_recipe(recipe_name, changes, list(STAGE_CLASSES), options.RECIPES)
+    require_paths(src)  # before anything that takes time
     chain = build_chain(recipe)
-    access_options = options.store_options(*access)
+    store = Store(out, access)
+    is_root = store.exists(ROOT_MARKER)
     with RunProgress() as progress:
         sources = list_sources(
             src,
-            access_options,
+            access,
             lambda done, total: progress.step("listing sources", done, total),
             out=out,
+            known=recall(store) if is_root and not rehash else {},
+            read=read,
         )
-    return Curation(recipe, chain, sources, Store(out, access_options), access_options)
+    return Curation(recipe, chain, sources, store, access)
 
 
 def finish(curation: Curation, record: RunRecord, as_json: bool) -> Exit:
@@ -107,7 +134,8 @@ def _dry_run(curation: Curation, as_json: bool) -> Exit:
         print_json(plan)
     else:
         say(
-            f"{plan['num_sources']} sources ({plan['num_bytes'] / 1e6:.1f} MB), "
+            f"{plan['num_sources']} sources read before ({plan['num_bytes'] / 1e6:.1f} MB), "
+            f"{plan['num_unread']} new or changed ({plan['num_bytes_unread'] / 1e6:.1f} MB), "
             f"{plan['num_duplicates']} duplicates, into {curation.store.uri}"
         )
         for reason, count in plan["not_used"].items():
