@@ -15,9 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 from curation.chain import AnyStage
 from curation.storage import PROBE_FOLDER, Store, StoreOptions, is_remote, redact
 from schemas.errors import ConfigError, HandloomError
@@ -116,6 +113,8 @@ class NodeCheck:
         Raises:
             ConfigError: A node does not see the root or the sources, or does not answer.
         """
+        import ray  # where all is known, a run needs none of it
+
         nodes = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) > 0]
         if len(nodes) == 1 and not os.environ.get("RAY_ADDRESS"):
             return  # this machine's own; its workers check for themselves
@@ -151,6 +150,8 @@ class NodeCheck:
         }
 
     def _answer(self, sight: Any, unset: Any, patience_s: float) -> str:
+        import ray
+
         try:
             names = ray.get(unset, timeout=patience_s)
         except ray.exceptions.GetTimeoutError:
@@ -167,6 +168,9 @@ class NodeCheck:
 
 def _ask(node: Mapping[str, Any], question: Callable[..., Any], *args: object) -> Any:
     """Run a function on one node and no other, also where all CPUs are taken."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
     there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
     task = ray.remote(num_cpus=0, max_retries=1)(question)
     return task.options(scheduling_strategy=there).remote(*args)

@@ -61,8 +61,8 @@ def guarded(command: Callable[P, Exit | None]) -> Callable[P, None]:
                 code,
                 as_json=as_json,
             )
-        except (typer.Exit, typer.Abort, typer.BadParameter):
-            raise
+        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+            raise  # the last one: whoever read our output has seen enough
         except Exception:  # noqa: BLE001 - a bug: its traceback may quote hostile names too
             code = fail(
                 f"a fault of Handloom's own: {traceback.format_exc()}", Exit.FAILED, as_json=as_json
