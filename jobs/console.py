@@ -104,6 +104,11 @@ def fail(message: str, code: Exit, *, as_json: bool = False) -> Exit:
     return code
 
 
+def note(text: str) -> None:
+    """Tell something on stderr that a user might not expect."""
+    sys.stderr.write(f"note: {plain(text)}\n")
+
+
 def wants_json(argv: Sequence[str]) -> bool:
     """Does a command line that could not be parsed ask for JSON?"""
     return "--json" in argv

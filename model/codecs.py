@@ -106,7 +106,7 @@ def codec_id(ref: BackendRef) -> str:
     """Name a latent or feature space: equal text means comparable values.
 
     >>> codec_id(BackendRef(name="dct", version="1", licence="Apache-2.0"))
-    'dct@2'
+    'dct@1'
     """
     return f"{ref.name}@{ref.version}" + (
         f"#{ref.weights_sha256[:16]}" if ref.weights_sha256 else ""

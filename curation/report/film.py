@@ -36,7 +36,9 @@ def decoded_panels(clip: Clip, blobs: Blobs, codec_config: object) -> dict[str, 
     Raises:
         ConfigError: The clip has no latents, or its codec is another one than the run's settings name.
     """
-    from model.codecs import CodecConfig, build_codec, codec_id, decode_latents
+    import torch
+
+    from model.codecs import CodecConfig, build_codec, codec_id, decode_frames
 
     if clip.latents is None:
         raise ConfigError(f"clip {clip.clip_id} has no latents: it ended before that stage")
@@ -47,9 +49,12 @@ def decoded_panels(clip: Clip, blobs: Blobs, codec_config: object) -> dict[str, 
             f"{codec_id(codec.ref)}: curate it again, or use the version that made it"
         )
     arrays = media_arrays(blobs, clip.latents.arrays)
+    streams = {"rgb": ("rgb_latent", codec), "structure": ("hoi_latent", codec.for_stream("hoi"))}
     return {
-        name: decode_latents(codec, arrays[key], stream)
-        for name, key, stream in (("rgb", "rgb_latent", "rgb"), ("structure", "hoi_latent", "hoi"))
+        name: np.concatenate(
+            [part for _, part in decode_frames(own, torch.from_numpy(arrays[key]).float())]
+        )
+        for name, (key, own) in streams.items()
     }
 
 

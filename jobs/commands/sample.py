@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from jobs import options
-from jobs.console import Exit, guarded, print_json, say
-from jobs.progress import RunProgress, stderr
+from jobs.console import Exit, guarded, note, print_json, say
+from jobs.progress import RunProgress
 
 
 @guarded
@@ -52,8 +52,8 @@ def command(
         )
     write_result(out, result)
     notes = find_notes(result, request, state, has_root_sound=bool(root and not audio))
-    for note in notes:
-        stderr.print(f"[yellow]note:[/yellow] {note}", soft_wrap=True)
+    for text in notes:
+        note(text)
     if as_json:
         print_json(
             {
