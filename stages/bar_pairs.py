@@ -58,7 +58,7 @@ def _step_share(lines: Lines) -> NDArray[np.float64]:
     inner = slice(_STEP_PX, -_STEP_PX)
     change = lines.middle[:, 2 * _STEP_PX :] - lines.middle[:, : -2 * _STEP_PX]
     jump[:, inner] = np.abs(change) > _STEP_LUMA
-    ever = jump.any(axis=0)
+    ever = np.asarray(jump.any(axis=0))
     is_whole = (ever.mean(axis=1) >= _MIN_STEP_EVER) & ever[:, :2].any(1) & ever[:, -2:].any(1)
     return np.where(is_whole, jump.mean(axis=(0, 2)), 0.0).astype(np.float64)
 
