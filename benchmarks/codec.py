@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 import torch
 
-from model.codecs import CodecConfig, as_array, build_codec, encode_frames, round_trip_psnr_db
+from model.codec_choice import CodecConfig
+from model.codecs import as_array, build_codec, encode_frames, round_trip_psnr_db
 from stages.media import read_video
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from curation.addresses import printable, require_paths
 from curation.remembered import file_state
 from curation.storage import ObjectMeta, Store, StoreOptions, is_remote, join, redact
 from schemas.errors import ConfigError, HandloomError
@@ -65,19 +66,6 @@ def find_all(addresses: Sequence[str], options: StoreOptions, out: str = "") -> 
             elif not found.reason:
                 yield Found(found.uri, found.name, found.num_bytes, reason="given_twice",
                             detail="an address before this one holds it, too")  # fmt: skip
-
-
-def require_paths(addresses: Sequence[str]) -> None:
-    """Check that local addresses are there.
-
-    Raises:
-        ConfigError: One is not.
-    """
-    for address in addresses:
-        if not is_remote(address) and not Path(address).exists():
-            raise ConfigError(
-                f"{printable(address)} does not exist; give a video file, a folder or a bucket address"
-            )
 
 
 def find_again(uri: str, options: StoreOptions) -> Found | None:
@@ -216,11 +204,6 @@ def _chunks(path: Path) -> Iterator[bytes]:
 
 def _is_utf8(text: str) -> bool:
     return not any("\ud800" <= c <= "\udfff" for c in text)
-
-
-def printable(text: str) -> str:
-    r"""Write the bytes of a file name that are no UTF-8 as ``\xff``."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def is_hidden(name: str) -> bool:

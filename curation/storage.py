@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 
+from curation.addresses import SCHEMES, is_remote, join, redact
 from curation.endpoints import endpoint_of, why_unreachable
 from curation.storage_backends import (
     CHUNK_BYTES,
@@ -57,27 +58,10 @@ __all__ = [
     "redact",
 ]
 
-_SCHEMES = ("s3", "gs", "az")
 _MAX_TRIES = 5
 _METADATA_HOST = "169.254.169.254"
 PROBE_FOLDER = "probe"
 T = TypeVar("T")
-
-
-def is_remote(uri: str) -> bool:
-    """True for s3://, gs:// and az:// addresses."""
-    return urlsplit(uri).scheme in _SCHEMES
-
-
-def redact(text: str) -> str:
-    """Hide what may be a secret in an address or an error text.
-
-    >>> redact("s3://key:secret@bucket/x?X-Amz-Signature=abc&a=1")
-    's3://***@bucket/x?X-Amz-Signature=***&a=1'
-    """
-    text = re.sub(r"(?<=://)[^/@\s]+:[^/@\s]+(?=@)", "***", text)
-    secret = r"X-Amz-[\w-]+|AWSAccessKeyId|Signature|sig|token"  # noqa: S105 - names, not values
-    return re.sub(rf"((?:{secret})=)[^&\s\"']+", r"\1***", text, flags=re.IGNORECASE)
 
 
 class Store:
@@ -108,7 +92,7 @@ class Store:
             self.uri, self.local_root = uri.rstrip("/"), None
             self._backend = BucketBackend(self.uri, self.options)
         elif "://" in uri:
-            raise ConfigError(f"{redact(uri)}: expected a local path or one of {_SCHEMES}")
+            raise ConfigError(f"{redact(uri)}: expected a local path or one of {SCHEMES}")
         else:
             self.local_root = Path(uri).absolute()
             self.uri = str(self.local_root)
@@ -273,11 +257,6 @@ class Store:
 
 def _travelled(uri: str, options: StoreOptions) -> Store:
     return Store(uri, options, may_begin=False)
-
-
-def join(base: str, name: str) -> str:
-    """Join an address and a relative name."""
-    return f"{base.rstrip('/')}/{name}" if name else base
 
 
 def _status(error: Exception) -> int | None:

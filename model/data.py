@@ -20,8 +20,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from model.boxes import BoxGrid, BoxRule, boxes_to_mask
+from model.codec_choice import codec_id
 from model.codec_dct import DctCodec
-from model.codecs import codec_id
 from model.config import DiTConfig
 from model.pixels import STRIDE_S, STRIDE_T
 from model.shards import SampleIndex, ShardReader

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from model.codec_choice import codec_id
 from model.codec_dct import DCT_STATISTICS, DctCodec
-from model.codecs import codec_id
 from model.config import DiTConfig
 from model.shards import SampleIndex
 from schemas.errors import ConfigError

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from pydantic import Field
 
-from model.codecs import CodecConfig
-from model.encoders import AudioEncoderConfig, TextEncoderConfig
+from model.codec_choice import CodecConfig
+from model.encoder_choice import AudioEncoderConfig, TextEncoderConfig
 from model.inputs import Attention
 from schemas.base import Model
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from model.audio_encoders import SAMPLES_PER_FRAME, loudness_gain, measure_lufs
 from model.build import resolve_device
-from model.codecs import VideoCodec, build_codec, codec_id, encode_frames
+from model.codec_choice import codec_id
+from model.codecs import VideoCodec, build_codec, encode_frames
 from model.data import seeded
 from model.encoders import (
     AudioEncoder,

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from schemas.facets import TakeTraits
 
@@ -42,6 +41,8 @@ def traits_of(steps: Floats, grey: Grey) -> TakeTraits | None:
     """
     if len(steps) < _MIN_STEPS:
         return None
+    from scipy.stats import rankdata
+
     ranks = rankdata(steps, axis=0)  # a caption that changes is a spike: ranks bear it
     rhythm = np.round(255 * (ranks - 1) / (len(steps) - 1)).astype(np.uint8).T
     chosen = np.linspace(0, len(grey) - 1, NUM_GLANCES).round().astype(int)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from model.codecs import codec_id
+from model.codec_choice import codec_id
 from schemas.base import BackendRef, FileRef, Model
 from schemas.errors import DataError
 from schemas.rows import Clip

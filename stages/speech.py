@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -99,10 +100,8 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
         silero.model_path()
         if self.config.score_sound:
             dnsmos.model_path()
-        try:
-            import pyloudnorm  # noqa: F401
-        except ImportError as error:
-            raise ConfigError("stage speech needs the package: pip install pyloudnorm") from error
+        if find_spec("pyloudnorm") is None:
+            raise ConfigError("stage speech needs the package: pip install pyloudnorm")
 
     def setup(self) -> None:
         """Load the networks."""

@@ -38,7 +38,8 @@ def decoded_panels(clip: Clip, blobs: Blobs, codec_config: object) -> dict[str, 
     """
     import torch
 
-    from model.codecs import CodecConfig, build_codec, codec_id, decode_frames
+    from model.codec_choice import CodecConfig, codec_id
+    from model.codecs import build_codec, decode_frames
 
     if clip.latents is None:
         raise ConfigError(f"clip {clip.clip_id} has no latents: it ended before that stage")

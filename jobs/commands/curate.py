@@ -38,6 +38,10 @@ def command(
 
     Safe to interrupt and to run again: finished work is kept, nothing is overwritten.
     """
+    from curation.addresses import require_paths
+
+    require_paths(src)  # before anything that takes time to import
+
     access = options.store_options(endpoint_url, region, anon)
     curation = prepare(src, out, recipe, changes or [], access, read=not dry_run, rehash=rehash)
     if dry_run:
@@ -72,7 +76,6 @@ def prepare(
         ConfigError: Anything about it is wrong.
     """
     from curation.chain import STAGE_CLASSES, build_chain
-    from curation.listing import require_paths
     from curation.recipe import load_recipe
     from curation.remembered import recall
     from curation.run import Curation
@@ -81,7 +84,6 @@ def prepare(
     from schemas.manifest import ROOT_MARKER
 
     recipe = load_recipe(recipe_name, changes, list(STAGE_CLASSES), options.RECIPES)
-    require_paths(src)  # before anything that takes time
     chain = build_chain(recipe)
     store = Store(out, access)
     is_root = store.exists(ROOT_MARKER)

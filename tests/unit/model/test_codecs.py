@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 
 from model import codecs
 from model.clock import clip_window, union_boxes
+from model.codec_choice import CodecConfig, check_codec
 from model.codec_dct import DCT_BAND, DctCodec
 from model.codec_wan import WAN_LATENT_MEAN, WAN_LATENT_STD, WanVaeCodec
-from model.codecs import CodecConfig, build_codec, check_codec, decode_frames, encode_frames
+from model.codecs import build_codec, decode_frames, encode_frames
 from model.pixels import to_frames, to_pixels
 from schemas.errors import ConfigError
 from schemas.settings import content_of

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model.audio_encoders import measure_lufs
-from model.encoders import AudioEncoderConfig, TextEncoderConfig
+from model.encoder_choice import AudioEncoderConfig, TextEncoderConfig
 from model.sampler import SampleConfig, Sampler, SampleRequest, guidance_terms, sample
 from model.train_config import merged, train_recipe
 from model.trainer import train

@@ -9,8 +9,9 @@ import torch
 from model.codec_dct import DctCodec
 from model.pixels import to_frames
 from schemas.errors import DataError
+from stages.clip_encoder import clip_boxes
 from stages.files import Files, FolderBlobs
-from stages.latents import LatentsConfig, LatentsGate, LatentsStage, clip_boxes
+from stages.latents import LatentsConfig, LatentsGate, LatentsStage
 from tests.support import clips
 
 HEIGHT, WIDTH = 64, 96
