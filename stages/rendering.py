@@ -12,6 +12,7 @@ otherwise EGL in software; ``PYOPENGL_PLATFORM`` in the environment wins over al
 
 from __future__ import annotations
 
+import contextlib
 import ctypes.util
 import os
 import sys
@@ -89,6 +90,16 @@ def choose_platform() -> Platform:
     return chosen
 
 
+def _load_triton() -> None:
+    """Load triton, where torch brought it, before Mesa.
+
+    Both carry an LLVM of their own; torch imports triton with the first optimiser, and with Mesa's LLVM loaded before
+    that import ends the process with a segmentation fault.
+    """
+    with contextlib.suppress(ImportError):
+        import triton  # noqa: F401
+
+
 def check_renderer() -> None:
     """Raise ConfigError if meshes cannot be rendered here."""
     for module, package in (("pyrender", "pyrender-maintained"), ("OpenGL", "PyOpenGL")):
@@ -150,6 +161,7 @@ class FlatRenderer:
 
     def _open(self) -> tuple[Any, Any, Any]:
         choose_platform()
+        _load_triton()
         try:
             import pyrender
 

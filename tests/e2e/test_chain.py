@@ -87,6 +87,29 @@ def test_streams_agree_with_the_studios_truth(folder, curated):
     assert iou(is_body, person) > 0.7
 
 
+def test_a_root_is_looked_at_from_all_sides(folder, curated, tmp_path):
+    """Runs, shards, films, sources and clips of a finished root, and a plan that reads nothing."""
+    root, source = folder / "root", folder / "studio/videos"
+    assert [r["run_id"] for r in handloom("runs", root)["runs"]] == [curated["run_id"]]
+    (shard,) = handloom("shards", root)["shards"]
+    assert pq.read_metadata(shard["path"]).num_rows == shard["num_samples"] == 1
+    (clip_id,) = curated["report_json"]["kept_clip_ids"]
+    shown = handloom("show", root, clip_id[:6], "--out", tmp_path / "clip.mp4")
+    assert shown["panels"] == ["rgb", "boxes", "mask", "structure"]
+    film = media.read_video(tmp_path / "clip.mp4")
+    assert film.shape == (shown["num_frames"], 832, 4 * 480, 3)
+    assert read_foreign_sound(tmp_path / "clip.mp4").std() > 0.01
+    decoded = handloom("show", root, clip_id, "--out", tmp_path / "latents.mp4", "--from-latents")
+    again = media.read_video(tmp_path / "latents.mp4")
+    assert again.shape == (decoded["num_frames"], 832, 2 * 480, 3)
+    assert np.abs(again[-1, :, :480].astype(int) - film[-4, :, :480]).mean() < 20
+    told = handloom("explain", root, "short.mp4")
+    assert [c["clip_id"] for c in told["clips"]] == [clip_id]
+    assert told["clips"][0]["end"]["stage"] == "shards"
+    plan = handloom("curate", source, "--out", root, "--dry-run")
+    assert plan["num_sources"] == 1
+
+
 def iou(a, b) -> float:
     """Median over frames."""
     both = (a & b).sum(axis=(1, 2)) / np.maximum((a | b).sum(axis=(1, 2)), 1)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import ctypes.util
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -110,3 +112,18 @@ def test_an_unknown_platform_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
         rendering.choose_platform()
     monkeypatch.undo()
     rendering.choose_platform.cache_clear()
+
+
+def test_an_optimiser_can_be_made_after_a_picture_was_drawn():
+    """Mesa and triton each carry an LLVM: in the wrong order the process dies."""
+    code = """
+import numpy as np
+from stages.rendering import Camera, MeshRenderer
+faces = np.array([[0, 1, 2]], np.int32)
+drawn = MeshRenderer(faces, np.zeros(3, np.uint8), Camera(64, 64, 64.0, (32.0, 32.0)))
+drawn.render(np.array([[0, 0, -2], [1, 0, -2], [0, 1, -2]], np.float32))
+import torch
+torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-500:]
