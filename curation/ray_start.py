@@ -56,6 +56,22 @@ def start_ray(*, needs_api_server: bool = False) -> None:
     if ray.is_initialized():
         return
     _check_environment()
+    with _own_sigterm():
+        _join_or_start(needs_api_server)
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep who minds SIGTERM: Ray's own handler would end the driver without a word, its lease left behind."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # not the main thread: Ray set none either
+            signal.signal(signal.SIGTERM, before)
+
+
+def _join_or_start(needs_api_server: bool) -> None:
     options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address := os.environ.get("RAY_ADDRESS"):
         _join(options, address)

@@ -32,7 +32,9 @@ def of_this_run(mark: str) -> list[psutil.Process]:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_says_what_is_kept_and_leaves_nothing(tmp_path, number, code):
-    sources = toy.write_sources(tmp_path / "raw", {f"{i}.txt": f"sleep {i}" for i in range(40)})
+    sources = toy.write_sources(
+        tmp_path / "raw", {f"{i}.txt": f"text number {i}" for i in range(40)}
+    )
     mark = f"{os.getpid()}-{number}"
     command = [sys.executable, "-m", "tests.support.slow_run", str(sources), str(tmp_path / "root")]
     child = subprocess.Popen(

@@ -10,7 +10,7 @@ from tests.unit.curation.toy_runs import request
 
 @guarded
 def command(sources: str, root: str) -> Exit:
-    request(sources, root).run()
+    request(sources, root, quality={"seconds": 1.0}).run()
     return Exit.DONE
 
 

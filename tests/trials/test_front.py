@@ -28,7 +28,7 @@ def seen(path: Path, folder: Path) -> dict:
     found = scan(payload)
     times = np.fromfile(folder / "times.f64")
     luma = np.fromfile(folder / "thumbnails.u8", np.uint8).reshape(len(times), -1).mean(1)
-    sound = np.fromfile(folder / "audio.i16", "<i2").astype(float)
+    sound = np.fromfile(folder / "audio.i16", "<i2").reshape(-1, 2).mean(1)
     return found | {"times": times, "luma": luma, "sound": sound}
 
 

@@ -43,7 +43,7 @@ def moments(path: Path, *, salvage: bool = False) -> tuple[list[float], list[flo
         })  # fmt: skip
         times = np.fromfile(folder / "times.f64")
         luma = np.fromfile(folder / "thumbnails.u8", np.uint8).reshape(len(times), -1).mean(1)
-        sound = np.fromfile(folder / "audio.i16", "<i2").astype(float)
+        sound = np.fromfile(folder / "audio.i16", "<i2").reshape(-1, 2).mean(1)
     level = np.abs(sound[: len(sound) // 160 * 160]).reshape(-1, 160).max(1)
     return (
         times[_onsets(luma > 200)].tolist(),
