@@ -166,7 +166,7 @@ def nearest(ticks: float, near: float, wrap_ticks: int) -> float:
     """The reading of a clock that starts again every ``wrap_ticks`` which lies nearest to another.
 
     >>> nearest(5, 98, 100)
-    105
+    105.0
     """
     return near + float(_wrapped(np.float64(ticks - near), wrap_ticks)) if wrap_ticks else ticks
 

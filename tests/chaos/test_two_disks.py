@@ -11,7 +11,7 @@ from curation.verify import verify
 from tests.support import nodes, s3
 from tests.unit.curation import toy
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 TEXTS = {f"{i}.txt": f"text number {i}" for i in range(4)}
 

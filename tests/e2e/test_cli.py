@@ -51,9 +51,19 @@ def test_a_wrong_request_ends_before_ray_with_one_message(tmp_path, video, argv,
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path, video):
-    done = handloom("curate", video, "--out", video.parent)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "letters.txt").write_text("not ours")
+    done = handloom("curate", video, "--out", foreign)
     assert done.returncode == 2
     assert "not empty" in done.stderr
+    assert [p.name for p in foreign.iterdir()] == ["letters.txt"]
+
+
+def test_the_sources_own_folder_is_no_output(video):
+    done = handloom("curate", video, "--out", video.parent)
+    assert done.returncode == 2
+    assert "what Handloom wrote is no source" in " ".join(done.stderr.split())
     assert [p.name for p in video.parent.iterdir()] == ["some.mp4"]
 
 

@@ -285,6 +285,7 @@ def test_retry_does_the_asked_rows_again_and_what_follows_from_them(root, finish
     assert verify(root).problems == ()
 
 
+@pytest.mark.long
 def test_retry_forgets_no_input_and_reads_again_what_could_not_be_read(tmp_path):
     sources = toy.write_sources(tmp_path / "raw", {"a.txt": "hello", "b.txt": "hello", ".h": "h"})
     (sources / "late.txt").symlink_to(sources / "later")
