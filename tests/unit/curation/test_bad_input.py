@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from curation import sources as sources_module
+from curation import storage as storage_module
 from curation.ledger import Ledger
 from curation.recipe import RunConfig
 from curation.sources import list_sources
@@ -50,7 +50,7 @@ def test_a_source_that_changes_or_goes_away_is_counted_and_comes_back(tmp_path):
 def test_a_source_that_is_written_while_it_is_hashed_is_counted(tmp_path, monkeypatch):
     (tmp_path / "live.mp4").write_bytes(b"0" * 100)
     (tmp_path / "calm.mp4").write_bytes(b"calm")
-    real, calls = sources_module.Store.stream, Counter()
+    real, calls = storage_module.Store.stream, Counter()
 
     def stream(store, name):
         for chunk in real(store, name):
@@ -61,7 +61,7 @@ def test_a_source_that_is_written_while_it_is_hashed_is_counted(tmp_path, monkey
             yield chunk
 
     monkeypatch.setattr("curation.storage.CHUNK_BYTES", 40)
-    monkeypatch.setattr(sources_module.Store, "stream", stream)
+    monkeypatch.setattr(storage_module.Store, "stream", stream)
     found = list_sources([str(tmp_path)], StoreOptions())
     assert [Path(r.uri).name for r in found.rows] == ["calm.mp4"]
     assert [(Path(line.uri).name, line.reason) for line in found.others] == [
