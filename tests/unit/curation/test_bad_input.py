@@ -116,7 +116,8 @@ def test_a_full_disk_leaves_nothing_half_written(small_disk, tmp_path):
 def test_a_run_on_a_full_disk_fails_clearly_and_goes_on_when_there_is_room(small_disk, tmp_path):
     texts = {f"{i}.txt": f"{i} " + "long text " * 15_000 for i in range(12)}  # 150 kB each
     sources = toy.write_sources(tmp_path / "raw", texts)
-    asked = request(sources, small_disk / "root")
+    roomy = {"max_chars": 1_000_000}
+    asked = request(sources, small_disk / "root", segment=roomy)
     with pytest.raises(HandloomError, match="No space left") as caught:
         asked.run()
     assert "Traceback" not in str(caught.value)
@@ -124,7 +125,7 @@ def test_a_run_on_a_full_disk_fails_clearly_and_goes_on_when_there_is_room(small
     known = len(list(asked.store.list("receipts/segment")))
     assert known < 12
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
-    record, decisions = curate(sources, small_disk / "root")
+    record, decisions = curate(sources, small_disk / "root", segment=roomy)
     assert outcomes(decisions, "speech") == {Outcome.KEPT: 24}  # nothing was held against a row
     assert record.num_stage_calls["segment"] == 12 - known
     assert verify(asked.store).problems == ()
