@@ -17,14 +17,14 @@ from jobs.studio import generate, scripts
 from stages import media
 from stages.foreign_sound import read_foreign_sound
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def handloom(*args: object, code: int = 0) -> dict:
     """Run a command with --json in a process of its own; its parsed answer."""
     done = subprocess.run(
         [sys.executable, "-m", "jobs.cli", *map(str, args), "--json"],
-        capture_output=True, text=True, timeout=900, check=False,
+        capture_output=True, text=True, timeout=1400, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stderr[-3000:]
     return json.loads(done.stdout)
