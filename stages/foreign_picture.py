@@ -65,7 +65,8 @@ def convert_file(payload: dict[str, Any]) -> dict[str, Any]:
                 pixels = plain_pixels(picture)
     except Image.DecompressionBombError as error:
         raise DecodeError("picture_too_large", f"{path.name}: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    # ultralytics, once imported, puts an opener of its own in Pillow's place, which asks for another package
+    except (OSError, SyntaxError, ValueError, ImportError) as error:
         raise DecodeError(
             "picture_unreadable",
             f"{path.name}: {error}; give a {', '.join(FORMATS)} file",

@@ -201,6 +201,17 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path):
     assert "2 pictures" in error_of(tmp_path / "moves.gif").detail
 
 
+def test_an_opener_that_another_package_put_in_pillows_place_ends_as_unreadable(
+    tmp_path, monkeypatch
+):
+    def opener(*_args, **_kwargs):
+        raise ModuleNotFoundError("No module named 'some_heif'")
+
+    (tmp_path / "x.png").write_bytes(b"hello")
+    monkeypatch.setattr(Image, "open", opener)
+    assert error_of(tmp_path / "x.png").code == "picture_unreadable"
+
+
 def test_a_bomb_is_refused_by_its_header(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(png(struct.pack(">2I5B", 60_000, 60_000, 1, 0, 0, 0, 0), b""))
