@@ -51,8 +51,9 @@ def command(
         sound = clip.media.audio
         audio = inputs.blobs.fetch(sound) if sound and not from_latents else None
         out.parent.mkdir(parents=True, exist_ok=True)
-        media.write_video(out, side_by_side(shown), crf=18, audio=audio)
-    num_frames, height, width, _ = side_by_side(shown).shape
+        film = side_by_side(shown)
+        media.write_video(out, film, crf=18, audio=audio)
+    num_frames, height, width, _ = film.shape
     if as_json:
         print_json({"video": str(out), "clip_id": clip.clip_id, "panels": list(shown),
                     "num_frames": num_frames, "size": [height, width]})  # fmt: skip

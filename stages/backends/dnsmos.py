@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.base import BackendRef
-from schemas.errors import ConfigError, ModelOutputError
+from schemas.errors import ModelOutputError
+from stages.backends.packaged_onnx import one_thread_session, packaged_file
 
 _PACKAGE, _VERSION = "speechmos", "0.0.1.1"
 _FILE = "speechmos/dnsmos_models/sig_bak_ovr.onnx"
@@ -46,16 +47,7 @@ def model_path() -> Path:
     Raises:
         ConfigError: The package or the file is missing.
     """
-    try:
-        path = Path(str(distribution(_PACKAGE).locate_file(_FILE)))
-    except PackageNotFoundError as error:
-        raise ConfigError(
-            f"stage speech needs the package: pip install --no-deps {_PACKAGE}=={_VERSION}, or set "
-            "speech.score_sound=false"
-        ) from error
-    if not path.is_file():
-        raise ConfigError(f"{path} is missing; reinstall {_PACKAGE}=={_VERSION}")
-    return path
+    return packaged_file(_PACKAGE, _VERSION, _FILE, ", or set speech.score_sound=false")
 
 
 @cache
@@ -69,14 +61,7 @@ class DnsMos:
     """Scores 16 kHz mono sound."""
 
     def __init__(self) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            str(model_path()), sess_options=options, providers=["CPUExecutionProvider"]
-        )
+        self._session = one_thread_session(model_path())
         self.ref = BackendRef(
             name="dnsmos-p835", version=distribution(_PACKAGE).version,
             weights_sha256=model_sha256(), licence="MIT",

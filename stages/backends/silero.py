@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.base import BackendRef
-from schemas.errors import ConfigError
+from stages.backends.packaged_onnx import one_thread_session, packaged_file
 
 _PACKAGE = "silero-vad"
 _FILE = "silero_vad/data/silero_vad.onnx"
@@ -28,15 +28,7 @@ def model_path() -> Path:
     Raises:
         ConfigError: The package or the file is missing.
     """
-    try:
-        path = Path(str(distribution(_PACKAGE).locate_file(_FILE)))
-    except PackageNotFoundError as error:
-        raise ConfigError(
-            f"stage speech needs the package: pip install --no-deps {_PACKAGE}==6.2.3"
-        ) from error
-    if not path.is_file():
-        raise ConfigError(f"{path} is missing; reinstall {_PACKAGE}==6.2.3")
-    return path
+    return packaged_file(_PACKAGE, "6.2.3", _FILE)
 
 
 @cache
@@ -50,14 +42,7 @@ class SileroVad:
     """Probability of speech per 32 ms chunk of 16 kHz mono sound."""
 
     def __init__(self) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            str(model_path()), sess_options=options, providers=["CPUExecutionProvider"]
-        )
+        self._session = one_thread_session(model_path())
         self.ref = BackendRef(
             name="silero-vad",
             version=distribution(_PACKAGE).version,
