@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from model import encoders as e
+from model.encoder_choice import check_encoders
 from model.audio_encoders import frame_positions, interpolate_steps, mel_filters
 from schemas.errors import ConfigError
 
@@ -95,7 +96,7 @@ def test_wav2vec2_from_a_local_folder(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path, safe_serialization=True)
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path)
     config = e.AudioEncoderConfig(name="wav2vec2", folder=str(tmp_path))
-    e.check_encoders(e.TextEncoderConfig(), config)
+    check_encoders(e.TextEncoderConfig(), config)
     encoder = e.build_audio_encoder(config)
     samples = np.random.default_rng(0).normal(0, 0.1, 25 * 640).astype(np.float32)
     features = encoder.encode(samples)
@@ -135,8 +136,8 @@ def test_umt5_from_a_local_folder(tmp_path: Path) -> None:
 
 def test_missing_folders_say_which_setting() -> None:
     with pytest.raises(ConfigError, match=r"text_encoder\.folder"):
-        e.check_encoders(e.TextEncoderConfig(name="umt5"), e.AudioEncoderConfig())
+        check_encoders(e.TextEncoderConfig(name="umt5"), e.AudioEncoderConfig())
     with pytest.raises(ConfigError, match=r"audio_encoder\.folder"):
-        e.check_encoders(
+        check_encoders(
             e.TextEncoderConfig(), e.AudioEncoderConfig(name="wav2vec2", folder="/nowhere")
         )
