@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import ray
@@ -74,7 +74,6 @@ def execute(
     max_workers: int | None,
     max_attempts: int,
     generations: Mapping[str, int],
-    on_row: Callable[[], None] = lambda: None,
 ) -> Iterator[list[StageResult]]:
     """Run the unknown units of some rows; yields results as rows finish, in no fixed order.
 
@@ -131,7 +130,6 @@ def execute(
         ):
             for texts in batch.column("results").to_pylist():
                 if texts:
-                    on_row()
                     yield [StageResult.model_validate_json(t) for t in texts]
     except ray.exceptions.RayError as error:
         raise _our_error(error) from error

@@ -6,7 +6,7 @@ import difflib
 import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -34,6 +34,9 @@ class RunGates(Model):
 class RunConfig(Model):
     """How a run is executed. None of it changes a result."""
 
+    runner: Literal["auto", "ray", "here"] = "auto"
+    """``ray``: Ray Data. ``here``: one row after the other in the driver's own process, where a stage that
+    crashes ends the run. ``auto``: here if the work is known to be a few seconds, else Ray Data."""
     max_workers: int | None = Field(default=None, ge=1)
     """Worker processes per group of stages; None: one per CPU."""
     commit_every_rows: int = Field(default=64, ge=1)

@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from curation import failpoints
 from curation.chain import AnyStage, Chain
+from curation.here import execute_here, is_tiny
 from curation.leases import Lease
 from curation.ledger import Ledger, is_final, run_txn
 from curation.limits import known_results, stopped_lower
@@ -218,26 +219,10 @@ class Curation:
         work: _Work,
         state: RunState,
     ) -> None:
-        from curation.execute import check_cluster, execute, start_ray  # a run may need no Ray
-
-        start_ray()
-        check_cluster(self.chain.groups())
-        work.nodes.check()
         run, outcomes = self.recipe.run, Counter[str]()
         waiting: list[StageResult] = []
         last_commit = time.monotonic()
-        for results in execute(
-            pending,
-            group,
-            self.chain.closures,
-            store=self.store,
-            source_options=self.source_options,
-            run_id=state.run_id,
-            proof=work.nodes.proof,
-            max_workers=run.max_workers,
-            max_attempts=run.max_attempts_per_row,
-            generations=work.ledger.generations,
-        ):
+        for results in self._results(group, pending, work, state):
             fresh = [r for r in results if r.unit_key not in work.known]
             work.known.update({r.unit_key: r for r in fresh})
             state.calls.update(r.stage for r in fresh)
@@ -250,6 +235,35 @@ class Curation:
                 self._commit(waiting, group, work, state)
                 waiting, last_commit = [], time.monotonic()
         self._commit(waiting, group, work, state)
+
+    def _results(
+        self,
+        group: tuple[AnyStage, ...],
+        pending: list[tuple[Row, int]],
+        work: _Work,
+        state: RunState,
+    ) -> Iterator[list[StageResult]]:
+        """Compute here what is tiny, everything else with Ray Data."""
+        run = self.recipe.run
+        shared: dict[str, Any] = {
+            "store": self.store,
+            "source_options": self.source_options,
+            "run_id": state.run_id,
+            "proof": work.nodes.proof,
+            "max_attempts": run.max_attempts_per_row,
+            "generations": work.ledger.generations,
+        }
+        here = run.runner == "here" or (
+            run.runner == "auto" and is_tiny(pending, group, work.known.values(), self.store)
+        )
+        if here:
+            return execute_here(pending, group, self.chain.closures, **shared)
+        from curation.execute import check_cluster, execute, start_ray  # a run may need no Ray
+
+        start_ray()
+        check_cluster(self.chain.groups())
+        work.nodes.check()
+        return execute(pending, group, self.chain.closures, max_workers=run.max_workers, **shared)
 
     def _commit(
         self,

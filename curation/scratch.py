@@ -14,6 +14,8 @@ from pathlib import Path
 
 _PREFIX = "handloom-worker-"
 _LOCK = "pid"
+_ours: dict[Path, int] = {}
+"""Folders of this process, with the handles that lock them."""
 
 
 def make_scratch(run_id: str) -> Path:
@@ -23,6 +25,7 @@ def make_scratch(run_id: str) -> Path:
     fcntl.flock(handle, fcntl.LOCK_EX)
     os.write(handle, str(os.getpid()).encode())
     os.set_inheritable(handle, False)
+    _ours[folder] = handle
     return folder
 
 
@@ -40,6 +43,9 @@ def remove_scratch(run_id: str) -> None:
     """Remove everything that a run's workers left on this machine, when none is needed any more."""
     for folder in _folders(run_id):
         shutil.rmtree(folder, ignore_errors=True)
+        handle = _ours.pop(folder, None)
+        if handle is not None:
+            os.close(handle)
 
 
 def sweep_scratch() -> None:

@@ -32,6 +32,7 @@ def toy_request(sources: str, root: str, settings: Settings) -> Curation:
         commit_every_rows=settings.commit_every_rows,
         max_samples_per_shard=4,
         max_workers=settings.max_workers,
+        runner="ray",
     )
     return request(sources, root, config, shards=True, quality={"seconds": settings.seconds})
 

@@ -16,7 +16,9 @@ from tests.unit.curation import toy
 def test_two_thousand_clips_while_workers_are_killed(tmp_path, ray_cluster):
     texts = {f"{i:05d}.txt": f"text number {i}" for i in range(200)}
     sources = str(toy.write_sources(tmp_path / "raw", texts))
-    config = RunConfig(max_workers=2, max_attempts_per_row=50, max_samples_per_shard=256)
+    config = RunConfig(
+        max_workers=2, max_attempts_per_row=50, max_samples_per_shard=256, runner="ray"
+    )
     result = soak(sources, tmp_path / "root", 5.0, config, 10, tmp_path / "soak.png")
     assert result.num_clips == 2000
     assert result.num_kills >= 3

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 from jobs.console import Exit, guarded
-from tests.unit.curation.toy_runs import request
+from tests.unit.curation.toy_runs import RAY, request
 
 
 @guarded
 def command(sources: str, root: str) -> Exit:
-    request(sources, root, quality={"seconds": 1.0}).run()
+    request(sources, root, RAY, quality={"seconds": 1.0}).run()
     return Exit.DONE
 
 

@@ -14,7 +14,7 @@ from jobs.cli import app
 from schemas.rows import Clip
 from tests.unit.curation.toy_runs import TEXTS, curate, facts, toy
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = pytest.mark.slow
 
 
 def handloom(*argv):
@@ -57,7 +57,6 @@ def test_equal_sources_give_equal_shards_wherever_they_and_the_root_lie(tmp_path
             assert str(tmp_path).encode() not in root.read(meta.name), meta.name
 
 
-@pytest.mark.long
 def test_explain_names_every_address_of_a_source(tmp_path):
     sources = toy.write_sources(tmp_path / "raw", {"a.txt": "hello", "copy.txt": "hello"})
     curate(sources, tmp_path / "root", shards=True)

@@ -21,12 +21,20 @@ from schemas.manifest import InputLine
 from schemas.outcome import Outcome
 from tests.support import s3
 from tests.support.fault_proxy import fault_proxy
-from tests.unit.curation.toy_runs import TEXTS, curate, decisions_of, facts, outcomes, request, toy
+from tests.unit.curation.toy_runs import (
+    RAY,
+    TEXTS,
+    curate,
+    decisions_of,
+    facts,
+    outcomes,
+    request,
+    toy,
+)
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.usefixtures("ray_cluster")
 def test_a_source_that_changes_or_goes_away_is_counted_and_comes_back(tmp_path):
     sources = toy.write_sources(
         tmp_path / "raw", {"a.txt": "first", "b.txt": "second", "c.txt": "x"}
@@ -70,7 +78,6 @@ def test_a_source_that_is_written_while_it_is_hashed_is_counted(tmp_path, monkey
     assert calls["live.mp4"] == 2  # one chunk of each of two tries
 
 
-@pytest.mark.usefixtures("ray_cluster")
 def test_unreadable_sources_are_in_the_books(tmp_path):
     sources = toy.write_sources(tmp_path / "raw", {"a.txt": "kept"})
     asked = request(sources, tmp_path / "root")
@@ -117,7 +124,7 @@ def test_a_run_on_a_full_disk_fails_clearly_and_goes_on_when_there_is_room(small
     texts = {f"{i}.txt": f"{i} " + "long text " * 15_000 for i in range(12)}  # 150 kB each
     sources = toy.write_sources(tmp_path / "raw", texts)
     roomy = {"max_chars": 1_000_000}
-    asked = request(sources, small_disk / "root", segment=roomy)
+    asked = request(sources, small_disk / "root", RAY, segment=roomy)
     with pytest.raises(HandloomError, match="No space left") as caught:
         asked.run()
     assert "Traceback" not in str(caught.value)
@@ -149,7 +156,10 @@ def test_the_same_shards_with_one_and_two_workers_on_a_folder_and_on_s3_with_fau
                 ):
                     proxy.every = 17
                     config = RunConfig(
-                        max_workers=workers, max_samples_per_shard=4, max_attempts_per_row=3
+                        max_workers=workers,
+                        max_samples_per_shard=4,
+                        max_attempts_per_row=3,
+                        runner="here" if workers == 1 else "ray",
                     )
                     curate(sources, root, config, shards=True)
                     proxy.every = 0
@@ -171,7 +181,7 @@ def everything_written(store: Store) -> bytes:
 @pytest.mark.usefixtures("ray_cluster")
 def test_two_drivers_on_one_root_agree(tmp_path):
     sources = toy.write_sources(tmp_path / "raw", TEXTS)
-    asked = [request(sources, tmp_path / "root", shards=True) for _ in range(2)]
+    asked = [request(sources, tmp_path / "root", RAY, shards=True) for _ in range(2)]
     records = []
     threads = [threading.Thread(target=lambda a=a: records.append(a.run())) for a in asked]
     for thread in threads:
@@ -187,7 +197,6 @@ def test_two_drivers_on_one_root_agree(tmp_path):
     assert facts(store) == facts(Store(str(tmp_path / "alone")))
 
 
-@pytest.mark.usefixtures("ray_cluster")
 def test_only_the_cone_of_a_change_is_computed(tmp_path):
     sources = toy.write_sources(tmp_path / "raw", {"a.txt": "one", "b.txt": "two"})
 

@@ -26,11 +26,11 @@ from jobs.cli import app
 from schemas.errors import ConfigError, InvariantError, TransientError
 from tests.unit.curation.toy_runs import TEXTS, curate, decisions_of, facts, request, toy
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, ray_cluster):
+def finished(tmp_path_factory):
     """A root with one run in it, and its sources; tests work on copies."""
     folder = tmp_path_factory.mktemp("finished")
     texts = {**TEXTS, "n.txt": f"needs {folder / 'medicine'}"}
@@ -285,7 +285,6 @@ def test_retry_does_the_asked_rows_again_and_what_follows_from_them(root, finish
     assert verify(root).problems == ()
 
 
-@pytest.mark.long
 def test_retry_forgets_no_input_and_reads_again_what_could_not_be_read(tmp_path):
     sources = toy.write_sources(tmp_path / "raw", {"a.txt": "hello", "b.txt": "hello", ".h": "h"})
     (sources / "late.txt").symlink_to(sources / "later")

@@ -11,7 +11,7 @@ from curation.nodes import NodeCheck, RootProof, Sight, describe, look, unset_of
 from curation.storage import Store, StoreOptions
 from schemas.errors import ConfigError
 from tests.unit.curation import toy
-from tests.unit.curation.toy_runs import TEXTS, curate
+from tests.unit.curation.toy_runs import RAY, TEXTS, curate
 
 
 @pytest.fixture
@@ -86,11 +86,11 @@ def test_a_node_with_other_weights_or_none_is_named(root, tmp_path, monkeypatch)
 def test_a_wrong_request_stays_one_wherever_it_is_found_out(tmp_path, monkeypatch):
     sources = toy.write_sources(tmp_path / "raw", {**TEXTS, "w.txt": "wrong request of a stage"})
     with pytest.raises(ConfigError, match="wrong request of a stage"):
-        curate(sources, tmp_path / "root")
+        curate(sources, tmp_path / "root", RAY)
     written = NodeCheck.__enter__
     monkeypatch.setattr(
         NodeCheck, "__enter__", lambda self: (written(self), self._store.delete(self.proof.name))[0]
     )
     with pytest.raises(ConfigError, match="what the driver wrote is not there"):
-        curate(sources, tmp_path / "other")
+        curate(sources, tmp_path / "other", RAY)
     assert not (tmp_path / "other" / "receipts").exists()

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
 
+from curation.here import TINY_S, is_tiny
 from curation.ledger import Ledger
+from curation.recipe import RunConfig
 from curation.storage import Store
 from curation.tables import models_from_parquet
-from schemas.outcome import Outcome
+from schemas.outcome import Outcome, StageResult
 from schemas.rows import Clip
-from tests.unit.curation.toy_runs import TEXTS, curate, outcomes, request, toy
+from tests.unit.curation.toy_runs import HERE, RAY, TEXTS, curate, facts, outcomes, request, toy
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = pytest.mark.slow
 
 
 def test_every_row_ends_with_one_outcome_and_a_second_run_computes_nothing(tmp_path):
@@ -123,12 +128,81 @@ def test_a_raised_limit_does_again_what_failed_below_it_and_nothing_else(tmp_pat
     assert outcomes(same, "speech") == {Outcome.KEPT: 4}
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_row_that_kills_its_worker_is_quarantined_and_the_run_ends(tmp_path):
     sources = toy.write_sources(tmp_path / "raw", {**TEXTS, "k.txt": "kill me", "z.txt": "bug"})
-    _, decisions = curate(sources, tmp_path / "root")
+    _, decisions = curate(sources, tmp_path / "root", RAY)
     reasons = Counter(d.reason for d in decisions if d.outcome is Outcome.QUARANTINED)
     assert reasons == {"worker_died": 1, "unexpected_error": 1, "crash_SIGSEGV": 1}
     assert outcomes(decisions, "speech") == {Outcome.KEPT: 4}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_ray_and_the_drivers_own_process_make_the_same_of_everything(tmp_path):
+    sources = toy.write_sources(tmp_path / "raw", {**TEXTS, "z.txt": "bug"})
+    for run in (RAY, HERE):
+        root = tmp_path / run.runner
+        record, decisions = curate(sources, root, run, shards=True)
+        assert record.num_stage_calls == {"segment": 6, "quality": 4, "speech": 4, "shards": 1}
+        assert sum(curate(sources, root, run, shards=True)[0].num_stage_calls.values()) == 0
+        assert outcomes(decisions, "segment")[Outcome.QUARANTINED] == 2
+    assert facts(Store(str(tmp_path / "ray"))) == facts(Store(str(tmp_path / "here")))
+
+
+def test_what_is_known_to_be_tiny_needs_no_ray(tmp_path):
+    """A new threshold gives new shards; what that takes is known of this root."""
+    sources = toy.write_sources(tmp_path / "raw", TEXTS)
+    curate(sources, tmp_path / "root", shards=True)
+    (sources / "g.txt").write_text("another one")
+    script = f"""
+import sys
+from tests.unit.curation.toy_runs import RunConfig, curate
+record, _ = curate({str(sources)!r}, {str(tmp_path / "root")!r}, RunConfig(), shards=True,
+                   quality={{"gate": {{"min_sharpness": 9}}}})
+assert record.num_stage_calls == {{"segment": 1, "quality": 2, "speech": 2, "shards": 1}}
+import ray
+assert not ray.is_initialized()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_a_row_at_which_the_process_died_goes_to_a_worker(tmp_path):
+    sources = toy.write_sources(tmp_path / "raw", {"a.txt": "hello"})
+    curate(sources, tmp_path / "root")
+    (sources / "k.txt").write_text("kill me")
+    asked = request(sources, tmp_path / "root", RunConfig())
+    pending = [(row, 0) for row in asked.sources.rows if row.uri.endswith("k.txt")]
+    known = Ledger(asked.store).known_results(asked.chain.closures).values()
+    (group, *_) = asked.chain.groups()
+    assert is_tiny(pending, group, known, asked.store)
+    script = f"""
+from tests.unit.curation.toy_runs import RunConfig, curate
+curate({str(sources)!r}, {str(tmp_path / "root")!r}, RunConfig())
+"""
+    died = subprocess.run([sys.executable, "-c", script], check=False, timeout=120)
+    assert died.returncode == -signal.SIGKILL
+    assert not is_tiny(pending, group, known, asked.store)
+
+
+def test_work_is_not_called_tiny_on_a_guess(tmp_path):
+    sources = toy.write_sources(tmp_path / "raw", {f"{i}.txt": f"text {i}" for i in range(4)})
+    asked = request(sources, tmp_path / "root")
+    (group, *_) = asked.chain.groups()
+    pending = [(row, 0) for row in asked.sources.rows]
+    assert not is_tiny(pending, group, (), asked.store)
+
+    def taking(seconds: float) -> list[StageResult]:
+        return [
+            StageResult(
+                unit_key="0" * 32, stage=s.name, fingerprint="f", closure="0" * 16,
+                row_id="0" * 16, outcome=Outcome.KEPT, seconds_spent=seconds,
+            )
+            for s in group
+        ]  # fmt: skip
+
+    each_s = TINY_S / (4 * len(group))
+    assert is_tiny(pending, group, taking(0.9 * each_s), asked.store)
+    assert not is_tiny(pending, group, taking(1.1 * each_s), asked.store)
 
 
 def test_uncommitted_receipts_are_found_again(tmp_path):

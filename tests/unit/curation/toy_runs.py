@@ -27,14 +27,19 @@ TEXTS = {
 }
 
 
-def request(sources, root, run: RunConfig | None = None, **configs) -> Curation:
+HERE = RunConfig(max_attempts_per_row=1, runner="here")
+RAY = RunConfig(max_attempts_per_row=1, runner="ray")
+"""For tests of what only worker processes show; it takes seconds a group of stages."""
+
+
+def request(sources, root, run: RunConfig = HERE, **configs) -> Curation:
     """A run of the toy chain over a folder or bucket, not yet begun."""
-    recipe = Recipe(name="toy", stages={}, run=run or RunConfig(max_attempts_per_row=1))
+    recipe = Recipe(name="toy", stages={}, run=run)
     found = list_sources([str(sources)], StoreOptions())
     return Curation(recipe, toy.toy_chain(**configs), found, Store(str(root)))
 
 
-def curate(sources, root, run: RunConfig | None = None, **configs):
+def curate(sources, root, run: RunConfig = HERE, **configs):
     """Run to the end; the record and the decisions."""
     curation = request(sources, root, run, **configs)
     record = curation.run()

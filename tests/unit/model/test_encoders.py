@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from model import encoders as e
-from model.encoder_choice import check_encoders
 from model.audio_encoders import frame_positions, interpolate_steps, mel_filters
+from model.encoder_choice import check_encoders
 from schemas.errors import ConfigError
 
 
