@@ -13,32 +13,19 @@ from curation import failpoints
 from curation.chain import AnyStage
 from curation.nodes import RootProof
 from curation.ray_start import start_ray
+from curation.resources import check_fit, plan_spans
 from curation.scratch import remove_scratch
 from curation.storage import Store, StoreOptions
 from curation.worker import ROW_SCHEMA, StageWorker
-from schemas.errors import ConfigError, HandloomError
+from schemas.errors import HandloomError
 from schemas.outcome import StageResult
 from schemas.rows import Row
 
-__all__ = ["check_cluster", "execute", "plan_spans", "start_ray"]
+__all__ = ["check_cluster", "execute", "start_ray"]
 
 _ROWS_PER_BLOCK = 4
 _STALL_LIMIT_S = 6 * 3600
 _MAX_INIT_DEATHS = 5
-
-
-def plan_spans(stages: Sequence[AnyStage]) -> list[tuple[int, int]]:
-    """Fuse neighbours with equal resources into one operator: half-open ranges of indices.
-
-    Fused stages share a worker and its decoded frames.
-    """
-    spans: list[tuple[int, int]] = []
-    for index, stage in enumerate(stages):
-        if spans and stages[spans[-1][0]].resources == stage.resources:
-            spans[-1] = (spans[-1][0], index + 1)
-        else:
-            spans.append((index, index + 1))
-    return spans
 
 
 def check_cluster(groups: Sequence[Sequence[AnyStage]]) -> None:
@@ -47,19 +34,7 @@ def check_cluster(groups: Sequence[Sequence[AnyStage]]) -> None:
     Raises:
         ConfigError: The cluster is too small; Ray Data would wait forever.
     """
-    have = ray.cluster_resources()
-    for group in groups:
-        heads = [group[start] for start, _ in plan_spans(group)]
-        for kind, need in (
-            ("CPU", sum(h.resources.num_cpus for h in heads)),
-            ("GPU", sum(h.resources.num_gpus for h in heads)),
-            ("memory", float(sum(h.resources.memory_bytes for h in heads))),
-        ):
-            if need > have.get(kind, 0.0) + 1e-9:
-                raise ConfigError(
-                    f"stages {[s.name for s in group]} need {need:g} {kind} at once, the cluster "
-                    f"has {have.get(kind, 0.0):g}: add nodes, or lower the stages' resources"
-                )
+    check_fit(groups, ray.cluster_resources())
 
 
 def execute(

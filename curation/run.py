@@ -17,7 +17,7 @@ from curation.chain import AnyStage, Chain
 from curation.here import execute_here, is_tiny
 from curation.leases import Lease
 from curation.ledger import Ledger, is_final, run_txn
-from curation.limits import known_results, stopped_lower
+from curation.limits import known_results
 from curation.nodes import NodeCheck
 from curation.recipe import Recipe
 from curation.remembered import remember
@@ -29,7 +29,7 @@ from curation.together import judge_together
 from curation.walk import Walked, walk
 from schemas.base import FileRef
 from schemas.errors import InvariantError
-from schemas.manifest import ROOT_MARKER, DatasetManifest, InputLine, LogEntry, RunRecord
+from schemas.manifest import DatasetManifest, InputLine, LogEntry, RunRecord
 from schemas.outcome import Decision, Outcome, StageResult
 from schemas.rows import Clip, Row, SourceVideo
 
@@ -102,28 +102,6 @@ class Curation:
     sources: SourceList
     store: Store
     source_options: StoreOptions = field(default_factory=StoreOptions)
-
-    def plan(self) -> dict[str, Any]:
-        """What a run would find and reuse, without computing or writing anything."""
-        known = Counter[str]()
-        if self.store.exists(ROOT_MARKER):
-            ledger = Ledger(self.store)
-            ledger.check_history()
-            results = ledger.known_results(self.chain.closures)
-            again = stopped_lower(results.values(), self.chain)
-            known.update(r.stage for key, r in results.items() if key not in again)
-        return {
-            "num_sources": len(self.sources.rows),
-            "num_duplicates": self.sources.reasons["duplicate_content"],
-            "not_used": dict(sorted(self.sources.reasons.items())),
-            "num_bytes": sum(r.num_bytes for r in self.sources.rows),
-            "num_unread": len(self.sources.unread),
-            "num_bytes_unread": sum(f.num_bytes for f in self.sources.unread),
-            "stages": [
-                {"name": s.name, "fingerprint": s.fingerprint, "num_known": known[s.name]}
-                for s in self.chain.stages
-            ],
-        }
 
     def run(self, progress: Progress | None = None) -> RunRecord:
         """Run to the end. Safe to kill anywhere and to run again.
@@ -299,6 +277,8 @@ class Curation:
                     source_id=c.source_id,
                     seconds=c.seconds,
                     seconds_spent=decision.seconds_spent / len(plan.clips),
+                    cpu_spent_s=decision.cpu_spent_s / len(plan.clips),
+                    num_bytes_written=decision.num_bytes_written // len(plan.clips),
                 )
                 for c in plan.clips
             ]

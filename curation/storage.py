@@ -271,6 +271,20 @@ def _first_line(error: BaseException) -> str:
     )
 
 
+def check_may_begin(store: Store) -> None:
+    """Check that a place that is no root may become one.
+
+    Raises:
+        ConfigError: It holds something else.
+    """
+    # another driver, or a dead one, may be just here
+    ours = (f"{PROBE_FOLDER}/", f"{TMP_FOLDER}/", ROOT_MARKER)
+    if any(not meta.name.startswith(ours) for meta in store.list()):
+        raise ConfigError(
+            f"{store.uri} is not empty and is not a Handloom root; give an empty or new folder"
+        )
+
+
 def require_format(store: Store, created_by: str, version: int) -> None:
     """Mark a new output root, or check that an old one is ours and readable.
 
@@ -286,12 +300,7 @@ def require_format(store: Store, created_by: str, version: int) -> None:
             raise ConfigError(
                 f"{redact(store.uri)} is no Handloom root on {socket.gethostname()}: workers never make one"
             ) from None
-        # another driver, or a dead one, may be just here
-        ours = (f"{PROBE_FOLDER}/", f"{TMP_FOLDER}/", ROOT_MARKER)
-        if any(not meta.name.startswith(ours) for meta in store.list()):
-            raise ConfigError(
-                f"{store.uri} is not empty and is not a Handloom root; give an empty or new folder"
-            ) from None
+        check_may_begin(store)
         try:
             store.check_create_if_absent()
             store.put_new(ROOT_MARKER, marker.encode())

@@ -83,6 +83,8 @@ def judge(stage: AnyStage, row: Row, result: StageResult) -> tuple[Decision, lis
         unit_key=result.unit_key,
         fingerprint=stage.fingerprint,
         seconds_spent=result.seconds_spent,
+        cpu_spent_s=result.cpu_spent_s,
+        num_bytes_written=sum(f.num_bytes for f in result.files),
         num_emitted=len(rows),
     ), rows
 

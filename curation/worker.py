@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import resource
 import time
 import uuid
@@ -157,7 +158,7 @@ class StageWorker:
         if stage.name not in self._ready:
             stage.setup()
             self._ready.add(stage.name)
-        started = time.perf_counter()
+        started, cpu_before_s = time.perf_counter(), _cpu_s()
         rows: Sequence[Row] = ()
         verdict: Dropped | None = None
         with self._files.row_scope() as written:
@@ -193,6 +194,7 @@ class StageWorker:
             verdict,
             files=tuple(written),
             seconds_spent=time.perf_counter() - started,
+            cpu_spent_s=max(0.0, _cpu_s() - cpu_before_s),
             peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         )
 
@@ -201,3 +203,9 @@ class StageWorker:
         for place in (self._scratch, self._ledger.store.local_root):
             detail = detail.replace(f"{place}/", "") if place else detail
         return detail
+
+
+def _cpu_s() -> float:
+    """CPU seconds of this process, all its threads, and of the children it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

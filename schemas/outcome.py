@@ -62,6 +62,9 @@ class StageResult(Model):
     limits_json: str = ""
     """Of failed and quarantined units: the stage's limits at the time, for they may be why."""
     seconds_spent: float = Field(ge=0, default=0.0)
+    """By the clock, in the worker."""
+    cpu_spent_s: float = Field(ge=0, default=0.0)
+    """CPU seconds of the worker and of the children it waited for. 0 in results of earlier versions."""
     peak_bytes: int = Field(ge=0, default=0)
 
 
@@ -79,5 +82,8 @@ class Decision(Model):
     unit_key: str = ""
     fingerprint: str = ""
     seconds_spent: float = Field(ge=0, default=0.0)
+    cpu_spent_s: float = Field(ge=0, default=0.0)
+    num_bytes_written: int = Field(ge=0, default=0)
+    """Of the files that the unit refers to; a file that several refer to counts for each."""
     num_emitted: int = Field(ge=0, default=1)
     """Rows that went on from here (fan-out stages emit several)."""

@@ -8,7 +8,9 @@ import typer
 
 from jobs import options
 from jobs.console import Exit, guarded, print_json, say
+from jobs.plan_text import plan_lines
 from jobs.progress import RunProgress
+from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from curation.run import Curation
@@ -24,8 +26,19 @@ def command(
     changes: options.Set = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Check and plan; nothing is read, computed or written."),
+        typer.Option(
+            "--dry-run", help="Check and plan: yield, bytes and time; --out is left alone."
+        ),
     ] = False,
+    sample: Annotated[
+        int,
+        typer.Option(
+            "--sample",
+            min=0,
+            metavar="N",
+            help="With --dry-run: curate N sources aside, to tell times and yield from them.",
+        ),
+    ] = 0,
     rehash: Annotated[
         bool, typer.Option("--rehash", help="Read every source again for its name's sake.")
     ] = False,
@@ -40,12 +53,14 @@ def command(
     """
     from curation.addresses import require_paths
 
+    if sample and not dry_run:
+        raise ConfigError("--sample belongs to --dry-run: add it, or leave --sample out")
     require_paths(src)  # before anything that takes time to import
 
     access = options.store_options(endpoint_url, region, anon)
     curation = prepare(src, out, recipe, changes or [], access, read=not dry_run, rehash=rehash)
     if dry_run:
-        return _dry_run(curation, as_json)
+        return _dry_run(curation, sample, as_json)
     with RunProgress() as progress:
         record = curation.run(progress)
     return finish(curation, record, as_json)
@@ -129,19 +144,15 @@ def finish(curation: Curation, record: RunRecord, as_json: bool) -> Exit:
     return Exit.GATE if report.verdict == "FAIL" else Exit.DONE
 
 
-def _dry_run(curation: Curation, as_json: bool) -> Exit:
-    """Say what would be done: sources, stages, and how much is known already."""
-    plan = curation.plan()
+def _dry_run(curation: Curation, num_samples: int, as_json: bool) -> Exit:
+    """Say what would be done, and what it would cost."""
+    from curation.plan import make_plan
+
+    with RunProgress() as progress:
+        plan = make_plan(curation, num_samples, progress)
     if as_json:
-        print_json(plan)
+        print_json(plan.model_dump(mode="json"))
     else:
-        say(
-            f"{plan['num_sources']} sources read before ({plan['num_bytes'] / 1e6:.1f} MB), "
-            f"{plan['num_unread']} new or changed ({plan['num_bytes_unread'] / 1e6:.1f} MB), "
-            f"{plan['num_duplicates']} duplicates, into {curation.store.uri}"
-        )
-        for reason, count in plan["not_used"].items():
-            say(f"  not used: {count} {reason}")
-        for stage in plan["stages"]:
-            say(f"  {stage['name']:<11} {stage['fingerprint']}  {stage['num_known']} results known")
-    return Exit.DONE
+        for line in plan_lines(plan, curation.store.uri):
+            say(line)
+    return Exit.DONE if all(c.is_ok for c in plan.checks) else Exit.REQUEST

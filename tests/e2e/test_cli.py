@@ -38,6 +38,8 @@ def video(tmp_path):
         (["{video}", "--out", "{root}", "--recipe", "nope"], "no recipe 'nope'"),
         (["{video}", "--out", "/proc/nowhere"], "cannot be used"),
         (["{video}", "--out", "ftp://host/x"], "expected a local path"),
+        (["{video}", "--out", "{root}", "--sample", "2"], "--sample belongs to --dry-run"),
+        (["{video}", "--out", "/proc/nowhere", "--dry-run"], "/proc cannot be written"),
     ],
 )
 def test_a_wrong_request_ends_before_ray_with_one_message(tmp_path, video, argv, message):
@@ -45,7 +47,7 @@ def test_a_wrong_request_ends_before_ray_with_one_message(tmp_path, video, argv,
     places = {"root": tmp_path / "root", "video": video, "empty": tmp_path / "empty"}
     done = handloom("curate", *[a.format(**places) for a in argv])
     assert done.returncode == 2
-    assert message in done.stderr.replace("\n", " ")
+    assert message in (done.stdout + done.stderr).replace("\n", " ")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "root" / "runs").exists()
 

@@ -12,6 +12,7 @@ import pytest
 
 from curation.here import TINY_S, is_tiny
 from curation.ledger import Ledger
+from curation.plan import make_plan
 from curation.recipe import RunConfig
 from curation.storage import Store
 from curation.tables import models_from_parquet
@@ -116,8 +117,8 @@ def test_a_raised_limit_does_again_what_failed_below_it_and_nothing_else(tmp_pat
     again, _ = curate(sources, tmp_path / "root", segment={"max_chars": 10})
     assert sum(again.num_stage_calls.values()) == 0
     raised = request(sources, tmp_path / "root", segment={"max_chars": 50})
-    num_known = {s["name"]: s["num_known"] for s in raised.plan()["stages"]}
-    assert num_known == {"segment": 2, "quality": 2, "speech": 2}
+    plan = make_plan(raised)
+    assert {s.name: s.num_known for s in plan.stages} == {"segment": 2, "quality": 2, "speech": 2}
     record = raised.run()
     assert record.num_stage_calls == {"segment": 3, "quality": 2, "speech": 2}
     assert {s.name: s.closure_fingerprint for s in record.stages} == {
