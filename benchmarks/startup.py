@@ -1,9 +1,11 @@
 """CPU seconds that commands cost before and beside their work.
 
-    python benchmarks/startup.py [--videos demo/studio/videos --root demo/root] [--against GIT_REF] [--repeats 3]
+    python benchmarks/startup.py [--videos demo/studio/videos --root demo/root] [--against GIT_REF
+        [--against-root ROOT]] [--repeats 3]
 
 ``--root`` is a finished root of ``--videos`` (``make demo`` leaves one); a copy is used. Without it only commands
-that need none are measured. ``--against`` measures another commit in the same run. CPU seconds are those of the
+that need none are measured. ``--against`` measures another commit in the same run; ``--against-root`` is a root of the
+same videos that this commit finished (it may not read the newer one). CPU seconds are those of the
 command and of the children it waited for, the smallest of the repeats; processes that Ray leaves in the background
 are not among them, so that the column "Ray" says whether it was started.
 """
@@ -36,7 +38,8 @@ def main() -> None:
         for title, argv in _commands(given, folder, ten).items():
             cells = []
             for label, tree in trees.items():
-                root = _fresh_copy(given.root, folder / f"root-{label}")
+                finished = given.root if tree == REPO else given.against_root
+                root = _fresh_copy(finished, folder / f"root-{label}")
                 command = [str(root) if a == "{root}" else a for a in argv]
                 cells.append(_measure(tree, command, given.repeats))
             print(f"{title:<34}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
@@ -49,6 +52,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--videos", type=Path)
     parser.add_argument("--root", type=Path)
     parser.add_argument("--against", default="")
+    parser.add_argument("--against-root", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
     return parser.parse_args()
 
@@ -107,6 +111,7 @@ def _fresh_copy(root: Path | None, target: Path) -> Path:
 def _measure(tree: Path, argv: list[str], repeats: int) -> str:
     costs = []
     env = os.environ | {"PYTHONPATH": str(tree)}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # or every command compiles its libraries again
     for _ in range(repeats):
         before = _ray_starts()
         child = subprocess.Popen(

@@ -11,6 +11,7 @@ from curation.blobs import StoreBlobs
 from curation.failpoints import hit
 from curation.recipe import RunGates
 from curation.report import ReportInputs, build_report
+from curation.report.strips import Earlier
 from curation.storage import Store, join
 from curation.tables import read_models
 from schemas.manifest import InputLine, RunRecord
@@ -51,10 +52,26 @@ def write_report(store: Store, inputs: ReportInputs) -> tuple[RunReport, str]:
         report = RunReport.model_validate_json(store.read(f"{base}/report.json"))
     except FileNotFoundError:
         with tempfile.TemporaryDirectory(prefix="handloom-page-") as folder:
-            report = build_report(inputs, Path(folder))
+            report = build_report(inputs, Path(folder), _earlier_media(store, inputs.run.run_id))
             # report.json goes last: a report without it is written again
             files = sorted(p for p in Path(folder).rglob("*") if p.is_file())
             for path in sorted(files, key=lambda p: p.name == "report.json"):
                 store.put_new(f"{base}/{path.relative_to(folder)}", path)
                 hit("driver.report.partial")
     return report, join(store.uri, f"{base}/index.html")
+
+
+def _earlier_media(store: Store, run_id: str) -> Earlier:
+    """Pictures of the newest earlier run that has a report."""
+    names = {meta.name for meta in store.list("runs")}
+    pages = (n.split("/")[1] for n in names if n.endswith("/report/report.json"))
+    last = max((run for run in pages if run < run_id), default="")
+
+    def take(name: str, path: Path) -> bool:
+        there = f"runs/{last}/report/media/{name}"
+        if there not in names:
+            return False
+        store.fetch(there, path)
+        return True
+
+    return take

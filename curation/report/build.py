@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from curation.recipe import RunGates
 from curation.report.scores import score_lines
 from curation.report.seconds import seconds_line
-from curation.report.strips import write_strip
+from curation.report.strips import Earlier, write_strip
 from schemas.errors import InvariantError
 from schemas.manifest import InputLine, RunRecord
 from schemas.outcome import UNCOUNTED, Decision, Outcome
@@ -54,8 +54,10 @@ class ReportInputs:
         return [line for line in self.others if line.row_id == clip.source_id]
 
 
-def build_report(inputs: ReportInputs, out_dir: Path) -> RunReport:
-    """Write the report into an empty folder.
+def build_report(
+    inputs: ReportInputs, out_dir: Path, earlier: Earlier = lambda name, path: False
+) -> RunReport:
+    """Write the report into an empty folder; pictures that ``earlier`` has are not made again.
 
     Raises:
         InvariantError: The books of a stage do not balance (report.json is written all the same).
@@ -69,7 +71,8 @@ def build_report(inputs: ReportInputs, out_dir: Path) -> RunReport:
     kept = set(report.kept_clip_ids)
     shown = sorted((c for c in inputs.clips if c.clip_id in kept), key=lambda c: c.clip_id)
     (out_dir / "media").mkdir(exist_ok=True)
-    strips = [(c, write_strip(c, inputs.blobs, out_dir / "media")) for c in shown[:_MAX_STRIPS]]
+    media = out_dir / "media"
+    strips = [(c, write_strip(c, inputs.blobs, media, earlier)) for c in shown[:_MAX_STRIPS]]
     environment = Environment(
         loader=PackageLoader("curation.report"), autoescape=select_autoescape(default=True),
         trim_blocks=True, lstrip_blocks=True, finalize=_plain,

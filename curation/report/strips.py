@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.base import Model
 from schemas.rows import Clip
 from stages import media
 from stages.files import Arrays, Blobs
 from stages.masks import decode_masks
 
 Frames = NDArray[np.uint8]
+Earlier = Callable[[str, Path], bool]
+_VERSION = 1
+"""Of the looks of the pictures: raised, they are made again."""
 _NUM_FRAMES, _THUMB_HEIGHT = 8, 208
 _BOX_COLOURS = {"face": (250, 210, 60), "left_hand": (80, 220, 120), "right_hand": (240, 90, 90)}
 _MASK_COLOUR = (230, 60, 220)
 
 
-def write_strip(clip: Clip, blobs: Blobs, folder: Path) -> dict[str, str]:
-    """Write ``<clip_id>.jpg`` and ``.mp4``; returns their names and those of the references."""
+def write_strip(
+    clip: Clip, blobs: Blobs, folder: Path, earlier: Earlier = lambda name, path: False
+) -> dict[str, str]:
+    """Write the pictures of a clip and its small video, or take those of an earlier report.
+
+    Args:
+        clip: A clip that came through.
+        blobs: Its files.
+        folder: Where to write.
+        earlier: Puts the file of that name of an earlier report at the path, if there is one. Names tell what
+            pictures were made from.
+
+    Returns:
+        File names by what they show.
+    """
     assert clip.structure is not None
+    names = _names(clip)
+    if all(earlier(name, folder / name) for name in names.values()):
+        return names
     rgb = media.read_video(blobs.fetch(clip.media.video))
     hoi = media.read_video(blobs.fetch(clip.structure.video))
     marked = mark(rgb, clip, blobs)
     picks = np.linspace(0, len(rgb) - 1, _NUM_FRAMES).astype(int)
     rows = [np.hstack([_thumb(stream[t]) for t in picks]) for stream in (rgb, marked, hoi)]
-    names = {"strip": f"{clip.clip_id}.jpg", "video": f"{clip.clip_id}.mp4"}
     sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
     cv2.imwrite(str(folder / names["strip"]), sheet, [cv2.IMWRITE_JPEG_QUALITY, 82])
     side_by_side = np.stack(
@@ -37,9 +58,24 @@ def write_strip(clip: Clip, blobs: Blobs, folder: Path) -> dict[str, str]:
         ]
     )
     video = folder / names["video"]
-    if not video.exists():
-        media.write_video(video, side_by_side, crf=27)
-    return names | _write_references(clip, blobs, folder)
+    video.unlink(missing_ok=True)
+    media.write_video(video, side_by_side, crf=27)
+    _write_references(clip, blobs, folder, names)
+    return names
+
+
+def _names(clip: Clip) -> dict[str, str]:
+    """File names that change with anything the pictures are made from."""
+    assert clip.structure is not None
+    parts: list[Model] = [clip.media.video, clip.structure.video]
+    parts += [clip.objects.arrays] if clip.objects else []
+    parts += [clip.boxes.arrays] if clip.boxes else []
+    kinds = ("person", "product") if clip.references else ()
+    parts += [getattr(clip.references, f"{kind}_image") for kind in kinds]
+    text = f"{_VERSION}" + "".join(part.model_dump_json() for part in parts)
+    stem = f"{clip.clip_id}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    names = {"strip": f"{stem}.jpg", "video": f"{stem}.mp4"}
+    return names | {kind: f"{stem}-{kind}.jpg" for kind in kinds}
 
 
 def mark(rgb: Frames, clip: Clip, blobs: Blobs) -> Frames:
@@ -77,16 +113,11 @@ def media_arrays(blobs: Blobs, ref: object) -> Arrays:
     return dict(load_file(blobs.fetch(ref)))  # type: ignore[arg-type]
 
 
-def _write_references(clip: Clip, blobs: Blobs, folder: Path) -> dict[str, str]:
-    if clip.references is None:
-        return {}
-    names = {}
-    for kind in ("person", "product"):
+def _write_references(clip: Clip, blobs: Blobs, folder: Path, names: Mapping[str, str]) -> None:
+    for kind in ("person", "product") if clip.references else ():
         image = media.read_png(blobs.fetch(getattr(clip.references, f"{kind}_image")))
-        names[kind] = f"{clip.clip_id}-{kind}.jpg"
         small = cv2.cvtColor(_thumb(image[..., :3]), cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(folder / names[kind]), small)
-    return names
 
 
 def _thumb(image: Frames) -> Frames:
