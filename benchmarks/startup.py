@@ -49,10 +49,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--videos", type=Path)
-    parser.add_argument("--root", type=Path)
+    parser.add_argument("--videos", type=lambda text: Path(text).resolve())
+    parser.add_argument("--root", type=lambda text: Path(text).resolve())
     parser.add_argument("--against", default="")
-    parser.add_argument("--against-root", type=Path)
+    parser.add_argument("--against-root", type=lambda text: Path(text).resolve())
     parser.add_argument("--repeats", type=int, default=3)
     return parser.parse_args()
 

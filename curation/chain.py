@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from curation.recipe import Recipe, explain_validation
+from curation.recipe import Recipe
 from schemas.errors import ConfigError
 from schemas.manifest import StageRecord
+from schemas.mistakes import explain_validation
 from schemas.rows import Row, SourceVideo
 from stages.base import Stage, check_chain
 
@@ -98,7 +99,7 @@ def _build_stage(name: str, settings: dict[str, Any]) -> AnyStage:
     try:
         config = stage_class.config_type.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(explain_validation(error, name)) from error
+        raise ConfigError(explain_validation(error, name, stage_class.config_type)) from error
     return stage_class(config)
 
 

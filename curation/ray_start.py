@@ -16,8 +16,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,9 +26,11 @@ from typing import Any
 import ray
 from ray._private import services
 
+from curation.held_stderr import held_back_stderr
 from schemas.errors import ConfigError, HandloomError
 
 START_WAIT_S = 180.0
+_KNOCK_S = 10.0
 _AGENT_WAIT_MS = 600_000
 _OBJECT_STORE_BYTES = 1 << 30
 _PORTS = ("metrics_agent_port", "dashboard_agent_listen_port", "metrics_export_port",
@@ -58,6 +58,36 @@ def start_ray(*, needs_api_server: bool = False) -> None:
     _check_environment()
     with _own_sigterm():
         _join_or_start(needs_api_server)
+
+
+def check_ray(timeout_s: float) -> str:
+    """Start or join Ray as a run would, have a worker answer, and leave again.
+
+    Args:
+        timeout_s: For the worker's answer; starting has its own limit.
+
+    Returns:
+        What there is, for people.
+
+    Raises:
+        HandloomError: Ray does not start, or no worker answers.
+    """
+    start_ray()
+    try:
+        where = ray.get(ray.remote(_host_name).remote(), timeout=timeout_s)
+        have = ray.cluster_resources()
+    except Exception as error:
+        raise HandloomError(
+            f"Ray started, but no worker answered in {timeout_s:.0f} s ({error}); memory may be short, or "
+            "another Ray's leftovers in the way: ray stop --force ends them all"
+        ) from error
+    finally:
+        ray.shutdown()
+    return f"{have.get('CPU', 0):g} CPUs, {have.get('GPU', 0):g} GPUs, a worker answered on {where}"
+
+
+def _host_name() -> str:
+    return socket.gethostname()
 
 
 @contextmanager
@@ -111,7 +141,8 @@ def _check_environment() -> None:
 
 def _join(options: dict[str, object], address: str) -> None:
     try:
-        with _held_back_stderr():
+        _knock(address)
+        with held_back_stderr():
             ray.init(**options)
     except Exception as error:
         ray.shutdown()
@@ -121,12 +152,32 @@ def _join(options: dict[str, object], address: str) -> None:
         ) from error
 
 
+def _knock(address: str) -> None:
+    """Find out in seconds that nobody listens: Ray itself would try for minutes.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    found = re.fullmatch(r"(?:ray://)?\[?([^\[\]/]+?)\]?:(\d+)", address)
+    if found is None:
+        return  # "auto" and the like: Ray knows where that is
+    for is_last in (False, False, True):
+        try:
+            socket.create_connection((found[1], int(found[2])), timeout=_KNOCK_S).close()
+        except OSError:
+            if is_last:
+                raise
+            time.sleep(1)
+        else:
+            return
+
+
 def _start(options: dict[str, object], needs_api_server: bool) -> None:
     """Start a cluster, twice at most."""
     for is_last in (False, True):
         begun = Started()
         try:
-            with _held_back_stderr(), adapted_ray(begun, needs_api_server):
+            with held_back_stderr(), adapted_ray(begun, needs_api_server):
                 ray.init(**options)
         except Exception as error:
             ray.shutdown()
@@ -282,22 +333,3 @@ def last_words(session: Path) -> str:
     told = [line.strip() for line in lines if re.match(r"\[[^\]]* [CEFIW] ", line)]
     grave = [line for line in told if re.match(r"\[[^\]]* [CEF] ", line)]
     return (grave or told or [""])[-1][:500]
-
-
-@contextmanager
-def _held_back_stderr() -> Iterator[None]:
-    """Keep what native code prints on stderr, such as its log level, unless the block fails."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(saved, held.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from schemas.base import Model
 from schemas.errors import ConfigError
+from schemas.mistakes import explain_validation, suggest
 
 _MAX_RECIPE_BYTES = 1_000_000
 
@@ -86,7 +85,7 @@ def load_recipe(
             stages=stages,
         )
     except ValidationError as error:
-        raise ConfigError(explain_validation(error, f"{path.name}: run")) from error
+        raise ConfigError(explain_validation(error, f"{path.name}: run", RunConfig)) from error
 
 
 def parse_yaml_mapping(path: Path) -> dict[str, Any]:
@@ -165,31 +164,6 @@ def apply_change(settings: dict[str, Any], change: str) -> None:
         if not isinstance(node, dict):
             raise ConfigError(f"--set {change!r}: {key!r} is not a group of settings")
     node[keys[-1]] = value
-
-
-def explain_validation(error: ValidationError, where: str) -> str:
-    """Turn pydantic's errors into lines that name the key, what was wrong and what was given."""
-    lines = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        given = (
-            ""
-            if item["type"] in {"extra_forbidden", "missing"}
-            else f" (got {reprlib.repr(item['input'])})"
-        )
-        message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
-        lines.append(f"{where}.{key}: {message}{given}")
-    return "; ".join(lines)
-
-
-def suggest(key: str, known: set[str]) -> str:
-    """A hint for a typo.
-
-    >>> suggest("segmnt", {"segment", "probe"})
-    '; did you mean segment?'
-    """
-    close = difflib.get_close_matches(key, sorted(known), n=1)
-    return f"; did you mean {close[0]}?" if close else f"; known keys: {sorted(known)}"
 
 
 def _as_mapping(value: object, where: str) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def list_sources(
     out: str = "",
     known: Known | None = None,
     read: bool = True,
+    limit: int | None = None,
 ) -> SourceList:
     """Find everything below the given files, folders and bucket prefixes, and hash what can be read.
 
@@ -72,12 +73,14 @@ def list_sources(
         out: The output root: it is no source.
         known: Objects that need no hashing while their state is the same.
         read: False looks only: objects that are not known are ``unread``.
+        limit: Use so many files at most, the first in the order of their addresses.
 
     Raises:
         ConfigError: A path does not exist, there is nothing to read, or all access is denied.
         TransientError: The store does not answer.
     """
     found = sorted(find_all(addresses, options, out), key=lambda f: f.uri)
+    found = found if limit is None else _limited(found, limit)
     known = known or {}
     unread = [] if read else [f for f in found if f.read and (f.uri, f.state) not in known]
     missing = {f.uri for f in unread}
@@ -93,6 +96,15 @@ def list_sources(
     if not listed.rows and {line.reason for line in failed} == {"access_denied"}:
         raise ConfigError(f"none of {len(failed)} files can be read: {failed[0].detail}")
     return listed
+
+
+def _limited(found: Sequence[Found], limit: int) -> list[Found]:
+    """The first files as they are, the others as inputs that are left out on purpose."""
+    detail = f"behind the first {limit} files, and no more were wanted"
+    files = [f for f in found if f.read is not None]
+    others = [f for f in found if f.read is None]
+    late = [replace(f, read=None, reason="over_limit", detail=detail) for f in files[limit:]]
+    return [*files[:limit], *others, *late]
 
 
 def list_again(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from curation.recipe import apply_change, explain_validation
+from curation.recipe import apply_change
 from curation.storage import StoreOptions
 from curation.tables import read_models
 from jobs import options
@@ -19,6 +19,7 @@ from model.sampler import SampleConfig, SampleRequest, SampleResult
 from model.train_state import TrainState
 from schemas.base import FileRef
 from schemas.errors import ConfigError, DataError
+from schemas.mistakes import explain_validation
 from schemas.rows import Clip
 from stages import media
 from stages.caption import HOI_PREFIX
@@ -40,7 +41,7 @@ def sample_config(changes: Sequence[str]) -> SampleConfig:
     try:
         return SampleConfig.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(explain_validation(error, "sample")) from error
+        raise ConfigError(explain_validation(error, "sample", SampleConfig)) from error
 
 
 def build_request(

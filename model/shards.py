@@ -277,7 +277,8 @@ def _check_schema(schema: pa.Schema, path: Path) -> None:
     version = (schema.metadata or {}).get(METADATA_VERSION_KEY, b"none").decode(errors="replace")
     if version != SCHEMA_VERSION:
         raise ConfigError(
-            f"{path} has sample schema version {version}, this Handloom reads {SCHEMA_VERSION}"
+            f"{path} has sample schema version {version}, this Handloom reads {SCHEMA_VERSION}; "
+            "curate the root again: of finished clips only the shards are written anew"
         )
     wanted = {f.name: (f.type, f.nullable) for f in SAMPLE_SCHEMA}
     found = {f.name: (f.type, f.nullable) for f in schema}

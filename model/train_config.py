@@ -13,6 +13,7 @@ from model.transcode import Transcode
 from schemas.base import Model
 from schemas.errors import ConfigError
 from schemas.facets import Share
+from schemas.mistakes import explain_validation
 
 
 class NetworkConfig(Model):
@@ -232,8 +233,8 @@ def train_recipe(name: str, changes: Mapping[str, Any] | None = None) -> TrainCo
     try:
         return TrainConfig.model_validate(settings)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(f"training recipe {name}: " + "; ".join(lines)) from error
+        told = explain_validation(error, "", TrainConfig)
+        raise ConfigError(f"training recipe {name}: {told}") from error
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ SKIPPED = frozenset(
         "link_out_of_tree",
         "link_to_folder",
         "not_a_file",
+        "over_limit",
     }
 )
 """Reasons of inputs that are not read on purpose: they are ``dropped``, all others ``failed``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from schemas.errors import DataError
 from schemas.facets import ChannelStatistics
 from schemas.rows import Clip, Row
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 """Raised when a reader of the previous version would misread a shard."""
 
 DTYPE_BYTES = {"float16": 2, "float32": 4}
@@ -207,6 +208,15 @@ def _boxes(kind: str) -> list[pa.Field]:
     ]
 
 
+_NAMED = ("scores", "fingerprints", "backends")
+
+
+def _named(value: pa.DataType) -> pa.DataType:
+    """Values by name: a list of structs, since Arrow's map type is not read by all readers of Parquet."""
+    pair = [pa.field("key", pa.string(), nullable=False), pa.field("value", value, nullable=False)]
+    return pa.list_(pa.field("element", pa.struct(pair), nullable=False))
+
+
 SAMPLE_SCHEMA = pa.schema(
     [
         _field("clip_id", pa.string(), "identity from content"),
@@ -265,9 +275,9 @@ SAMPLE_SCHEMA = pa.schema(
         *_boxes("face"),
         *_boxes("left_hand"),
         *_boxes("right_hand"),
-        _field("scores", pa.map_(pa.string(), pa.float64()), "stage.score -> value"),
-        _field("fingerprints", pa.map_(pa.string(), pa.string()), "what made the row, by name"),
-        _field("backends", pa.map_(pa.string(), pa.string()), "stage.role -> name@version"),
+        _field("scores", _named(pa.float64()), "stage.score and value, sorted by key"),
+        _field("fingerprints", _named(pa.string()), "sha256 of what made the row, by name"),
+        _field("backends", _named(pa.string()), "stage.role and name@version"),
         _field("codec", pa.string(), "latent space: equal text means comparable latents"),
         _field("text_encoder", pa.string(), "text feature space"),
         _field("audio_encoder", pa.string(), "audio feature space"),
@@ -298,19 +308,26 @@ def sample_from_record(record: dict[str, Any], where: str) -> Sample:
     Raises:
         DataError: ``sample_invalid``: a value breaks the contract.
     """
-    maps = {k: dict(record[k] or ()) for k in ("scores", "fingerprints", "backends") if k in record}
     try:
-        return Sample.model_validate({**record, **maps})
-    except ValueError as error:
+        named = {k: _as_dict(record[k]) for k in _NAMED if k in record}
+        return Sample.model_validate({**record, **named})
+    except (ValueError, TypeError, KeyError) as error:
         text = json.dumps(str(error)[:800])
         raise DataError("sample_invalid", f"{where}: {text}") from error
 
 
+def _as_dict(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    named = {pair["key"]: pair["value"] for pair in pairs}
+    if len(named) != len(pairs):
+        raise ValueError("a name is there twice")
+    return named
+
+
 def sample_to_record(sample: Sample) -> dict[str, Any]:
-    """Plain Python values by column name, as Arrow takes them: map entries sorted by key."""
+    """Plain Python values by column name, as Arrow takes them: named values sorted by key."""
     record = sample.model_dump()
-    for key in ("scores", "fingerprints", "backends"):
-        record[key] = sorted(record[key].items())
+    for key in _NAMED:
+        record[key] = [{"key": k, "value": v} for k, v in sorted(record[key].items())]
     return record
 
 

@@ -63,7 +63,7 @@ class ShardsStage(Stage[ShardsConfig, ShardPlan, ShardPlan]):
     """Writes one planned shard."""
 
     name = "shards"
-    version = 3
+    version = 4
     facet = "shard"
     config_type = ShardsConfig
     row_in = ShardPlan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,10 +19,31 @@ if TYPE_CHECKING:
     from schemas.manifest import RunRecord
 
 
+@dataclass(frozen=True)
+class Looks:
+    """How sources are looked at: read or only listed, trusting what the root remembers or not, how many."""
+
+    read: bool = True
+    rehash: bool = False
+    limit: int | None = None
+
+
 @guarded
 def command(
-    src: Annotated[list[str], typer.Argument(help="Video files, folders or bucket addresses.")],
     out: Annotated[str, typer.Option("--out", help="Output root; new, or from an earlier run.")],
+    src: Annotated[
+        list[str] | None, typer.Argument(help="Video files, folders or bucket addresses.")
+    ] = None,
+    files_from: Annotated[
+        str,
+        typer.Option(
+            "--files-from", metavar="LIST", help="A file with an address a line; - is stdin."
+        ),
+    ] = "",
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, metavar="N", help="Use the first N files, by address."),
+    ] = None,
     recipe: Annotated[str, typer.Option(help="Recipe name or path of a YAML file.")] = "default",
     changes: options.Set = None,
     dry_run: Annotated[
@@ -51,14 +73,20 @@ def command(
 
     Safe to interrupt and to run again: finished work is kept, nothing is overwritten.
     """
-    from curation.addresses import require_paths
+    from curation.addresses import read_address_list, require_paths
 
     if sample and not dry_run:
         raise ConfigError("--sample belongs to --dry-run: add it, or leave --sample out")
-    require_paths(src)  # before anything that takes time to import
+    require_paths(src or [])  # before anything that takes time to import
+    sources = [*(src or []), *(read_address_list(files_from) if files_from else [])]
+    if not sources:
+        raise ConfigError(
+            "nothing to curate: give files, folders or addresses, or --files-from LIST"
+        )
 
     access = options.store_options(endpoint_url, region, anon)
-    curation = prepare(src, out, recipe, changes or [], access, read=not dry_run, rehash=rehash)
+    looks = Looks(read=not dry_run, rehash=rehash, limit=limit)
+    curation = prepare(sources, out, recipe, changes or [], access, looks)
     if dry_run:
         return _dry_run(curation, sample, as_json)
     with RunProgress() as progress:
@@ -72,9 +100,7 @@ def prepare(
     recipe_name: str,
     changes: list[str],
     access: StoreOptions,
-    *,
-    read: bool = True,
-    rehash: bool = False,
+    looks: Looks,
 ) -> Curation:
     """Check the whole request before Ray starts.
 
@@ -84,8 +110,7 @@ def prepare(
         recipe_name: Name or path.
         changes: ``--set`` changes.
         access: How to reach stores.
-        read: False looks at sources without reading them.
-        rehash: Trust nothing that the root remembers of sources.
+        looks: How sources are looked at.
 
     Raises:
         ConfigError: Anything about it is wrong.
@@ -108,8 +133,9 @@ def prepare(
             access,
             lambda done, total: progress.step("listing sources", done, total),
             out=out,
-            known=recall(store) if is_root and not rehash else {},
-            read=read,
+            known=recall(store) if is_root and not looks.rehash else {},
+            read=looks.read,
+            limit=looks.limit,
         )
     return Curation(recipe, chain, sources, store, access)
 

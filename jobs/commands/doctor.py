@@ -7,11 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
 
 from jobs import options
 from jobs.console import Exit, guarded, print_json, say
+from schemas.text import bytes_text
 
 _PACKAGES = (
     "torch",
@@ -34,7 +40,9 @@ _EXTRAS = {
     "wan": "diffusers",
     "vlm": "httpx",
 }
-_MIN_FREE_BYTES = 5 << 30
+_MIN_FREE_DISK_BYTES = 5 << 30
+_MIN_FREE_MEMORY_BYTES = 4 << 30
+_RAY_ANSWER_S = 120.0
 
 
 class Check(NamedTuple):
@@ -47,9 +55,15 @@ class Check(NamedTuple):
 
 
 @guarded
-def command(as_json: options.Json = False) -> Exit:
-    """Check Python, packages, ffmpeg, rendering, disk and the default recipe's stages."""
-    checks = [*_machine(), *_packages(), _rendering(), _stages()]
+def command(
+    no_ray: Annotated[
+        bool, typer.Option("--no-ray", help="Do not try to start Ray, which takes seconds.")
+    ] = False,
+    as_json: options.Json = False,
+) -> Exit:
+    """Check Python, packages, ffmpeg, memory, disk, rendering, the default recipe's stages, and that Ray starts."""
+    checks = [*_machine(), *_space(), *_packages(), _rendering(), _stages()]
+    checks += [] if no_ray else [_ray()]
     if as_json:
         print_json({"checks": [c._asdict() for c in checks]})
     else:
@@ -65,7 +79,6 @@ def command(as_json: options.Json = False) -> Exit:
 
 def _machine() -> list[Check]:
     python = ".".join(map(str, sys.version_info[:3]))
-    free = shutil.disk_usage(".").free
     ffmpeg = shutil.which("ffmpeg")
     line = ""
     if ffmpeg:
@@ -74,11 +87,42 @@ def _machine() -> list[Check]:
     return [
         Check("python", sys.version_info[:2] == (3, 11), python, "use Python 3.11"),
         Check("cpus", True, str(os.cpu_count())),
-        Check(
-            "free disk here", free > _MIN_FREE_BYTES, f"{free / 2**30:.0f} GiB", "free some space"
-        ),
         Check("ffmpeg", ffmpeg is not None, line, "apt-get install ffmpeg"),
     ]
+
+
+def _space() -> list[Check]:
+    temporary = tempfile.gettempdir()
+    places = {"free disk here": ".", f"free disk in {temporary}": temporary}
+    free = {name: shutil.disk_usage(place).free for name, place in places.items()}
+    free["free memory"] = _free_memory_bytes()
+    least = dict.fromkeys(places, _MIN_FREE_DISK_BYTES) | {"free memory": _MIN_FREE_MEMORY_BYTES}
+    return [
+        Check(name, size > least[name], bytes_text(size),
+              f"at least {bytes_text(least[name])} are needed; free some")
+        for name, size in free.items()
+    ]  # fmt: skip
+
+
+def _free_memory_bytes() -> int:
+    """What new processes can have, as the kernel counts it."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _ray() -> Check:
+    """Start Ray as a run would, let a worker answer, and stop it."""
+    from curation.ray_start import check_ray
+    from schemas.errors import HandloomError
+
+    begun = time.monotonic()
+    try:
+        found = check_ray(_RAY_ANSWER_S)
+    except HandloomError as error:
+        return Check("ray starts", False, "no", str(error))
+    return Check("ray starts", True, f"{found}, {time.monotonic() - begun:.0f} s")
 
 
 def _packages() -> list[Check]:

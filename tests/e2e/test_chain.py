@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,8 +14,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from curation.reporting import report_inputs
+from curation.storage import Store
 from jobs.sampling import first_clip, target_sound
 from jobs.studio import generate, scripts
+from schemas.manifest import RunRecord
 from stages import media
 from stages.foreign_sound import read_foreign_sound
 
@@ -51,6 +56,16 @@ def curated(folder) -> dict:
     return handloom("curate", folder / "studio/videos", "--out", folder / "root", *gates)
 
 
+def kept_streams(root: Path, run_id: str):
+    """The one kept clip, its RGB and its HOI video."""
+    store = Store(str(root))
+    run = RunRecord.model_validate_json(store.read(f"runs/{run_id}/run.json"))
+    with report_inputs(store, run) as inputs:
+        (clip,) = inputs.clips
+        rgb = media.read_video(inputs.blobs.fetch(clip.media.video))
+        return clip, rgb, media.read_video(inputs.blobs.fetch(clip.structure.video))
+
+
 def test_the_books_balance_and_the_clip_is_kept(folder, curated):
     report = curated["report_json"]
     for stage in report["stages"]:
@@ -64,17 +79,9 @@ def test_the_books_balance_and_the_clip_is_kept(folder, curated):
 
 def test_streams_agree_with_the_studios_truth(folder, curated):
     """Mask and structure lie where the truth says, in the clip's own frames."""
-    from curation.reporting import report_inputs
-    from curation.storage import Store
-    from schemas.manifest import RunRecord
     from stages.masks import decode_masks
 
-    store = Store(str(folder / "root"))
-    run = RunRecord.model_validate_json(store.read(f"runs/{curated['run_id']}/run.json"))
-    with report_inputs(store, run) as inputs:
-        (clip,) = inputs.clips
-        hoi = media.read_video(inputs.blobs.fetch(clip.structure.video))
-        rgb = media.read_video(inputs.blobs.fetch(clip.media.video))
+    clip, rgb, hoi = kept_streams(folder / "root", curated["run_id"])
     assert hoi.shape == rgb.shape == (clip.media.num_frames, 832, 480, 3)
     truth = dict(np.load(folder / "studio/truth/short.npz"))
     first = round(clip.motion_start_s * 25)
@@ -110,6 +117,31 @@ def test_a_root_is_looked_at_from_all_sides(folder, curated, tmp_path):
     assert plan["num_sources"] == 3
     assert plan["num_clips"]["value"] >= 1
     assert all(c["is_ok"] for c in plan["checks"])
+
+
+def test_the_readers_of_the_docs_read_a_shard(folder, curated, monkeypatch):
+    """Every Python block of docs/dataset.md, in order, on a real root."""
+    page = (Path(__file__).resolve().parents[2] / "docs/dataset.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 6
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("HF_HOME", str(folder / "hf"))
+    (folder / "my-root").symlink_to(folder / "root")
+    names: dict = {}
+    for block in blocks:
+        exec(block, names)
+    (clip_id,) = curated["report_json"]["kept_clip_ids"]
+    assert names["latent"].shape == (16, 20, 104, 60)
+    assert names["rgb"].shape == (77, 832, 480, 3)
+    assert names["clips"][0]["clip_id"] == names["sharp"][0][0] == clip_id
+    confidence = names["scores"]["objects.confidence"]
+    assert confidence == names["sharp"][0][2] == names["table"]["confidence"][0]
+    assert names["wide"]["objects.confidence"][0] == confidence
+    assert "body.jerk" in names["wide"].columns
+    target = kept_streams(folder / "root", curated["run_id"])[1][-81:]
+    errors = [np.abs(names["rgb"][40].astype(int) - target[40 + d]).mean() for d in (2, 3, 4)]
+    assert errors[1] == min(errors)
 
 
 def iou(a, b) -> float:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from curation.recipe import apply_change, load_recipe
+from jobs.sampling import sample_config
+from model.train_config import train_recipe
 from schemas.errors import ConfigError
 
 STAGES = ["probe", "segment", "quality"]
@@ -56,3 +60,24 @@ def test_values_are_yaml():
     apply_change(settings, "quality.gate.min_sharpness=1.5")
     apply_change(settings, "quality.gate.require=false")
     assert settings == {"quality": {"gate": {"min_sharpness": 1.5, "require": False}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"optimiser": {"learnin_rate": 1}}, "optimiser.learnin_rate: unknown key; did you mean learning_rate?"),
+        ({"objective": {"flow": {"shft": 1}}}, "objective.flow.shft: unknown key; did you mean shift?"),
+        ({"stepsfull": 1}, "stepsfull: unknown key; did you mean steps_full?"),
+        ({"steps_full": "many"}, "(got 'many')"),
+    ],
+)  # fmt: skip
+def test_mistyped_keys_of_training_are_answered_with_the_nearest(changes, told):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        train_recipe("smoke", changes)
+
+
+def test_mistyped_keys_of_sampling_are_answered_with_the_nearest():
+    with pytest.raises(
+        ConfigError, match=re.escape("sample.stps: unknown key; did you mean steps?")
+    ):
+        sample_config(["stps=1"])

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,8 @@ from curation.here import TINY_S, is_tiny
 from curation.ledger import Ledger
 from curation.plan import make_plan
 from curation.recipe import RunConfig
-from curation.storage import Store
+from curation.sources import list_sources
+from curation.storage import Store, StoreOptions
 from curation.tables import models_from_parquet
 from schemas.outcome import Outcome, StageResult
 from schemas.rows import Clip
@@ -108,6 +111,23 @@ def test_a_parameter_recomputes_exactly_its_cone(tmp_path):
     (sources / "e.txt").write_text("changed by some bytes")
     record, _ = curate(sources, tmp_path / "root", quality={"scale": 2.0})
     assert record.num_stage_calls == {"segment": 1, "quality": 2, "speech": 2}
+
+
+def test_a_limit_of_files_leaves_the_others_out_and_a_larger_one_goes_on(tmp_path):
+    sources = toy.write_sources(tmp_path / "raw", TEXTS)
+
+    def run(limit):
+        found = list_sources([str(sources)], StoreOptions(), limit=limit)
+        curation = replace(request(sources, tmp_path / "root"), sources=found)
+        return found, curation.run()
+
+    found, record = run(2)
+    assert [Path(r.uri).name for r in found.rows] == ["a.txt", "b.txt"]
+    assert found.reasons == {"over_limit": 4}
+    assert record.num_stage_calls["segment"] == 2
+    found, record = run(5)
+    assert found.reasons == {"over_limit": 1}
+    assert record.num_stage_calls["segment"] == 3
 
 
 def test_a_raised_limit_does_again_what_failed_below_it_and_nothing_else(tmp_path):

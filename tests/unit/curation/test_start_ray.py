@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import ray
 
+from curation import held_stderr
 from curation.execute import start_ray
 from curation.ray_start import free_ports
 from schemas.errors import HandloomError
@@ -52,12 +56,16 @@ def test_a_ray_that_never_starts_is_a_clear_error(stopped):
 def test_a_named_cluster_is_not_tried_twice(stopped, monkeypatch):
     fail_times, tries = stopped
     fail_times(99)
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(
-        HandloomError, match=r"no Ray cluster answers at RAY_ADDRESS=127\.0\.0\.1:1"
-    ):
-        start_ray()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(HandloomError, match=f"no Ray cluster answers at RAY_ADDRESS={address}"):
+            start_ray()
     assert len(tries) == 1
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(HandloomError, match=r"RAY_ADDRESS=127\.0\.0\.1:1 .*refused"):
+        start_ray()
+    assert len(tries) == 1, "Ray would have tried for minutes"
 
 
 LATE_HELPERS = """
@@ -136,3 +144,37 @@ def test_ports_are_free_and_not_those_that_the_kernel_hands_out():
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert len(set(ports)) == 50
     assert max(ports) < max(low, 32_768)
+
+
+def test_a_long_wait_is_told_where_the_user_looks(monkeypatch):
+    monkeypatch.setattr(held_stderr, "_FIRST_WORD_S", 0.01)
+    monkeypatch.setattr(held_stderr, "_NEXT_WORD_S", 0.01)
+    reads, writes = os.pipe()
+    with held_stderr.told_waiting(writes):
+        time.sleep(0.2)
+    told = os.read(reads, 10_000).decode().splitlines()
+    assert len(told) > 2
+    assert set(told) == {"starting Ray: 0 s so far"}
+
+
+@pytest.mark.slow
+def test_doctor_starts_ray_and_a_worker_answers():
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", "doctor", "--json"],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    checks = {c["name"]: c for c in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 0, done.stdout
+    assert "a worker answered on" in checks["ray starts"]["found"]
+    assert checks["free memory"]["found"].endswith("GB")
+
+
+@pytest.mark.slow
+def test_doctor_says_what_to_do_where_ray_and_ffmpeg_are_missing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", "doctor"], capture_output=True, text=True, check=False,
+        timeout=300, env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1", "PATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "apt-get install ffmpeg" in done.stdout
+    assert "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1" in done.stdout
