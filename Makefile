@@ -39,8 +39,9 @@ test-all: setup ## Everything that runs without a GPU
 golden: setup ## Rewrite golden files on purpose; review the diff
 	$(BIN)/python -m pytest -q tests/golden --update-golden
 
-docs: setup ## Write docs/stages.md from the code
+docs: setup ## Write docs/stages.md and docs/commands.md from the code
 	$(BIN)/python -m scripts.stage_docs
+	$(BIN)/python -m scripts.command_docs
 
 lock: setup ## Resolve the dependencies again
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --generate-hashes --quiet -o requirements.lock

@@ -70,7 +70,7 @@ COMMANDS = {
     ),
     "doctor": Entry(
         "jobs.commands.doctor:command",
-        "Check Python, packages, ffmpeg, rendering, disk and the default recipe's stages.",
+        "Check Python, packages, ffmpeg, memory, disk, rendering, the recipe's stages, that Ray starts.",
     ),
     "bench": Entry("jobs.commands.bench:app", "Measurements that anybody can repeat."),
     "models": Entry("jobs.commands.models:app", "List, check and pin models."),

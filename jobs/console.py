@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
@@ -94,7 +95,7 @@ def fail(message: str, code: Exit, *, as_json: bool = False) -> Exit:
     """Say why a command ends without success: a line on stderr, and a JSON document where JSON was asked for."""
     shown = plain(shorten(message, _MAX_SHOWN_CHARS))
     if as_json:
-        print_json({"error": {"exit_code": int(code), "message": shown}})
+        print_json("error", {"error": {"exit_code": int(code), "message": shown}})
     head = "failed:" if code == Exit.FAILED else "error:"
     if code in {Exit.INTERRUPTED, Exit.TERMINATED}:
         head = "stopped:"
@@ -156,9 +157,28 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def print_json(value: dict[str, Any]) -> None:
-    """Print one JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+def print_json(command: str, value: Mapping[str, Any]) -> None:
+    """Print one JSON document on standard output.
+
+    Args:
+        command: Whose document it is: it is checked to be what docs/commands.md promises.
+        value: Plain values; numbers that JSON does not know (NaN, infinity) become null.
+    """
+    from jobs.outputs import check_output
+
+    document = _finite(value)
+    check_output(command, document)
+    sys.stdout.write(json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def say(text: str, *, as_json: bool = False) -> None:

@@ -11,7 +11,9 @@ from jobs import options
 from jobs.console import Exit, guarded, print_json, say
 from jobs.progress import RunProgress
 
-app = typer.Typer(help="Measurements that anybody can repeat.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measurements that anybody can repeat.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("accuracy")
@@ -38,7 +40,9 @@ def accuracy(
         scores = measure(made, progress.step, pictures)
     figures = summarise(scores)
     if as_json:
-        print_json({"figures": figures, "dropped": {s.name: s.lost_at for s in scores}})
+        print_json(
+            "bench accuracy", {"figures": figures, "dropped": {s.name: s.lost_at for s in scores}}
+        )
     else:
         say(render(scores, figures))
     return Exit.DONE
@@ -59,7 +63,7 @@ def model(
     with RunProgress() as progress:
         report = measure_cost(device, quick=quick, threads=threads, progress=progress.step)
     if as_json:
-        print_json(report.as_json())
+        print_json("bench model", report.as_json())
     else:
         say(text_of(report, device, peak_tflops))
     return Exit.DONE

@@ -149,6 +149,7 @@ def finish(curation: Curation, record: RunRecord, as_json: bool) -> Exit:
         report, page = write_report(curation.store, inputs)
     if as_json:
         print_json(
+            "curate",
             {
                 "run_id": record.run_id,
                 "verdict": report.verdict,
@@ -156,7 +157,7 @@ def finish(curation: Curation, record: RunRecord, as_json: bool) -> Exit:
                 "snapshot": record.snapshot,
                 "num_stage_calls": record.num_stage_calls,
                 "report_json": report.model_dump(mode="json"),
-            }
+            },
         )
     else:
         say(render_funnel_text(report))
@@ -177,7 +178,7 @@ def _dry_run(curation: Curation, num_samples: int, as_json: bool) -> Exit:
     with RunProgress() as progress:
         plan = make_plan(curation, num_samples, progress)
     if as_json:
-        print_json(plan.model_dump(mode="json"))
+        print_json("curate --dry-run", plan.model_dump(mode="json"))
     else:
         for line in plan_lines(plan, curation.store.uri):
             say(line)

@@ -61,11 +61,11 @@ def command(
     ] = False,
     as_json: options.Json = False,
 ) -> Exit:
-    """Check Python, packages, ffmpeg, memory, disk, rendering, the default recipe's stages, and that Ray starts."""
+    """Check Python, packages, ffmpeg, memory, disk, rendering, the recipe's stages, that Ray starts."""
     checks = [*_machine(), *_space(), *_packages(), _rendering(), _stages()]
     checks += [] if no_ray else [_ray()]
     if as_json:
-        print_json({"checks": [c._asdict() for c in checks]})
+        print_json("doctor", {"checks": [c._asdict() for c in checks]})
     else:
         for check in checks:
             say(f"{'ok  ' if check.is_ok else 'FAIL'} {check.name:<24} {check.found}")

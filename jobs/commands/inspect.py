@@ -41,13 +41,13 @@ def explain_command(
     source = find_source(store, record, what)
     if source is not None:
         if as_json:
-            print_json(source.as_json())
+            print_json("explain", source.as_json())
         else:
             say(source.as_text())
         return Exit.DONE
     explained = explain(store, record, what)
     if as_json:
-        print_json(explained.as_json())
+        print_json("explain", explained.as_json())
         return Exit.DONE
     with report_inputs(store, record) as inputs:
         say(explain_clip(inputs, explained.clip.clip_id))
@@ -77,7 +77,7 @@ def diff_command(
     first, second = options.open_run(root_a, access, run_a), options.open_run(root_b, access, run_b)
     found = diff_runs(*first, *second)
     if as_json:
-        print_json(found)
+        print_json("diff", found)
     else:
         for line in _diff_lines(found):
             say(line)

@@ -57,7 +57,7 @@ def list_command(as_json: options.Json = False) -> Exit:
         for b in BACKENDS
     ]
     if as_json:
-        print_json({"backends": rows})
+        print_json("models list", {"backends": rows})
         return Exit.DONE
     for row in rows:
         missing = "docs/install.md" if row["extra"] == BY_HAND else f"extra [{row['extra']}]"
@@ -90,7 +90,7 @@ def check_command(
     config = train_recipe(train)
     plan = memory_plan(config.network.build())
     if as_json:
-        print_json({"stages": rows, "network": asdict(plan)})
+        print_json("models check", {"stages": rows, "network": asdict(plan)})
         return Exit.DONE
     for row in rows:
         say(f"ok {row['stage']:<11} {row['fingerprint']}")
@@ -110,7 +110,7 @@ def pin_command(
     with file.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     if as_json:
-        print_json({"file": str(file), "sha256": digest})
+        print_json("models pin", {"file": str(file), "sha256": digest})
     else:
         say(digest)
     return Exit.DONE
@@ -128,7 +128,7 @@ def convert_smplx_command(
 
     shapes = convert_smplx(source, target)
     if as_json:
-        print_json({"file": str(target), "arrays": shapes})
+        print_json("models convert-smplx", {"file": str(target), "arrays": shapes})
         return Exit.DONE
     for name, shape in shapes.items():
         say(f"{name:<16} {' x '.join(map(str, shape))}")

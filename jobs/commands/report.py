@@ -30,7 +30,7 @@ def command(
     with report_inputs(store, record) as inputs:
         report, page = write_report(store, inputs)
     if as_json:
-        print_json(report.model_dump(mode="json"))
+        print_json("report", report.model_dump(mode="json"))
     else:
         say(render_funnel_text(report))
         say(render_verdict_text(report))

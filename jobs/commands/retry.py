@@ -41,7 +41,7 @@ def command(
     say(f"{len(failures)} rows will be done again{logged}", as_json=as_json)
     if curation is None:
         if as_json:
-            print_json({"num_rows": len(failures), "log_entry": entry, "run_id": None})
+            print_json("retry", {"num_rows": len(failures), "log_entry": entry, "run_id": None})
         return Exit.DONE
     with RunProgress() as progress:
         done = curation.run(progress)

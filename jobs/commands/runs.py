@@ -35,7 +35,7 @@ def command(
         for run in Ledger(store).runs()
     ]
     if as_json:
-        print_json({"runs": rows})
+        print_json("runs", {"runs": rows})
         return Exit.DONE
     if not rows:
         say(f"{root} has no finished run yet")

@@ -55,7 +55,7 @@ def command(
     for text in notes:
         note(text)
     if as_json:
-        print_json(
+        print_json("sample",
             {
                 "video": str(out), "num_frames": len(result.rgb), "size": result.rgb.shape[1:3],
                 "has_sound": result.audio is not None, "attention": result.attention, "notes": notes,

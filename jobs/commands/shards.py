@@ -33,7 +33,7 @@ def command(
     if manifest is None:
         raise ConfigError(f"{root} has no shards yet: no clip was kept, or no run has finished")
     if as_json:
-        print_json(
+        print_json("shards",
             {
                 "snapshot": manifest.snapshot,
                 "schema_version": manifest.schema_version,

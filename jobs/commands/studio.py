@@ -36,7 +36,7 @@ def command(
             out, clips=clips, seed=seed, size_px=(width, height), progress=progress.step
         )
     if as_json:
-        print_json({"clips": [str(c.video) for c in made]})
+        print_json("studio", {"clips": [str(c.video) for c in made]})
     else:
         for clip in made:
             say(f"{clip.video}")

@@ -59,7 +59,7 @@ def command(
         train_under_ray(config, path, out, resume=resume, on_metrics=show)
     evals = [line for line in lines if line.get("kind") == "eval"]
     if as_json:
-        print_json({"out": str(out), "first_eval": evals[:1], "last_eval": evals[-1:]})
+        print_json("train", {"out": str(out), "first_eval": evals[:1], "last_eval": evals[-1:]})
         return Exit.DONE
     for line in evals[:1] + evals[-1:]:
         numbers = ", ".join(f"{k} {v:.4g}" for k, v in line.items() if isinstance(v, float))

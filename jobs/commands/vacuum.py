@@ -34,7 +34,7 @@ def command(
     result = vacuum(store, apply=apply, min_age_h=min_age_hours)
     found = result.as_json()
     if as_json:
-        print_json(found)
+        print_json("vacuum", found)
         return Exit.DONE
     for meta in result.garbage[:20]:
         say(f"  {meta.name}  {meta.num_bytes} bytes")

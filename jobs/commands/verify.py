@@ -27,7 +27,7 @@ def command(
     with RunProgress() as progress:
         result = verify(store, lambda done, total: progress.step("hashing files", done, total))
     if as_json:
-        print_json(dataclasses.asdict(result))
+        print_json("verify", dataclasses.asdict(result))
     else:
         for problem in result.problems:
             say(f"{problem.kind:<10} {problem.name}: {problem.detail}")

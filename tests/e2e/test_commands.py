@@ -1,0 +1,102 @@
+"""Every command through the real command line: what it prints with --json, and how it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from jobs.outputs import OUTPUTS, check_output, models_of
+
+pytestmark = pytest.mark.slow
+
+REFUSED = {
+    "curate": ["{none}", "--out", "{root}"],
+    "report": ["{none}"],
+    "runs": ["{none}"],
+    "explain": ["{none}", "abc"],
+    "show": ["{none}", "abc", "--out", "{none}/x.mp4"],
+    "shards": ["{none}"],
+    "diff": ["{none}", "{none}"],
+    "retry": ["{none}", "--reason", "crash"],
+    "vacuum": ["{none}"],
+    "verify": ["{none}"],
+    "train": ["{none}"],
+    "sample": ["{none}", "--root", "{none}", "--out", "{none}/x.mp4"],
+    "studio": ["--out", "{root}", "--clip", "no-such-clip"],
+    "doctor": ["--no-ray"],  # on a machine without ffmpeg
+    "bench accuracy": ["--studio", "{root}", "--clip", "no-such-clip"],
+    "bench model": ["--device", "cuda"],
+    "models list": ["--no-such-option"],
+    "models check": ["--recipe", "no-such-recipe"],
+    "models pin": ["{none}"],
+    "models convert-smplx": ["{none}", "{none}.npz"],
+}
+
+
+def handloom(*argv, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *map(str, argv)],
+        capture_output=True, text=True, check=False, timeout=300, **kwargs,
+    )  # fmt: skip
+
+
+def answer(command, *argv):
+    done = handloom(*command.split(), *argv, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    check_output(command, document)
+    return document
+
+
+def test_every_command_is_here():
+    assert set(REFUSED) == set(OUTPUTS) - {"error"}
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_a_command_refuses_with_one_message_for_people_and_for_programs(command, tmp_path):
+    argv = [a.format(none=tmp_path / "none", root=tmp_path / "root") for a in REFUSED[command]]
+    env = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    shown = handloom(*command.split(), *argv, env=env)
+    told = handloom(*command.split(), *argv, "--json", env=env)
+    assert shown.returncode == told.returncode == 2, shown.stderr + shown.stdout
+    assert "Traceback" not in shown.stderr + told.stderr
+    document = json.loads(told.stdout)
+    if command == "doctor":
+        assert "apt-get install ffmpeg" in shown.stdout
+        assert not all(check["is_ok"] for check in document["checks"])
+        return
+    check_output("error", document)
+    assert document["error"]["exit_code"] == 2
+    words = shown.stderr.split()
+    assert words[0] in ("error:", "Usage:")
+    assert len(words) > 4
+
+
+def test_models_are_listed_checked_and_pinned(tmp_path):
+    assert {b["stage"] for b in answer("models list")["backends"]} >= {"objects", "body", "latents"}
+    assert len(answer("models check")["stages"]) == 13
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(b"weights")
+    assert answer("models pin", weights)["sha256"] == hashlib.sha256(b"weights").hexdigest()
+
+
+def test_the_studio_says_what_it_rendered(tmp_path):
+    (clip,) = answer("studio", "--out", tmp_path, "--clip", "clean", "--size", "96x160")["clips"]
+    assert clip == str(tmp_path / "videos/clean.mp4")
+
+
+@pytest.mark.long
+def test_benches_say_what_they_measured(tmp_path):
+    assert answer("bench model", "--quick")["measured"]
+    found = answer("bench accuracy", "--studio", tmp_path, "--clip", "clean")
+    assert found["figures"]
+
+
+def test_documents_that_are_not_promised_are_refused():
+    with pytest.raises(ValueError, match="extra"):
+        check_output("models pin", {"file": "a", "sha256": "b", "extra": 1})
+    assert models_of("curate --dry-run")[0].__name__ == "Plan"
