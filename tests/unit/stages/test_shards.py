@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import DataError
-from schemas.sample import SAMPLE_SCHEMA, SCHEMA_VERSION, ShardPlan
+from schemas.sample import ShardPlan
+from schemas.shard_columns import KEYED_COLUMNS, SAMPLE_SCHEMA, SCHEMA_VERSION
 from stages.files import Files, FolderBlobs
 from stages.latents import LatentsConfig, LatentsStage
 from stages.shards import ShardsConfig, ShardsStage, plan_shards, shard_path
@@ -61,12 +62,16 @@ def test_shard_holds_what_the_schema_says(root, rows) -> None:
     assert file.schema_arrow.equals(SAMPLE_SCHEMA)
     assert file.schema_arrow.metadata == SAMPLE_SCHEMA.metadata
     assert file.num_row_groups == 3
-    records = file.read().to_pylist(maps_as_pydicts="strict")
+    records = file.read().to_pylist()
     assert [r["clip_id"] for r in records] == sorted(r.clip_id for r in rows)
     record = records[1]
-    assert record["backends"]["latents.codec"] == "dct@2"
-    assert record["fingerprints"]["latents.arrays"] == rows[1].latents.arrays.sha256
-    assert record["scores"]["structure.matte_iou"] == 0.9
+    for name in KEYED_COLUMNS:
+        keys = [pair["key"] for pair in record[name]]
+        assert keys == sorted(set(keys)), name
+    assert {"key": "latents.codec", "value": "dct@2"} in record["backends"]
+    made_of = {"key": "latents.arrays", "value": rows[1].latents.arrays.sha256}
+    assert made_of in record["fingerprints"]
+    assert {"key": "structure.matte_iou", "value": 0.9} in record["scores"]
     assert record["right_hand_boxes_frame"] == [None] * 9
     assert len(record["left_hand_boxes_latent"]) == 2
     assert record["rgb_motion_latent"]["shape"] == [16, 2, 8, 12]
