@@ -9,7 +9,8 @@ from curation.ledger import Ledger
 from curation.recipe import Recipe
 from schemas.manifest import DatasetManifest, ShardEntry
 from schemas.rows import Clip, Row
-from schemas.sample import SCHEMA_VERSION, ShardPlan
+from schemas.sample import ShardPlan
+from schemas.shard_columns import SCHEMA_VERSION
 from stages.shards import plan_shards
 
 
@@ -26,6 +27,8 @@ def publish(
     for plan in plans:
         assert isinstance(plan, ShardPlan)
         assert plan.shard is not None
+        # a remembered shard of an older schema: its stage's version was not raised with the schema
+        assert plan.shard.schema_version == SCHEMA_VERSION, plan.shard
         shards.append(
             ShardEntry(
                 file=plan.shard.file,
@@ -41,7 +44,7 @@ def publish(
     }
     manifest = DatasetManifest(
         snapshot=1,
-        schema_version=str(SCHEMA_VERSION),
+        schema_version=SCHEMA_VERSION,
         shards=tuple(sorted(shards, key=lambda s: s.file.sha256)),
         dataset_card=card,
     )

@@ -21,13 +21,8 @@ from schemas.base import ID_PATTERN
 from schemas.errors import ConfigError, DataError
 from schemas.facets import ChannelStatistics
 from schemas.manifest import DatasetManifest, ShardEntry
-from schemas.sample import (
-    METADATA_VERSION_KEY,
-    SAMPLE_SCHEMA,
-    SCHEMA_VERSION,
-    Sample,
-    sample_from_record,
-)
+from schemas.sample import Sample, sample_from_record
+from schemas.shard_columns import METADATA_VERSION_KEY, SAMPLE_SCHEMA, SCHEMA_VERSION
 
 MAX_ROWS_PER_SHARD = 1_000_000
 MAX_ROW_GROUP_BYTES = 4 << 30
@@ -134,11 +129,15 @@ def read_manifest(path: Path) -> DatasetManifest:
     except ValueError as error:
         raise ConfigError(f"{path} is not a dataset snapshot: {error}") from error
     if manifest.schema_version != SCHEMA_VERSION:
-        raise ConfigError(
-            f"{path} has samples of schema version {manifest.schema_version}, this Handloom reads "
-            f"{SCHEMA_VERSION}: curate again with this version, or train with the one that wrote it"
-        )
+        raise ConfigError(f"{path} has samples of {_other_version(manifest.schema_version)}")
     return manifest
+
+
+def _other_version(found: str) -> str:
+    return (
+        f"schema version {found}, this Handloom reads {SCHEMA_VERSION}: curate again with this version "
+        "(what did not change is not computed again), or train with the one that wrote it"
+    )
 
 
 def _existing(paths: Sequence[Path]) -> list[Path]:
@@ -276,10 +275,7 @@ def _check_name(path: Path) -> None:
 def _check_schema(schema: pa.Schema, path: Path) -> None:
     version = (schema.metadata or {}).get(METADATA_VERSION_KEY, b"none").decode(errors="replace")
     if version != SCHEMA_VERSION:
-        raise ConfigError(
-            f"{path} has sample schema version {version}, this Handloom reads {SCHEMA_VERSION}; "
-            "curate the root again: of finished clips only the shards are written anew"
-        )
+        raise ConfigError(f"{path} has samples of {_other_version(version)}")
     wanted = {f.name: (f.type, f.nullable) for f in SAMPLE_SCHEMA}
     found = {f.name: (f.type, f.nullable) for f in schema}
     missing, foreign = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))

@@ -1,7 +1,6 @@
 """One training sample: the row of a Parquet shard. The contract between curation and training.
 
-The Arrow schema below is written by hand, because people outside read it: every field says what it
-is, in which unit and shape. ``docs/dataset.md`` explains it at length; a golden file pins it.
+``schemas/shard_columns.py`` has the columns, ``docs/dataset.md`` explains them at length.
 """
 
 from __future__ import annotations
@@ -9,25 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
-import pyarrow as pa
 from pydantic import Field, model_validator
 
 from schemas.base import FileRef, Id, Model
 from schemas.errors import DataError
 from schemas.facets import ChannelStatistics
 from schemas.rows import Clip, Row
-
-SCHEMA_VERSION = "3"
-"""Raised when a reader of the previous version would misread a shard."""
+from schemas.shard_columns import KEYED_COLUMNS, SCHEMA_VERSION
 
 DTYPE_BYTES = {"float16": 2, "float32": 4}
 MAX_TENSOR_BYTES = 1 << 30
 MAX_TENSOR_DIMS = 5
 FRAMES_PER_LATENT = 4
-METADATA_VERSION_KEY = b"handloom.sample_schema_version"
 
 Box = tuple[float, float, float, float]
 Boxes = tuple[Box | None, ...]
@@ -172,132 +166,6 @@ def _check_shape(name: str, tensor: Tensor, shape: tuple[int | None, ...]) -> No
         raise ValueError(f"{name} has shape {tensor.shape}, expected {text}")
 
 
-_TENSOR = pa.struct(
-    [
-        pa.field("data", pa.binary(), nullable=False),
-        pa.field(
-            "shape", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False
-        ),
-        pa.field("dtype", pa.string(), nullable=False),
-    ]
-)
-_NUMBERS = pa.list_(pa.field("element", pa.float64(), nullable=False))
-_STATISTICS = pa.struct(
-    [pa.field("mean", _NUMBERS, nullable=False), pa.field("std", _NUMBERS, nullable=False)]
-)
-_BOX = pa.list_(pa.field("element", pa.float32(), nullable=False))
-_BOXES = pa.list_(pa.field("element", _BOX, nullable=True))
-
-
-def _field(name: str, kind: pa.DataType, doc: str, *, nullable: bool = False) -> pa.Field:
-    return pa.field(name, kind, nullable=nullable, metadata={"doc": doc})
-
-
-def _boxes(kind: str) -> list[pa.Field]:
-    return [
-        _field(
-            f"{kind}_boxes_latent",
-            _BOXES,
-            f"{kind} box per latent: union over its 4 frames, xyxy in clip pixels, null if absent",
-        ),
-        _field(
-            f"{kind}_boxes_frame",
-            _BOXES,
-            f"{kind} box per target frame, xyxy in clip pixels, null if absent",
-        ),
-    ]
-
-
-_NAMED = ("scores", "fingerprints", "backends")
-
-
-def _named(value: pa.DataType) -> pa.DataType:
-    """Values by name: a list of structs, since Arrow's map type is not read by all readers of Parquet."""
-    pair = [pa.field("key", pa.string(), nullable=False), pa.field("value", value, nullable=False)]
-    return pa.list_(pa.field("element", pa.struct(pair), nullable=False))
-
-
-SAMPLE_SCHEMA = pa.schema(
-    [
-        _field("clip_id", pa.string(), "identity from content"),
-        _field(
-            "source_id",
-            pa.string(),
-            "first 16 hex digits of the source file's sha256; a run's record maps it to addresses",
-        ),
-        _field(
-            "picture_hash",
-            pa.string(),
-            "perceptual hash of up to four frames, 64 bits each in hex; null: not measured",
-            nullable=True,
-        ),
-        _field("start_s", pa.float64(), "target window start on the source's clock, seconds"),
-        _field("end_s", pa.float64(), "target window end (exclusive), seconds"),
-        _field("fps", pa.int32(), "constant frame rate of every stream"),
-        _field("width_px", pa.int32(), "clip width; boxes are in this space"),
-        _field("height_px", pa.int32(), "clip height"),
-        _field(
-            "num_frames", pa.int32(), "frames of the clip: motion context, then 4n+1 target frames"
-        ),
-        _field(
-            "num_motion_frames",
-            pa.int32(),
-            "frames of motion context in the clip; the newest 1+4j are encoded",
-        ),
-        _field(
-            "rgb_statistics",
-            _STATISTICS,
-            "per channel, of RGB and reference latents: stored = (raw - mean) / std",
-        ),
-        _field("hoi_statistics", _STATISTICS, "the same of hoi_latent"),
-        _field("rgb_latent", _TENSOR, "(c,n,h,w): latent k covers target frames 4k..4k+3"),
-        _field(
-            "rgb_motion_latent",
-            _TENSOR,
-            "(c,1+j,h,w) context, oldest first; null without context",
-            nullable=True,
-        ),
-        _field("hoi_latent", _TENSOR, "(c,n,h,w) structure stream on exactly the same frames"),
-        _field("person_latent", _TENSOR, "(c,1,h,w) person reference, scaled and centre-cropped"),
-        _field(
-            "product_latent", _TENSOR, "(c,1,h,w) product reference, scaled to fit, white padding"
-        ),
-        _field(
-            "audio_features",
-            _TENSOR,
-            "(layers,4n,dim), one step per target frame; null: no sound",
-            nullable=True,
-        ),
-        _field("prompt", pa.string(), "description of the clip"),
-        _field("hoi_prompt", pa.string(), "description of the structure stream"),
-        _field("text_features", _TENSOR, "(tokens,dim) of the prompt"),
-        _field("hoi_text_features", _TENSOR, "(tokens,dim) of the structure prompt"),
-        *_boxes("face"),
-        *_boxes("left_hand"),
-        *_boxes("right_hand"),
-        _field("scores", _named(pa.float64()), "stage.score and value, sorted by key"),
-        _field("fingerprints", _named(pa.string()), "sha256 of what made the row, by name"),
-        _field("backends", _named(pa.string()), "stage.role and name@version"),
-        _field("codec", pa.string(), "latent space: equal text means comparable latents"),
-        _field("text_encoder", pa.string(), "text feature space"),
-        _field("audio_encoder", pa.string(), "audio feature space"),
-    ],
-    metadata={METADATA_VERSION_KEY: SCHEMA_VERSION.encode()},
-)
-"""Columns of a shard, in order. Field metadata ``doc`` says what each is."""
-
-
-def schema_text(schema: pa.Schema = SAMPLE_SCHEMA) -> str:
-    """Write a schema as stable text, one field a line, for the golden file and the docs."""
-    version = (schema.metadata or {}).get(METADATA_VERSION_KEY, b"?").decode()
-    lines = [f"version {version}"]
-    for item in schema:
-        null = "null" if item.nullable else "required"
-        doc = (item.metadata or {}).get(b"doc", b"").decode()
-        lines.append(f"{item.name} | {item.type} | {null} | {doc}")
-    return "\n".join(lines) + "\n"
-
-
 def sample_from_record(record: dict[str, Any], where: str) -> Sample:
     """Validate one record that was read from outside.
 
@@ -309,25 +177,29 @@ def sample_from_record(record: dict[str, Any], where: str) -> Sample:
         DataError: ``sample_invalid``: a value breaks the contract.
     """
     try:
-        named = {k: _as_dict(record[k]) for k in _NAMED if k in record}
-        return Sample.model_validate({**record, **named})
-    except (ValueError, TypeError, KeyError) as error:
+        keyed = {k: _by_key(k, record[k]) for k in KEYED_COLUMNS if k in record}
+        return Sample.model_validate({**record, **keyed})
+    except ValueError as error:
         text = json.dumps(str(error)[:800])
         raise DataError("sample_invalid", f"{where}: {text}") from error
 
 
-def _as_dict(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    named = {pair["key"]: pair["value"] for pair in pairs}
-    if len(named) != len(pairs):
-        raise ValueError("a name is there twice")
-    return named
+def _by_key(name: str, pairs: Any) -> dict[str, Any]:
+    """Pairs of a keyed column as a dict; a key that is twice there has no one value."""
+    if pairs is None or None in pairs:
+        raise ValueError(f"{name} holds null instead of (key, value) pairs")
+    found = {pair["key"]: pair["value"] for pair in pairs}
+    if len(found) != len(pairs):
+        twice = next(p["key"] for p in pairs if sum(q["key"] == p["key"] for q in pairs) > 1)
+        raise ValueError(f"{name} holds the key {twice!r} twice")
+    return found
 
 
 def sample_to_record(sample: Sample) -> dict[str, Any]:
-    """Plain Python values by column name, as Arrow takes them: named values sorted by key."""
+    """Plain Python values by column name, as Arrow takes them: pairs sorted by key."""
     record = sample.model_dump()
-    for key in _NAMED:
-        record[key] = [{"key": k, "value": v} for k, v in sorted(record[key].items())]
+    for name in KEYED_COLUMNS:
+        record[name] = [{"key": k, "value": v} for k, v in sorted(record[name].items())]
     return record
 
 

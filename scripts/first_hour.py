@@ -3,12 +3,14 @@
     python -m scripts.first_hour [--demo] [--work DIR] [--out docs/first-hour.md]
 
 ``--demo`` begins with ``make demo`` (minutes). The commands run in a shell in DIR, as printed. A command that ends
-otherwise than a first hour should ends the play with its output and code 1.
+otherwise than a first hour should ends the play with its output and code 1. What was played is noted in DIR: the same
+command goes on behind it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import re
@@ -29,7 +31,7 @@ _DUCKDB = """python - <<'END'
 import duckdb, json, subprocess
 told = json.loads(subprocess.check_output(["handloom", "shards", "my-root", "--json"]))
 paths = [shard["path"] for shard in told["shards"]]
-print(duckdb.sql(f"SELECT clip_id, num_latents, prompt FROM read_parquet({paths})"))
+print(duckdb.sql(f"SELECT clip_id, num_frames, prompt FROM read_parquet({paths})"))
 END"""
 
 
@@ -139,6 +141,24 @@ def _short(output: str) -> str:
     return "".join(f"{line}\n" for line in [*cut, *kept[-_MAX_LINES:]])
 
 
+def _play_all(steps: Sequence[Step], work: Path) -> list[Played] | None:
+    """Play what was not played yet; None if a step ended otherwise than it should."""
+    notes, played = work / "played.json", []
+    known = json.loads(notes.read_text()) if notes.exists() else []
+    for step, (seconds, output) in zip(steps, known, strict=False):
+        played.append(Played(step, seconds, step.code, output))
+    for step in steps[len(played) :]:
+        played.append(play(step, work))
+        first = step.command.splitlines()[0]
+        sys.stdout.write(f"{played[-1].seconds:7.1f} s  {first}\n")
+        sys.stdout.flush()
+        if played[-1].code != step.code:
+            sys.stdout.write(f"{played[-1].output}\ncode {played[-1].code}, not {step.code}\n")
+            return None
+        notes.write_text(json.dumps([(p.seconds, p.output) for p in played]))
+    return played
+
+
 def main() -> int:
     """Play all steps, and write the page if it is wanted."""
     parser = argparse.ArgumentParser(
@@ -151,15 +171,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="first-hour-") as name:
         work = given.work or Path(name)
         work.mkdir(parents=True, exist_ok=True)
-        played = []
-        for step in ((_DEMO,) if given.demo else ()) + STEPS:
-            played.append(play(step, work))
-            first = step.command.splitlines()[0]
-            sys.stdout.write(f"{played[-1].seconds:7.1f} s  {first}\n")
-            sys.stdout.flush()
-            if played[-1].code != step.code:
-                sys.stdout.write(f"{played[-1].output}\ncode {played[-1].code}, not {step.code}\n")
-                return 1
+        played = _play_all(((_DEMO,) if given.demo else ()) + STEPS, work)
+    if played is None:
+        return 1
     if given.out:
         given.out.write_text(page(played), encoding="utf-8")
     return 0

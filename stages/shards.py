@@ -21,15 +21,8 @@ from model.codec_choice import codec_id
 from schemas.base import BackendRef, FileRef, Model
 from schemas.errors import DataError
 from schemas.rows import Clip
-from schemas.sample import (
-    SAMPLE_SCHEMA,
-    Boxes,
-    Sample,
-    ShardFacet,
-    ShardPlan,
-    Tensor,
-    sample_to_record,
-)
+from schemas.sample import Boxes, Sample, ShardFacet, ShardPlan, Tensor, sample_to_record
+from schemas.shard_columns import SAMPLE_SCHEMA
 from stages.base import Dropped, Kept, Resources, Stage, StageConfig
 from stages.files import Arrays, Files
 

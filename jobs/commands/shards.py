@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobs import options
-from jobs.console import Exit, guarded, print_json, say
+from jobs.console import Exit, guarded, note, print_json, say
 
 
 @guarded
@@ -21,17 +21,24 @@ def command(
 ) -> Exit:
     """List the shards of a root's current snapshot.
 
-    One address a line, for DuckDB, pandas, polars or datasets: docs/dataset.md.
+    One address a line, for DuckDB, pandas, polars or datasets: docs/dataset.md. A pattern below the root
+    would find shards of older snapshots as well.
     """
     from curation.ledger import Ledger
     from curation.storage import join
     from schemas.errors import ConfigError
+    from schemas.shard_columns import SCHEMA_VERSION
 
     store = options.open_store(root, options.store_options(endpoint_url, region, anon))
     ledger = Ledger(store)
     manifest = ledger.dataset(snapshot) if snapshot else ledger.latest_dataset()
     if manifest is None:
         raise ConfigError(f"{root} has no shards yet: no clip was kept, or no run has finished")
+    if manifest.schema_version != SCHEMA_VERSION:
+        note(
+            f"snapshot {manifest.snapshot} is of schema version {manifest.schema_version}, not "
+            f"{SCHEMA_VERSION}: docs/dataset.md says how they differ; curate again to write the new one"
+        )
     if as_json:
         print_json("shards",
             {

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -117,31 +115,6 @@ def test_a_root_is_looked_at_from_all_sides(folder, curated, tmp_path):
     assert plan["num_sources"] == 3
     assert plan["num_clips"]["value"] >= 1
     assert all(c["is_ok"] for c in plan["checks"])
-
-
-def test_the_readers_of_the_docs_read_a_shard(folder, curated, monkeypatch):
-    """Every Python block of docs/dataset.md, in order, on a real root."""
-    page = (Path(__file__).resolve().parents[2] / "docs/dataset.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 6
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("HF_HOME", str(folder / "hf"))
-    (folder / "my-root").symlink_to(folder / "root")
-    names: dict = {}
-    for block in blocks:
-        exec(block, names)
-    (clip_id,) = curated["report_json"]["kept_clip_ids"]
-    assert names["latent"].shape == (16, 20, 104, 60)
-    assert names["rgb"].shape == (77, 832, 480, 3)
-    assert names["clips"][0]["clip_id"] == names["sharp"][0][0] == clip_id
-    confidence = names["scores"]["objects.confidence"]
-    assert confidence == names["sharp"][0][2] == names["table"]["confidence"][0]
-    assert names["wide"]["objects.confidence"][0] == confidence
-    assert "body.jerk" in names["wide"].columns
-    target = kept_streams(folder / "root", curated["run_id"])[1][-81:]
-    errors = [np.abs(names["rgb"][40].astype(int) - target[40 + d]).mean() for d in (2, 3, 4)]
-    assert errors[1] == min(errors)
 
 
 def iou(a, b) -> float:

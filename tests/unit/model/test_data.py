@@ -26,7 +26,13 @@ from model.handshake import check_buckets, handshake
 from model.shards import ShardReader, check_shard, shard_paths
 from model.transcode import Transcode
 from schemas.errors import ConfigError, DataError
-from schemas.sample import METADATA_VERSION_KEY, SAMPLE_SCHEMA, SCHEMA_VERSION
+from schemas.sample import sample_from_record, sample_to_record
+from schemas.shard_columns import (
+    KEYED_COLUMNS,
+    METADATA_VERSION_KEY,
+    SAMPLE_SCHEMA,
+    SCHEMA_VERSION,
+)
 from tests.support.clips import square_x
 from tests.support.shards import TINY_NETWORK, make_shards
 
@@ -201,6 +207,37 @@ def test_another_schema_version_is_refused(paths, tmp_path) -> None:
     bad = rewrite(paths[0], tmp_path / "a.parquet", lambda t: t.replace_schema_metadata(meta))
     with pytest.raises(ConfigError, match="schema version 99"):
         check_shard(bad)
+
+
+def test_a_shard_of_version_2_with_its_maps_says_what_to_do(paths, tmp_path) -> None:
+    def change(table: pa.Table) -> pa.Table:
+        for name in KEYED_COLUMNS:
+            pairs = [[(p["key"], p["value"]) for p in row] for row in table[name].to_pylist()]
+            kind = pa.map_(pa.string(), pa.float64() if name == "scores" else pa.string())
+            number = table.schema.get_field_index(name)
+            table = table.set_column(number, name, pa.array(pairs, kind))
+        return table.replace_schema_metadata({METADATA_VERSION_KEY: b"2"})
+
+    old = rewrite(paths[0], tmp_path / "old.parquet", change)
+    with pytest.raises(ConfigError, match=r"schema version 2, .* reads 3: curate again"):
+        ShardReader([old])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([("a.b", 1.0), ("a.b", 2.0)], "scores holds the key 'a.b' twice"),
+        ([None], "scores holds null"),
+        (None, "scores holds null"),
+        ([("a.b", None)], "valid number"),
+        ([(None, 1.0)], "valid string"),
+    ],
+)
+def test_pairs_without_one_value_per_key_are_refused(reader, pairs, message) -> None:
+    record = sample_to_record(reader[0])
+    record["scores"] = pairs and [p and {"key": p[0], "value": p[1]} for p in pairs]
+    with pytest.raises(DataError, match=message):
+        sample_from_record(record, "x.parquet row 0")
 
 
 def test_missing_foreign_and_retyped_columns_are_refused(paths, tmp_path) -> None:

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import DataError
-from schemas.sample import SAMPLE_SCHEMA, SCHEMA_VERSION, ShardPlan
+from schemas.sample import ShardPlan
+from schemas.shard_columns import KEYED_COLUMNS, SAMPLE_SCHEMA, SCHEMA_VERSION
 from stages.files import Files, FolderBlobs
 from stages.latents import LatentsConfig, LatentsStage
 from stages.shards import ShardsConfig, ShardsStage, plan_shards, shard_path
@@ -55,11 +56,6 @@ def test_order_of_clips_does_not_matter_and_bytes_repeat(root, rows) -> None:
         assert hashlib.sha256(data).hexdigest() == plan.shard.file.sha256
 
 
-def named(pairs):
-    assert [p["key"] for p in pairs] == sorted(p["key"] for p in pairs)
-    return {p["key"]: p["value"] for p in pairs}
-
-
 def test_shard_holds_what_the_schema_says(root, rows) -> None:
     (plan,) = write(root, rows, max_samples=9, config=ShardsConfig(row_group_samples=2))
     file = pq.ParquetFile(shard_path(plan, root))
@@ -69,9 +65,13 @@ def test_shard_holds_what_the_schema_says(root, rows) -> None:
     records = file.read().to_pylist()
     assert [r["clip_id"] for r in records] == sorted(r.clip_id for r in rows)
     record = records[1]
-    assert named(record["backends"])["latents.codec"] == "dct@2"
-    assert named(record["fingerprints"])["latents.arrays"] == rows[1].latents.arrays.sha256
-    assert named(record["scores"])["structure.matte_iou"] == 0.9
+    for name in KEYED_COLUMNS:
+        keys = [pair["key"] for pair in record[name]]
+        assert keys == sorted(set(keys)), name
+    assert {"key": "latents.codec", "value": "dct@2"} in record["backends"]
+    made_of = {"key": "latents.arrays", "value": rows[1].latents.arrays.sha256}
+    assert made_of in record["fingerprints"]
+    assert {"key": "structure.matte_iou", "value": 0.9} in record["scores"]
     assert record["right_hand_boxes_frame"] == [None] * 9
     assert len(record["left_hand_boxes_latent"]) == 2
     assert record["rgb_motion_latent"]["shape"] == [16, 2, 8, 12]
