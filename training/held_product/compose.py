@@ -1,0 +1,308 @@
+"""Made-up pictures of hands that hold something: a real person, another ground, an object with fingers in front.
+
+Everything is composed at the size of the network's crop. Pictures and masks are N x N; coordinates are pixels of
+the crop after ``_Crop``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from stages.backends.held_crop import CROP_PX, Crop, crop_around, draw_hands, hand_size_px
+from training.held_product.material import (
+    Material,
+    Person,
+    Picture,
+    Plane,
+    blend,
+    ground,
+    paste,
+    placed,
+    shifted,
+    sprite,
+)
+
+_FINGERS = ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
+_IN_FRONT = ((0,), (1, 2, 3, 4), (0, 1), (1, 2), (0, 1, 2, 3, 4), (2, 3, 4))
+_GRASP = (4, 5, 8, 9, 12)
+
+
+@dataclass
+class Sample:
+    """One made-up picture and its truth."""
+
+    picture: Picture
+    """(N,N,3) RGB."""
+    hands: Plane
+    """(N,N) 0..1: the hands' landmarks, drawn."""
+    before: Plane
+    """(N,N) 0..1: the mask that an earlier look gave, or zeros."""
+    mask: Plane
+    """(N,N) 0..1: the product."""
+    is_held: bool
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def compose(material: Material, random: np.random.Generator) -> Sample:
+    """One picture."""
+    person = _mirrored(material.people[int(random.integers(len(material.people)))], random)
+    used, shown = _choose_hands(person, random)
+    wanted = crop_around(shown)
+    crop = _jittered(wanted, random)
+    hands = [crop.apply(h) for h in person.hands]
+    picture = crop.warp(person.frame)
+    matte = crop.warp(person.matte).astype(np.float32) / 255
+    skin = _skin(picture)
+    is_plain = random.random() < 0.06  # the clip as it is: nothing is held
+    if not is_plain:
+        picture = _dressed(picture, matte, skin, material, random)
+        picture = _on_ground(picture, matte, material, random)
+        if random.random() < 0.35:
+            picture = _badge(picture, hands, material, random)
+    mask = np.zeros((CROP_PX, CROP_PX), np.float32)
+    is_held = not is_plain and random.random() < 0.84
+    if is_held:
+        held = [hands[i] for i in used]
+        picture, mask = _put_in_hand(picture, held, skin, material, random)
+        if not is_plain and random.random() < 0.12:  # something else passes in front
+            picture, over = paste(
+                picture, *sprite(material, random), _anywhere(random), random.uniform(20, 60), 0.0
+            )
+            mask = mask * (1 - over)
+    is_held = bool((mask > 0.5).mean() > 0.002)
+    if not is_held:
+        mask[:] = 0
+    drawn = draw_hands([_shaken(h, random) for h in hands if random.random() < 0.92])
+    before = _earlier(mask, random)
+    if is_held and random.random() < 0.3:  # the second look: closer, around what was found
+        picture, drawn, before, mask = _closer(picture, drawn, before, mask, random)
+    return Sample(_camera(picture, random), drawn, before, np.clip(mask, 0, 1), is_held)
+
+
+def _mirrored(person: Person, random: np.random.Generator) -> Person:
+    if random.random() < 0.5:
+        return person
+    width = person.frame.shape[1]
+    hands = tuple(np.stack([width - 1 - h[:, 0], h[:, 1]], axis=1) for h in person.hands)
+    return Person(person.frame[:, ::-1], person.matte[:, ::-1], hands)
+
+
+def _choose_hands(person: Person, random: np.random.Generator) -> tuple[list[int], list[Plane]]:
+    """Which hands hold, and which the crop is around: both where they are close, else one."""
+    hands = person.hands
+    if len(hands) == 2:
+        apart = float(np.linalg.norm(hands[0].mean(axis=0) - hands[1].mean(axis=0)))
+        if apart < 2.2 * max(map(hand_size_px, hands)):
+            used = [0, 1] if random.random() < 0.55 else [int(random.integers(2))]
+            return used, list(hands)
+    one = int(random.integers(len(hands)))
+    return [one], [hands[one]]
+
+
+def _jittered(crop: Crop, random: np.random.Generator) -> Crop:
+    side = crop.side_px * random.uniform(0.72, 1.35)
+    x, y = random.normal(0, 0.09 * side, 2)
+    return Crop(crop.x_px + float(x), crop.y_px + float(y), side)
+
+
+def _skin(picture: Picture) -> Plane:
+    ycc = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)
+    red, blue = ycc[..., 1], ycc[..., 2]
+    found = (red > 135) & (red < 180) & (blue > 85) & (blue < 135)
+    return np.asarray(cv2.GaussianBlur(found.astype(np.float32), (5, 5), 0))
+
+
+def _dressed(
+    picture: Picture, matte: Plane, skin: Plane, material: Material, random: np.random.Generator
+) -> Picture:
+    """Other clothes, another skin."""
+    clothes = np.clip(matte - 1.5 * skin, 0, 1)
+    if random.random() < 0.75:
+        picture = shifted(
+            picture,
+            clothes,
+            random.uniform(-90, 90),
+            random.uniform(0.1, 1.6),
+            random.uniform(0.45, 1.9),
+        )
+    if (
+        random.random() < 0.15
+    ):  # plain white, black or grey: the whole range of clothes against products
+        flat = np.full_like(picture, random.choice([15, 40, 128, 215, 245]))
+        picture = blend(picture, flat, clothes * random.uniform(0.5, 0.85))
+    if random.random() < 0.25:
+        picture = blend(picture, ground(material, random), clothes * random.uniform(0.4, 0.8))
+    if random.random() < 0.6:
+        skins = np.clip(matte * skin * 1.5, 0, 1)
+        picture = shifted(
+            picture,
+            skins,
+            random.uniform(-6, 6),
+            random.uniform(0.7, 1.3),
+            random.uniform(0.35, 1.25),
+        )
+    return picture
+
+
+def _on_ground(
+    picture: Picture, matte: Plane, material: Material, random: np.random.Generator
+) -> Picture:
+    """Another place, with things on shelves and tables."""
+    if random.random() < 0.2:
+        return picture
+    plain = np.full_like(picture, random.integers(30, 256, 3))  # a studio wall
+    room = plain if random.random() < 0.2 else ground(material, random)
+    for _ in range(int(random.integers(0, 5))):
+        size = random.uniform(25, 110)
+        room, _ = paste(
+            room, *sprite(material, random), _anywhere(random), size, random.uniform(-20, 20)
+        )
+    if random.random() < 0.5:
+        room = cv2.GaussianBlur(room, (0, 0), random.uniform(0.5, 4))
+    return blend(room, picture, cv2.GaussianBlur(matte, (3, 3), 0))
+
+
+def _badge(
+    picture: Picture, hands: Sequence[Plane], material: Material, random: np.random.Generator
+) -> Picture:
+    """A thing on the body or in front of it that no hand touches, or that lies on a table below."""
+    place = _anywhere(random)
+    size = random.uniform(15, 70)
+    if min(float(np.linalg.norm(h - place, axis=1).min()) for h in hands) < 0.75 * size + 8:
+        return picture
+    return paste(picture, *sprite(material, random), place, size, random.uniform(-15, 15))[0]
+
+
+def _anywhere(random: np.random.Generator) -> Plane:
+    return random.uniform(0, CROP_PX, 2).astype(np.float32)
+
+
+def _put_in_hand(
+    picture: Picture,
+    held: Sequence[Plane],
+    skin: Plane,
+    material: Material,
+    random: np.random.Generator,
+) -> tuple[Picture, Plane]:
+    """An object at the grasp, behind the fingers that close around it."""
+    size = max(map(hand_size_px, held))
+    grasps = [h[list(_GRASP)].mean(axis=0) for h in held]
+    if len(held) == 2:
+        apart = float(np.linalg.norm(grasps[0] - grasps[1]))
+        centre = np.mean(grasps, axis=0) + random.normal(0, 0.15 * size, 2)
+        length = max(apart * random.uniform(0.8, 1.5), 0.8 * size)
+        angle = random.uniform(-20, 20)
+    else:
+        length = size * float(np.exp(random.uniform(np.log(0.45), np.log(3.4))))
+        angle = random.uniform(-35, 35)
+        away = random.uniform(0, 2 * np.pi)
+        if random.random() < 0.2:  # hangs from the hand: bags, hangers, things held by a handle
+            away = np.pi / 2 + random.normal(0, 0.25)
+        reach = length * random.uniform(0, 0.42)
+        centre = grasps[0] + reach * np.array([np.cos(away), np.sin(away)])
+    rgb, alpha = placed(*sprite(material, random), np.asarray(centre, np.float32), length, angle)
+    front = _in_front(held, skin, random)
+    picture = _shaded(picture, alpha, random)
+    seen = alpha * (1 - front)
+    if random.random() < 0.5:  # fingers throw a shadow on what they hold
+        close = cv2.GaussianBlur(front, (0, 0), random.uniform(1.5, 4)) * random.uniform(0.2, 0.6)
+        rgb = np.asarray(rgb * (1 - close[..., None]), np.uint8)
+    strength = np.ones_like(alpha)
+    if random.random() < 0.12:  # glass: the ground shows through, the outline less
+        rim = alpha - cv2.erode(alpha, np.ones((5, 5), np.uint8))
+        strength = np.clip(random.uniform(0.15, 0.5) + cv2.GaussianBlur(rim, (3, 3), 0) * 0.7, 0, 1)
+    return blend(picture, rgb, seen * strength), seen
+
+
+def _in_front(held: Sequence[Plane], skin: Plane, random: np.random.Generator) -> Plane:
+    """(N,N) 0..1: pixels of fingers, or of whole hands, that are before the object."""
+    front = np.zeros((CROP_PX, CROP_PX), np.float32)
+    solid = np.clip(2 * skin, 0, 1)
+    for hand in held:
+        chance = random.random()
+        if chance < 0.35:
+            mine = draw_hands([hand])
+        elif chance < 0.85:
+            mine = np.zeros_like(front)
+            fingers = _IN_FRONT[int(random.integers(len(_IN_FRONT)))]
+            for k in fingers:
+                line = hand[list(_FINGERS[k])].astype(np.int32)
+                cv2.polylines(mine, [line], False, 1.0, max(2, round(0.14 * hand_size_px(hand))))
+            mine = cv2.GaussianBlur(mine, (3, 3), 0)
+        else:
+            continue
+        front = np.maximum(front, np.minimum(mine, solid))
+    return front
+
+
+def _shaded(picture: Picture, alpha: Plane, random: np.random.Generator) -> Picture:
+    """The object's shadow on what is behind it."""
+    if random.random() < 0.5:
+        return picture
+    shift = np.array([[1, 0, random.uniform(-6, 6)], [0, 1, random.uniform(0, 8)]], np.float32)
+    shadow = cv2.warpAffine(alpha, shift, (CROP_PX, CROP_PX))
+    shadow = cv2.GaussianBlur(shadow, (0, 0), random.uniform(2, 7)) * random.uniform(0.1, 0.45)
+    return np.asarray(picture * (1 - shadow[..., None]), np.uint8)
+
+
+def _shaken(hand: Plane, random: np.random.Generator) -> Plane:
+    return np.asarray(hand + random.normal(0, 0.02 * hand_size_px(hand), hand.shape), np.float32)
+
+
+def _earlier(mask: Plane, random: np.random.Generator) -> Plane:
+    """What an earlier look may have found: nothing, nearly the truth, or something else."""
+    chance = random.random()
+    if chance < 0.45:
+        return np.zeros_like(mask)
+    width = int(random.integers(1, 9))
+    kernel = np.ones((width, width), np.uint8)
+    change = cv2.dilate if random.random() < 0.5 else cv2.erode
+    shift = np.array([[1, 0, random.normal(0, 5)], [0, 1, random.normal(0, 5)]], np.float32)
+    found = cv2.warpAffine(change(mask, kernel), shift, mask.shape[::-1])
+    if random.random() < 0.4:  # a part is missing
+        centre = tuple(int(v) for v in _anywhere(random))
+        cv2.circle(found, centre, int(random.integers(15, 60)), 0, -1)
+    if random.random() < 0.3:  # a part is too much
+        centre = tuple(int(v) for v in _anywhere(random))
+        cv2.circle(found, centre, int(random.integers(8, 40)), 1, -1)
+    return np.asarray(cv2.GaussianBlur(found, (0, 0), random.uniform(0.5, 2.5)))
+
+
+def _closer(
+    picture: Picture, drawn: Plane, before: Plane, mask: Plane, random: np.random.Generator
+) -> tuple[Picture, Plane, Plane, Plane]:
+    rows, cols = np.nonzero(mask > 0.5)
+    extent = float(max(int(np.ptp(rows)), int(np.ptp(cols)), 24))
+    side = float(np.clip(extent * random.uniform(1.4, 2.4), 60, CROP_PX))
+    x, y = np.mean([cols.min(), cols.max()]), np.mean([rows.min(), rows.max()])
+    crop = Crop(
+        float(x + random.normal(0, 0.06 * side)), float(y + random.normal(0, 0.06 * side)), side
+    )
+    return crop.warp(picture), crop.warp(drawn), crop.warp(before), crop.warp(mask, outside=0)
+
+
+def _camera(picture: Picture, random: np.random.Generator) -> Picture:
+    """Light, white balance, focus, motion, noise, compression."""
+    x = picture.astype(np.float32) * random.uniform(0.6, 1.35) + random.uniform(-25, 25)
+    x *= random.uniform(0.87, 1.13, 3).astype(np.float32)
+    if random.random() < 0.35:
+        x = cv2.GaussianBlur(x, (0, 0), random.uniform(0.4, 1.6))
+    if random.random() < 0.12:
+        length = int(random.integers(3, 10))
+        kernel = np.zeros((length, length), np.float32)
+        kernel[length // 2] = 1 / length
+        turn = cv2.getRotationMatrix2D(
+            (length / 2 - 0.5, length / 2 - 0.5), random.uniform(0, 180), 1
+        )
+        x = cv2.filter2D(x, -1, cv2.warpAffine(kernel, turn, (length, length)))
+    x = x + random.normal(0, random.uniform(0, 7), (*x.shape[:2], 1)).astype(np.float32)
+    out = np.clip(x, 0, 255).astype(np.uint8)
+    if random.random() < 0.5:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(25, 95))]
+        out = cv2.imdecode(cv2.imencode(".jpg", out, quality)[1], cv2.IMREAD_COLOR)
+    return np.asarray(out)

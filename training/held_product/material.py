@@ -1,0 +1,218 @@
+"""What made-up pictures are made of: people, objects with alpha, grounds; and how one is laid on another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.backends.held_crop import CROP_PX
+from training.held_product.people import VALIDATION
+
+Picture = NDArray[np.uint8]
+Plane = NDArray[Any]
+"""Floats, most of them (N,N)."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One frame of a person with empty hands."""
+
+    frame: Picture
+    matte: Picture
+    hands: tuple[Plane, ...]
+    """(21,2) pixels each."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that pictures are made of; sprites and grounds are kept compressed."""
+
+    people: Sequence[Person]
+    sprites: Sequence[bytes]
+    furniture: Sequence[bytes]
+    grounds: Sequence[bytes]
+
+
+def load_material(work: Path, grounds: Sequence[Path], *, validation: bool) -> Material:
+    """Read what ``people`` and ``sprites`` wrote; objects, people and grounds of the two splits are disjoint."""
+    people = []
+    for path in sorted((work / "people").glob("*.npz")):
+        if (path.stem in VALIDATION) == validation:
+            data = np.load(path)
+            for frame, matte, hands in zip(
+                data["frames"], data["mattes"], data["hands"], strict=True
+            ):
+                seen = tuple(h for h in hands if np.isfinite(h).all())
+                people.append(Person(frame, matte, seen))
+    folder = work / "sprites" / ("validation" if validation else "training")
+    pictures = [p for i, p in enumerate(sorted(grounds)) if (i % 8 == 0) == validation]
+    return Material(
+        people,
+        [p.read_bytes() for p in sorted(folder.glob("*-h*.png"))],
+        [p.read_bytes() for p in sorted(folder.glob("*-f*.png"))],
+        [_small(p) for p in pictures],
+    )
+
+
+def _small(path: Path) -> bytes:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"{path} is no picture")
+    scale = 900 / max(image.shape[:2])
+    if scale < 1:
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return bytes(cv2.imencode(".jpg", image)[1])
+
+
+def shifted(picture: Picture, where: Plane, hue: float, colour: float, light: float) -> Picture:
+    """Other hue, saturation and brightness where ``where`` is 1."""
+    hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV).astype(np.float32)
+    hsv[..., 0] = (hsv[..., 0] + hue) % 180
+    hsv[..., 1] = np.clip(hsv[..., 1] * colour, 0, 255)
+    hsv[..., 2] = np.clip(hsv[..., 2] * light, 0, 255)
+    other = cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB)
+    return blend(picture, other, where)
+
+
+def blend(under: Picture, over: Picture, alpha: Plane) -> Picture:
+    """``over`` on ``under`` by alpha (N,N)."""
+    a = alpha[..., None]
+    return np.asarray(over * a + under * (1 - a), np.uint8)
+
+
+def ground(material: Material, random: np.random.Generator) -> Picture:
+    """A square of a wallpaper (N,N,3)."""
+    data = np.frombuffer(material.grounds[int(random.integers(len(material.grounds)))], np.uint8)
+    image = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    side = int(min(image.shape[:2]) * random.uniform(0.3, 1))
+    y = int(random.integers(image.shape[0] - side + 1))
+    x = int(random.integers(image.shape[1] - side + 1))
+    return np.asarray(
+        cv2.resize(
+            image[y : y + side, x : x + side], (CROP_PX, CROP_PX), interpolation=cv2.INTER_AREA
+        )
+    )
+
+
+def sprite(material: Material, random: np.random.Generator) -> tuple[Picture, Plane]:
+    """An object (224,224,3), perhaps in other colours or with a label, and its alpha."""
+    pool = (
+        material.sprites if random.random() < 0.75 or not material.furniture else material.furniture
+    )
+    data = np.frombuffer(pool[int(random.integers(len(pool)))], np.uint8)
+    rgba = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), cv2.COLOR_BGRA2RGBA)
+    rgb, alpha = np.ascontiguousarray(rgba[..., :3]), rgba[..., 3].astype(np.float32) / 255
+    if random.random() < 0.3:  # bigger-scaled things of the same kind are slimmer or flatter
+        rgb, alpha = _stretched(rgb, alpha, random)
+    everywhere = np.ones_like(alpha)
+    chance = random.random()
+    if chance < 0.4:
+        rgb = shifted(
+            rgb,
+            everywhere,
+            random.uniform(0, 180),
+            random.uniform(0.2, 2.2),
+            random.uniform(0.4, 1.3),
+        )
+    elif chance < 0.55:  # black, white, skin-coloured or metal things
+        tint = np.array(
+            [(20, 20, 22), (240, 238, 235), (215, 165, 135), (150, 110, 85), (175, 175, 180)]
+        )
+        shade = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None]
+        shade = shade / max(float(shade[alpha > 0.5].mean()), 1.0)
+        rgb = np.clip(
+            tint[int(random.integers(len(tint)))] * shade ** random.uniform(0.4, 1.2), 0, 255
+        ).astype(np.uint8)
+    if random.random() < 0.4:
+        rgb = _labelled(rgb, alpha, material, random)
+    if random.random() < 0.25:
+        rgb = _glossy(rgb, alpha, random)
+    return rgb, alpha
+
+
+def _stretched(rgb: Picture, alpha: Plane, random: np.random.Generator) -> tuple[Picture, Plane]:
+    size = rgb.shape[0]
+    fx, fy = (
+        (random.uniform(0.45, 1), 1.0) if random.random() < 0.5 else (1.0, random.uniform(0.45, 1))
+    )
+    matrix = np.array([[fx, 0, size / 2 * (1 - fx)], [0, fy, size / 2 * (1 - fy)]], np.float32)
+    return (
+        np.asarray(cv2.warpAffine(rgb, matrix, (size, size))),
+        np.asarray(cv2.warpAffine(alpha, matrix, (size, size))),
+    )
+
+
+def _labelled(
+    rgb: Picture, alpha: Plane, material: Material, random: np.random.Generator
+) -> Picture:
+    """A printed label, or a print all over."""
+    size = rgb.shape[0]
+    print_ = cv2.resize(ground(material, random), (size, size))
+    if random.random() < 0.4:  # words
+        words = "".join(random.choice(list("ABCDEFGHKLMNOPRSTUVXYZ  "), 7))
+        colour = tuple(int(v) for v in random.integers(0, 256, 3))
+        scale = random.uniform(0.7, 2.0)
+        for line in range(int(random.integers(1, 4))):
+            at = (int(random.integers(20, 90)), int(70 + 45 * line))
+            cv2.putText(
+                print_, words, at, cv2.FONT_HERSHEY_DUPLEX, scale, colour, int(1 + 2 * scale)
+            )
+    where = np.ones((size, size), np.float32)
+    if random.random() < 0.6:
+        rows, cols = np.nonzero(alpha > 0.5)
+        x, y = float(np.median(cols)), float(np.median(rows))
+        w, h = np.ptp(cols) * random.uniform(0.2, 0.5), np.ptp(rows) * random.uniform(0.15, 0.45)
+        where[:] = 0
+        cv2.rectangle(where, (int(x - w), int(y - h)), (int(x + w), int(y + h)), 1, -1)
+    shade = (
+        cv2.GaussianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (0, 0), 5).astype(np.float32) / 150
+    )
+    lit = np.clip(print_ * np.clip(shade, 0.3, 1.4)[..., None], 0, 255).astype(np.uint8)
+    return blend(rgb, lit, where)
+
+
+def _glossy(rgb: Picture, alpha: Plane, random: np.random.Generator) -> Picture:
+    """Streaks of light."""
+    light = np.zeros(alpha.shape, np.float32)
+    for _ in range(int(random.integers(1, 4))):
+        a, b = random.integers(0, alpha.shape[0], (2, 2))
+        cv2.line(
+            light, (int(a[0]), int(a[1])), (int(b[0]), int(b[1])), 1, int(random.integers(2, 12))
+        )
+    light = cv2.GaussianBlur(light, (0, 0), random.uniform(1, 5)) * random.uniform(0.3, 0.9)
+    return blend(rgb, np.full_like(rgb, 255), np.clip(light, 0, 1))
+
+
+def placed(
+    rgb: Picture, alpha: Plane, centre: Plane, size_px: float, angle_deg: float
+) -> tuple[Picture, Plane]:
+    """An object moved, scaled and turned into the square: picture and alpha."""
+    rows, cols = np.nonzero(alpha > 0.5)
+    box = (cols.min(), rows.min(), cols.max(), rows.max())
+    middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    scale = size_px / max(box[2] - box[0] + 1, box[3] - box[1] + 1)
+    matrix = cv2.getRotationMatrix2D(middle, angle_deg, scale)
+    matrix[:, 2] += centre - np.array(middle)
+    if scale < 0.5:
+        rgb, alpha = (
+            cv2.GaussianBlur(rgb, (0, 0), 0.35 / scale),
+            cv2.GaussianBlur(alpha, (0, 0), 0.35 / scale),
+        )
+    size = (CROP_PX, CROP_PX)
+    return np.asarray(
+        cv2.warpAffine(rgb, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+    ), np.asarray(cv2.warpAffine(alpha, matrix, size))
+
+
+def paste(
+    picture: Picture, rgb: Picture, alpha: Plane, centre: Plane, size_px: float, angle_deg: float
+) -> tuple[Picture, Plane]:
+    """An object on a picture; also its alpha there."""
+    over, a = placed(rgb, alpha, centre, size_px, angle_deg)
+    return blend(picture, over, a), a

@@ -1,0 +1,300 @@
+"""Train the held-product network on made-up pictures; goes on where it was stopped.
+
+    python -m training.held_product.train --work WORK --grounds DIR --encoder mobilenet.pt [--minutes 18]
+
+Writes ``WORK/state.pt`` (all that is needed to go on), ``WORK/held.safetensors`` (the averaged weights, float16) and
+``WORK/log.csv``: step, loss, and every few hundred steps the scores on validation pictures, whose objects, people and
+grounds were never trained with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import math
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset
+
+from stages.backends.held_net import IMAGENET_MEAN, IMAGENET_STD, Found, HeldNet
+from training.held_product.compose import Sample, compose
+from training.held_product.material import Material, load_material
+
+_NUM_VALIDATION, _VALIDATE_EVERY, _SAVE_EVERY = 192, 500, 250
+_SUFFIXES = {".jpg", ".jpeg", ".png"}
+_MIN_GROUND_BYTES = 100_000
+
+
+def main() -> None:
+    """Train for some minutes."""
+    given = _arguments()
+    recipe = yaml.safe_load(Path(__file__).with_name("recipe.yaml").read_text(encoding="utf-8"))
+    torch.manual_seed(recipe["seed"])
+    grounds = [
+        p for folder in given.grounds for p in folder.rglob("*")
+        if p.suffix.lower() in _SUFFIXES and p.stat().st_size > _MIN_GROUND_BYTES
+    ]  # fmt: skip
+    trainer = Trainer(recipe, given.work, given.encoder)
+    validation = _validation_batches(load_material(given.work, grounds, validation=True))
+    material = load_material(given.work, grounds, validation=False)
+    stream = Pictures(material, recipe["seed"] + 1 + trainer.step)
+    loader = DataLoader(
+        stream, batch_size=recipe["batch"], num_workers=given.workers, prefetch_factor=4
+    )
+    deadline = time.monotonic() + 60 * given.minutes
+    for batch in loader:
+        trainer.learn(batch)
+        is_last = time.monotonic() > deadline or trainer.step >= recipe["steps"]
+        if trainer.step % _VALIDATE_EVERY == 0 or is_last:
+            trainer.note(trainer.score(validation))
+        if trainer.step % _SAVE_EVERY == 0 or is_last:
+            trainer.save()
+        if is_last:
+            break
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--grounds", type=Path, action="append", required=True)
+    parser.add_argument(
+        "--encoder", type=Path, help="MobileNetV2 weights (state dict); only to begin with."
+    )
+    parser.add_argument("--minutes", type=float, default=18)
+    parser.add_argument("--workers", type=int, default=1)
+    return parser.parse_args()
+
+
+class Pictures(IterableDataset[dict[str, Any]]):
+    """Made-up pictures without end."""
+
+    def __init__(self, material: Material, seed: int) -> None:
+        self._material, self._seed = material, seed
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Another stream in each worker and in each part of a training."""
+        cv2.setNumThreads(1)
+        info = torch.utils.data.get_worker_info()
+        random = np.random.default_rng([self._seed, info.id if info else 0])
+        while True:
+            yield to_tensors(compose(self._material, random))
+
+
+def to_tensors(sample: Sample) -> dict[str, Any]:
+    """Input (5,N,N), truth (N/2,N/2), held."""
+    rgb = (sample.picture.astype(np.float32) / 255 - IMAGENET_MEAN) / np.array(IMAGENET_STD)
+    x = np.concatenate([rgb, sample.hands[..., None], sample.before[..., None]], axis=2)
+    half = cv2.resize(sample.mask, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return {
+        "x": x.transpose(2, 0, 1).astype(np.float32),
+        "mask": half.astype(np.float32),
+        "held": np.float32(sample.is_held),
+    }
+
+
+def _validation_batches(material: Material) -> list[dict[str, Any]]:
+    random = np.random.default_rng(123)
+    samples = [to_tensors(compose(material, random)) for _ in range(_NUM_VALIDATION)]
+    return [
+        torch.utils.data.default_collate(samples[i : i + 32]) for i in range(0, _NUM_VALIDATION, 32)
+    ]
+
+
+class Trainer:
+    """Network, optimiser and averaged weights."""
+
+    def __init__(self, recipe: dict[str, Any], work: Path, encoder: Path | None) -> None:
+        self._recipe, self._work, self.step = recipe, work, 0
+        self._net = HeldNet()
+        head = [
+            *self._net.decoder.parameters(),
+            *self._net.mask.parameters(),
+            *self._net.scores.parameters(),
+        ]
+        self._base = (recipe["learning_rate_encoder"], recipe["learning_rate_decoder"])
+        groups: list[dict[str, Any]] = [
+            {"params": list(self._net.encoder.parameters())},
+            {"params": head},
+        ]
+        self._optimiser = torch.optim.AdamW(
+            groups, lr=self._base[1], weight_decay=recipe["weight_decay"]
+        )
+        state = work / "state.pt"
+        if state.exists():
+            self._average = copy.deepcopy(self._net)
+            saved = torch.load(state, weights_only=True)  # noqa: TID251 - our own
+            self._net.load_state_dict(saved["net"])
+            self._average.load_state_dict(saved["average"])
+            self._optimiser.load_state_dict(saved["optimiser"])
+            self.step = saved["step"]
+        else:
+            if encoder is not None:
+                load_encoder(self._net, encoder)
+            self._average = copy.deepcopy(self._net)
+        self._average.eval()
+        self._loss = math.nan
+
+    def learn(self, batch: dict[str, Any]) -> None:
+        """One step."""
+        self._set_rates()
+        self._net.train()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = self._net(batch["x"])
+        loss = self._loss_of(Found(*(f.float() for f in found)), batch)
+        self._optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._net.parameters(), 2.0)
+        self._optimiser.step()
+        self.step += 1
+        self._follow()
+        value = float(loss.detach())
+        self._loss = value if math.isnan(self._loss) else 0.98 * self._loss + 0.02 * value
+
+    def _set_rates(self) -> None:
+        done = self.step / self._recipe["steps"]
+        warm = min(1.0, (self.step + 1) / self._recipe["warmup_steps"])
+        share = warm * max(0.5 * (1 + math.cos(math.pi * min(done, 1.0))), 0.01)
+        for group, base in zip(self._optimiser.param_groups, self._base, strict=True):
+            group["lr"] = base * share
+
+    def _loss_of(self, found: Found, batch: dict[str, Any]) -> torch.Tensor:
+        truth = batch["mask"]
+        cross = functional.binary_cross_entropy_with_logits(found.mask, truth)
+        chance = found.mask.sigmoid()
+        shared, total = (chance * truth).sum((1, 2)), chance.sum((1, 2)) + truth.sum((1, 2))
+        dice = 1 - (2 * shared + 1) / (total + 1)
+        held = functional.binary_cross_entropy_with_logits(found.held, batch["held"])
+        with torch.no_grad():
+            target = iou(found.mask > 0, truth > 0.5)
+        quality = functional.binary_cross_entropy_with_logits(
+            found.quality, target, weight=batch["held"]
+        )
+        scores = self._recipe["score_weight"] * (held + quality)
+        return cross + self._recipe["dice_weight"] * dice.mean() + scores
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        decay = min(self._recipe["ema_decay"], (1 + self.step) / (10 + self.step))
+        for mine, new in zip(
+            self._average.state_dict().values(), self._net.state_dict().values(), strict=True
+        ):
+            if mine.dtype.is_floating_point:
+                mine.lerp_(new, 1 - decay)
+            else:
+                mine.copy_(new)
+
+    @torch.no_grad()
+    def score(self, batches: list[dict[str, Any]]) -> dict[str, float]:
+        """Scores of the averaged network on validation pictures."""
+        overlap, errors, wrong, empty, num_empty = [], [], 0, 0, 0
+        for batch in batches:
+            found, held = self._average(batch["x"]), batch["held"] > 0.5
+            same = iou(found.mask > 0, batch["mask"] > 0.5)
+            overlap += same[held].tolist()
+            errors += (found.quality.sigmoid() - same)[held].abs().tolist()
+            wrong += int(((found.held > 0) != held).sum())
+            area = (found.mask > 0).float().mean(dim=(1, 2))
+            num_empty += int((~held).sum())
+            empty += int(((area > 0.002) & (found.held > 0) & ~held).sum())
+        return {
+            "J": float(np.mean(overlap)),
+            "J_over_0.7": float(np.mean(np.array(overlap) >= 0.7)),
+            "held_wrong": wrong / _NUM_VALIDATION,
+            "empty_with_mask": empty / max(num_empty, 1),
+            "quality_error": float(np.mean(errors)),
+        }
+
+    def note(self, scores: dict[str, float]) -> None:
+        """Add a line to the log."""
+        path = self._work / "log.csv"
+        line = {"step": self.step, "loss": round(self._loss, 4)}
+        line |= {name: round(value, 4) for name, value in scores.items()}
+        is_new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            out = csv.DictWriter(file, list(line), lineterminator="\n")
+            if is_new:
+                out.writeheader()
+            out.writerow(line)
+
+    def save(self) -> None:
+        """Write the state whole or not at all, and the weights to ship."""
+        temporary = self._work / "state.pt.tmp"
+        torch.save(
+            {"net": self._net.state_dict(), "average": self._average.state_dict(),
+             "optimiser": self._optimiser.state_dict(), "step": self.step}, temporary,
+        )  # fmt: skip
+        temporary.replace(self._work / "state.pt")
+        weights = {
+            name: (t.half() if t.dtype == torch.float32 else t).contiguous()
+            for name, t in self._average.state_dict().items()
+            if not name.endswith("num_batches_tracked")
+        }
+        save_file(weights, self._work / "held.safetensors", {"steps": str(self.step)})
+
+
+def iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """(b,) of masks (b,h,w); 1 where both are empty."""
+    either = (a | b).sum((1, 2))
+    return torch.where(either > 0, (a & b).sum((1, 2)) / either.clamp(min=1), 1.0).float()
+
+
+def load_encoder(net: HeldNet, path: Path) -> None:
+    """ImageNet weights, under torchvision's names or the older ones (``features.N.conv.3`` for ``conv.1.0``).
+
+    Raises:
+        ValueError: They do not fit.
+    """
+    found = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251 - theirs is no other
+    own = net.state_dict()
+    places = _places_of_features()
+    loaded, is_old = 0, "features.1.conv.3.weight" in found
+    for name, value in found.items():
+        new = _renamed(name, is_old=is_old)
+        match = re.fullmatch(r"features\.(\d+)\.(.*)", new)
+        if not match or int(match[1]) not in places:
+            continue
+        key = f"{places[int(match[1])]}.{match[2]}"
+        if key == "encoder.0.0.0.weight":
+            own[key].zero_()
+            own[key][:, :3] = value
+        elif key in own and own[key].shape == value.shape:
+            own[key].copy_(value)
+        else:
+            raise ValueError(f"{path}: {name} does not fit")
+        loaded += 1
+    if loaded < 0.9 * sum(k.startswith("encoder.") for k in own if not k.endswith("tracked")):
+        raise ValueError(f"{path}: only {loaded} of the encoder's arrays are there")
+    net.load_state_dict(own)
+
+
+def _places_of_features() -> dict[int, str]:
+    from stages.backends.held_net import _STAGES
+
+    return {n: f"encoder.{i}.{n}" for i, (a, b) in enumerate(_STAGES) for n in range(a, b)}
+
+
+def _renamed(name: str, *, is_old: bool) -> str:
+    match = re.fullmatch(r"features\.(\d+)\.conv\.(\d+)\.(\D.*)", name)
+    if not match or not is_old:
+        return name
+    block, place = int(match[1]), int(match[2])
+    old = {0: "0.0", 1: "0.1", 3: "1", 4: "2"} if block == 1 else {
+        0: "0.0", 1: "0.1", 3: "1.0", 4: "1.1", 6: "2", 7: "3"}  # fmt: skip
+    return f"features.{block}.conv.{old[place]}.{match[3]}" if place in old else name
+
+
+if __name__ == "__main__":
+    main()
