@@ -1,0 +1,156 @@
+"""Looks at frames with the held-product network: squares around hands in, masks with two chances out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.backends.held_crop import CROP_PX, Crop, crop_around, draw_hands, hand_size_px
+
+if TYPE_CHECKING:
+    from stages.backends.held_net import HeldNet
+
+_TOGETHER = 2.2
+"""Hands closer than this many hand lengths are looked at in one square."""
+_MIN_MASK_SHARE = 0.002
+_CLOSER, _MIN_SIDE_PX = 1.8, 32.0
+"""The second look's square, in extents of the first one's mask."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the network says of one square."""
+
+    hands: tuple[int, ...]
+    """Which of the hands it was asked about."""
+    crop: Crop
+    chance: NDArray[np.float32]
+    """(N,N): of being the product."""
+    held: float
+    """Chance that anything is held there."""
+    quality: float
+    """Expected IoU of ``chance > 0.5`` with the truth."""
+
+    @property
+    def score(self) -> float:
+        """How much there is to it."""
+        return self.held * self.quality
+
+
+class HeldProduct:
+    """The network with its weights.
+
+    Args:
+        weights: A safetensors file of ``HeldNet``'s arrays.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        from safetensors.torch import load_file
+
+        from stages.backends.held_net import HeldNet
+
+        self._net: HeldNet = HeldNet()
+        arrays = {k: v.float() for k, v in load_file(weights).items()}
+        missing, unknown = self._net.load_state_dict(arrays, strict=False)
+        lost = [name for name in missing if not name.endswith("num_batches_tracked")]
+        if lost or unknown:
+            raise ValueError(f"{weights} does not fit: missing {lost[:3]}, unknown {unknown[:3]}")
+        self._net.eval()
+
+    def look(self, frame: NDArray[np.uint8], hands: Sequence[NDArray[np.float32]]) -> list[Look]:
+        """Look twice at each group of hands: around the hands, then around what was found.
+
+        Args:
+            frame: (H,W,3) RGB.
+            hands: (21,2) pixels each.
+        """
+        groups = group_hands(hands)
+        if not groups:
+            return []
+        crops = [crop_around([hands[i] for i in group]) for group in groups]
+        first = self._ask(frame, hands, groups, crops, [None] * len(crops))
+        second = [
+            (n, closer) for n, one in enumerate(first) if (closer := _closer(one, frame.shape[:2]))
+        ]
+        if not second:
+            return first
+        again = self._ask(
+            frame, hands, [groups[n] for n, _ in second], [c for _, c in second],
+            [first[n] for n, _ in second],
+        )  # fmt: skip
+        for (n, _), look in zip(second, again, strict=True):
+            # whether anything is held is told by the wider look, which sees the whole hand
+            first[n] = Look(look.hands, look.crop, look.chance, first[n].held, look.quality)
+        return first
+
+    def _ask(
+        self, frame: NDArray[np.uint8], hands: Sequence[NDArray[np.float32]],
+        groups: Sequence[tuple[int, ...]], crops: Sequence[Crop], before: Sequence[Look | None],
+    ) -> list[Look]:  # fmt: skip
+        import torch
+
+        x = np.stack([
+            to_input(c.warp(frame), draw_hands([c.apply(h) for h in hands]), _seen_from(c, b, frame.shape[:2]))
+            for c, b in zip(crops, before, strict=True)
+        ])  # fmt: skip
+        with torch.inference_mode():
+            found = self._net(torch.from_numpy(x))
+        chances = found.mask.sigmoid().numpy()
+        held, quality = found.held.sigmoid().tolist(), found.quality.sigmoid().tolist()
+        return [
+            Look(groups[n], crops[n], _big(chances[n]), held[n], quality[n])
+            for n in range(len(crops))
+        ]
+
+
+def group_hands(hands: Sequence[NDArray[np.float32]]) -> list[tuple[int, ...]]:
+    """Both hands together where they are close, else each on its own."""
+    if len(hands) == 2:
+        apart = float(np.linalg.norm(hands[0].mean(axis=0) - hands[1].mean(axis=0)))
+        if apart < _TOGETHER * max(map(hand_size_px, hands)):
+            return [(0, 1)]
+    return [(n,) for n in range(len(hands))]
+
+
+def to_input(
+    picture: NDArray[np.uint8], hands: NDArray[np.float32], before: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The network's input (5,N,N) of one square."""
+    from stages.backends.held_net import IMAGENET_MEAN, IMAGENET_STD
+
+    rgb = (picture.astype(np.float32) / 255 - IMAGENET_MEAN) / np.array(IMAGENET_STD)
+    planes: Any = np.concatenate([rgb, hands[..., None], before[..., None]], axis=2)
+    return np.ascontiguousarray(planes.transpose(2, 0, 1), np.float32)
+
+
+def _big(chance: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(
+        cv2.resize(chance, (CROP_PX, CROP_PX), interpolation=cv2.INTER_LINEAR), np.float32
+    )
+
+
+def _seen_from(crop: Crop, look: Look | None, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """An earlier look's mask in another square."""
+    if look is None:
+        return np.zeros((CROP_PX, CROP_PX), np.float32)
+    return crop.warp(look.crop.back(look.chance, shape), outside=0)
+
+
+def _closer(look: Look, shape: tuple[int, int]) -> Crop | None:
+    """The square around what was found, None if that is nothing or hardly smaller or larger."""
+    mask = look.chance > 0.5
+    if mask.mean() < _MIN_MASK_SHARE:
+        return None
+    rows, cols = np.nonzero(look.crop.back(look.chance, shape) > 0.5)
+    if not len(rows):
+        return None
+    extent = float(max(np.ptp(rows), np.ptp(cols)))
+    side = max(_CLOSER * extent, _MIN_SIDE_PX)
+    x, y = (cols.min() + cols.max()) / 2, (rows.min() + rows.max()) / 2
+    return Crop(float(x), float(y), side)
