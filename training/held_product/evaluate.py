@@ -67,7 +67,7 @@ def annotated(data: Path) -> Iterator[tuple[str, int, Any, Any]]:
         with av.open(str(videos[clip])) as file:
             for index, frame in enumerate(file.decode(video=0)):  # in display order
                 if index in masks:
-                    truth = cv2.imread(str(masks[index]), cv2.IMREAD_GRAYSCALE) > 0
+                    truth = np.asarray(cv2.imread(str(masks[index]), cv2.IMREAD_GRAYSCALE)) > 0
                     yield clip, index, frame.to_ndarray(format="rgb24"), truth
 
 
