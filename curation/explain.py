@@ -36,7 +36,7 @@ class Explained:
         """For ``--json``."""
         return {
             "run_id": self.run.run_id,
-            "clip": self.clip.model_dump(mode="json", exclude_none=True),
+            "clip": self.clip.model_dump(mode="json"),
             "source": self.source.model_dump(mode="json") if self.source else None,
             "addresses": list(self.addresses),
             "decisions": [d.model_dump(mode="json") for d in self.decisions],

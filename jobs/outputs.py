@@ -82,7 +82,7 @@ class ExplainedClip(Model):
 
     run_id: str
     clip: Clip
-    """All that stages found, without fields that are null."""
+    """All that stages found."""
     source: SourceVideo | None
     addresses: tuple[str, ...]
     """Where the source lay in this run, copies too."""
@@ -330,11 +330,12 @@ def check_output(command: str, document: dict[str, Any]) -> None:
     Raises:
         pydantic.ValidationError: It is not: a fault of ours.
     """
-    *first, last = models_of(command)
-    for kind in first:
+    problems = []
+    for kind in models_of(command):
         try:
             kind.model_validate(document)
-        except ValidationError:
-            continue
-        return
-    last.model_validate(document)
+        except ValidationError as error:
+            problems.append(error)
+        else:
+            return
+    raise min(problems, key=ValidationError.error_count)
