@@ -137,6 +137,10 @@ class SpeechFacet(Model):
     background_mos: MeanOpinion | None = None
     """How little noise and music there is: clean speech has 3.5 and more, music 5 dB below the voice leaves 1.2 to 2.4."""
     overall_mos: MeanOpinion | None = None
+    still_while_voiced_share: Share | None = None
+    """Share of voiced frames around which the lips do not move: somebody else speaks. None: too few frames to tell."""
+    moving_while_silent_share: Share | None = None
+    """Share of frames away from any voice in which the lips move: sound is missing. None: too few frames to tell."""
     backend: BackendRef
     sound_backend: BackendRef | None = None
     """What gave the three opinion scores."""

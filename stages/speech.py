@@ -18,6 +18,7 @@ from schemas.rows import Clip
 from stages.backends import dnsmos, silero
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.files import Files
+from stages.lips import lip_gap, lip_shares
 from stages.media import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, read_wav
 from stages.shots import runs
 from stages.thresholds import AtLeast, AtMost, first_failure
@@ -40,6 +41,10 @@ class SpeechGate(GateConfig):
         max_clipping_share: Audible distortion begins near 0.1 % of samples.
         min_background_mos: Noise and music beside the voice, 1 (loud) to 5 (none), by DNSMOS; None judges nothing.
             Clean speech has 3.5 and more, with noise or music 5 to 10 dB below it 1.1 to 2.4.
+        max_still_while_voiced_share: Above it somebody else speaks. People who speak have 0.0 to 0.15, mouths at
+            rest 0.2 to 0.95; None judges nothing.
+        max_moving_while_silent_share: Above it a voice is missing. People who pause have 0.2, mouths that speak
+            without a sound 0.65 and more; None judges nothing.
     """
 
     require_speech: bool = True
@@ -48,6 +53,8 @@ class SpeechGate(GateConfig):
     min_loudness_lufs: float = Field(default=-50.0, ge=-120, le=0)
     max_clipping_share: float = Field(default=0.005, ge=0, le=1)
     min_background_mos: float | None = Field(default=None, ge=1, le=5)
+    max_still_while_voiced_share: float | None = Field(default=0.5, ge=0, le=1)
+    max_moving_while_silent_share: float | None = Field(default=0.6, ge=0, le=1)
 
 
 class SpeechConfig(StageConfig):
@@ -67,14 +74,15 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
     """Measures a clip's sound over its target frames."""
 
     name = "speech"
-    version = 2
+    version = 3
     facet = "speech"
     config_type = SpeechConfig
     row_in = Clip
     row_out = Clip
-    needs: ClassVar[tuple[str, ...]] = ("segment",)
+    needs: ClassVar[tuple[str, ...]] = ("segment", "detect")
     reasons: ClassVar[frozenset[str]] = frozenset(
         {"no_audio", "digital_silence", "no_speech", "too_quiet", "clipped", "noisy"}
+        | {"voice_without_lips", "lips_without_voice"}
         | {"audio_unreadable", "audio_misaligned"}
     )
 
@@ -135,6 +143,7 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
             clipping_share=clipping_share(target),
             backend=self._vad.ref,
             **self._opinions(target),
+            **_lips(row, files, voiced),
         )
         return Kept((row.with_facet("speech", facet),))
 
@@ -153,6 +162,20 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
         return judge(row.speech, self.config.gate)
 
 
+def _lips(row: Clip, files: Files, voiced: NDArray[np.bool_]) -> dict[str, float | None]:
+    """What lips and voice say of each other over the target frames; ``voiced`` is per chunk of the whole clip."""
+    assert row.boxes is not None
+    face_px = files.arrays(row.boxes.arrays)["face_landmarks_px"]
+    middles = (np.arange(row.media.num_frames) + 0.5) * SAMPLES_PER_FRAME / silero.CHUNK_SAMPLES
+    spoken = voiced[np.minimum(middles.astype(int), len(voiced) - 1)]
+    target = slice(row.media.num_motion_frames, None)
+    shares = lip_shares(lip_gap(face_px)[target], spoken[target])
+    return {
+        "still_while_voiced_share": shares.still_while_voiced,
+        "moving_while_silent_share": shares.moving_while_silent,
+    }
+
+
 def judge(speech: SpeechFacet, gate: SpeechGate) -> Dropped | None:
     """Apply thresholds to scores."""
     s, g = speech, gate
@@ -166,10 +189,19 @@ def judge(speech: SpeechFacet, gate: SpeechGate) -> Dropped | None:
         AtLeast("too_quiet", "loudness_lufs", s.loudness_lufs, g.min_loudness_lufs),
         AtMost("clipped", "clipping_share", s.clipping_share, g.max_clipping_share),
     ])  # fmt: skip
-    if verdict or g.min_background_mos is None or s.background_mos is None:
+    if verdict:
         return verdict
+    optional = (
+        (AtLeast, "noisy", "background_mos", s.background_mos, g.min_background_mos),
+        (AtMost, "voice_without_lips", "still_while_voiced_share", s.still_while_voiced_share,
+         g.max_still_while_voiced_share),
+        (AtMost, "lips_without_voice", "moving_while_silent_share", s.moving_while_silent_share,
+         g.max_moving_while_silent_share),
+    )  # fmt: skip
     return first_failure([
-        AtLeast("noisy", "background_mos", s.background_mos, g.min_background_mos)
+        kind(reason, name, value, limit)
+        for kind, reason, name, value, limit in optional
+        if value is not None and limit is not None
     ])  # fmt: skip
 
 

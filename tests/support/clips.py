@@ -125,6 +125,7 @@ def _boxes(files: Files, total: int, height: int, width: int) -> f.BoxesFacet:
             "face_box_xyxy_px": face,
             "left_hand_box_xyxy_px": hand,
             "right_hand_box_xyxy_px": absent,
+            "face_landmarks_px": np.full((total, 468, 3), np.nan, np.float32),
         }
     )
     return f.BoxesFacet(

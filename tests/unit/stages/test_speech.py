@@ -12,6 +12,7 @@ from schemas.facets import SpeechFacet
 from stages import media
 from stages.backends.dnsmos import DnsMos
 from stages.backends.silero import CHUNK_SAMPLES, SileroVad
+from stages.lips import lip_gap, lip_shares
 from stages.speech import (
     FLOOR_DB,
     SpeechConfig,
@@ -129,6 +130,9 @@ def test_opinions_are_of_sound_that_is_there(tmp_path, score_sound):
         (GOOD.replace(voiced_share=0.1), "no_speech"),
         (GOOD.replace(loudness_lufs=-70), "too_quiet"),
         (GOOD.replace(clipping_share=0.05), "clipped"),
+        (GOOD.replace(still_while_voiced_share=0.9), "voice_without_lips"),
+        (GOOD.replace(moving_while_silent_share=0.9), "lips_without_voice"),
+        (GOOD.replace(still_while_voiced_share=0.1, moving_while_silent_share=0.2), None),
     ],
 )
 def test_gate_names_the_defect(facet, reason):
@@ -179,3 +183,57 @@ def test_sound_of_another_length_is_bad_data(tmp_path):
         with pytest.raises(DecodeError) as caught:
             stage.process(broken, files)
     assert caught.value.code == "audio_misaligned"
+
+
+def face(gap):
+    """Face meshes (T,468,3) of a face 100 px high whose lips are apart by ``gap`` (T,) of that."""
+    out = np.zeros((len(gap), 468, 3), np.float32)
+    out[:, 152, 1] = 100
+    out[:, 13, 1], out[:, 14, 1] = 70, 70 + 100 * np.asarray(gap)
+    return out
+
+
+TALK = 0.03 + 0.03 * np.sin(np.arange(100) * 2 * np.pi / 6)
+REST = 0.005 + 0.003 * np.sin(np.arange(100))
+
+
+@pytest.mark.parametrize(
+    ("gap", "voiced", "still", "moving"),
+    [
+        (TALK, np.ones(100, bool), 0.0, None),
+        (REST, np.ones(100, bool), 1.0, None),
+        (TALK, np.zeros(100, bool), None, 1.0),
+        (REST, np.zeros(100, bool), None, 0.0),
+        (np.r_[TALK[:50], REST[50:]], np.arange(100) < 50, 0.0, 0.0),
+        (np.r_[REST[:50], TALK[50:]], np.arange(100) < 50, 0.86, 1.0),
+    ],
+)
+def test_lips_and_voice_contradict_each_other(gap, voiced, still, moving):
+    found = lip_shares(lip_gap(face(gap)), voiced)
+    assert found.still_while_voiced == pytest.approx(still, abs=0.03)
+    assert found.moving_while_silent == pytest.approx(moving, abs=0.03)
+
+
+def test_without_a_face_nothing_is_said_of_lips():
+    found = lip_shares(lip_gap(np.full((50, 468, 3), np.nan, np.float32)), np.ones(50, bool))
+    assert found == (None, None)
+    few = face(TALK)
+    few[5:] = np.nan
+    assert lip_shares(lip_gap(few), np.ones(100, bool)) == (None, None)
+
+
+@pytest.mark.parametrize(("gap", "reason"), [(TALK, None), (REST, "voice_without_lips")])
+def test_speech_over_a_mouth_at_rest_is_dropped(tmp_path, gap, reason):
+    files = toy_files(tmp_path)
+    stage = _stage()
+    with files.row_scope():
+        clip = make_clip(files, num_target=75, num_motion=25)
+        wav = files.scratch / "speech.wav"
+        media.write_wav(wav, speak(4.0, 1).samples.astype(np.float32))
+        arrays = dict(files.arrays(clip.boxes.arrays)) | {"face_landmarks_px": face(gap)}
+        boxes = clip.boxes.replace(arrays=files.put_arrays(arrays))
+        audio = clip.media.replace(audio=files.put(wav))
+        row = stage.process(clip.replace(boxes=boxes, media=audio), files).rows[0]
+    assert row.speech.voiced_share > 0.4
+    verdict = stage.gate(row)
+    assert (verdict.reason if verdict else None) == reason

@@ -1,0 +1,64 @@
+"""Do the lips and the voice belong together? Two shares that tell when they surely do not.
+
+They find speech of somebody else over a closed mouth, and a mouth that talks without a sound. They do not find speech
+that is late: how wide a mouth is open follows loudness too loosely for that.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
+
+Floats = NDArray[np.float32]
+_UPPER_LIP, _LOWER_LIP, _BROW, _CHIN = 13, 14, 10, 152
+"""Of mediapipe's face mesh: the inner lips' middles, the top of the forehead, the chin."""
+_REACH_FRAMES = 6
+"""A quarter of a second: lips that meet for a sound open again within it."""
+_STILL, _MOVING = 0.01, 0.03
+"""Face heights by which the gap changes within the reach: less is a mouth at rest (whose landmarks shake by up to 0.006),
+more is one that talks."""
+_MIN_FRAMES = 12
+
+
+class LipShares(NamedTuple):
+    """Over the frames with a face; None where there are too few frames to tell."""
+
+    still_while_voiced: float | None
+    """Share of voiced frames around which the lips do not move for a quarter of a second before and after."""
+    moving_while_silent: float | None
+    """Share of frames a quarter of a second or more away from any voice in which the lips move."""
+
+
+def lip_gap(face_px: Floats) -> Floats:
+    """Gap of the lips (T,) in face heights, NaN without a face.
+
+    Args:
+        face_px: (T,468,3) face mesh in pixels.
+    """
+    xy = face_px[..., :2]
+    gap = np.linalg.norm(xy[:, _UPPER_LIP] - xy[:, _LOWER_LIP], axis=-1)
+    height = np.linalg.norm(xy[:, _BROW] - xy[:, _CHIN], axis=-1)
+    return np.asarray(gap / np.where(height > 0, height, np.nan), np.float32)
+
+
+def lip_shares(gap: Floats, voiced: NDArray[np.bool_]) -> LipShares:
+    """Shares of frames in which lips and voice contradict each other.
+
+    Args:
+        gap: (T,) of ``lip_gap``.
+        voiced: (T,) somebody speaks.
+    """
+    seen = np.isfinite(gap)
+    width = 2 * _REACH_FRAMES + 1
+    widest = maximum_filter1d(np.where(seen, gap, -np.inf), width, mode="nearest")
+    narrowest = minimum_filter1d(np.where(seen, gap, np.inf), width, mode="nearest")
+    quiet = ~maximum_filter1d(voiced.astype(np.uint8), width, mode="nearest").astype(bool)
+    change = widest - narrowest
+    return LipShares(_share(change < _STILL, seen & voiced), _share(change > _MOVING, seen & quiet))
+
+
+def _share(what: NDArray[np.bool_], among: NDArray[np.bool_]) -> float | None:
+    return float(what[among].mean()) if among.sum() >= _MIN_FRAMES else None
