@@ -42,9 +42,9 @@ class SpeechGate(GateConfig):
         min_background_mos: Noise and music beside the voice, 1 (loud) to 5 (none), by DNSMOS; None judges nothing.
             Clean speech has 3.5 and more, with noise or music 5 to 10 dB below it 1.1 to 2.4.
         max_still_while_voiced_share: Above it somebody else speaks. People who speak have 0.0 to 0.15, mouths at
-            rest 0.2 to 0.95; None judges nothing.
+            rest 0.2 to 0.95 (ten clips): try 0.5. None judges nothing.
         max_moving_while_silent_share: Above it a voice is missing. People who pause have 0.2, mouths that speak
-            without a sound 0.65 and more; None judges nothing.
+            without a sound 0.65 and more (three clips): try 0.6. None judges nothing.
     """
 
     require_speech: bool = True
@@ -53,8 +53,8 @@ class SpeechGate(GateConfig):
     min_loudness_lufs: float = Field(default=-50.0, ge=-120, le=0)
     max_clipping_share: float = Field(default=0.005, ge=0, le=1)
     min_background_mos: float | None = Field(default=None, ge=1, le=5)
-    max_still_while_voiced_share: float | None = Field(default=0.5, ge=0, le=1)
-    max_moving_while_silent_share: float | None = Field(default=0.6, ge=0, le=1)
+    max_still_while_voiced_share: float | None = Field(default=None, ge=0, le=1)
+    max_moving_while_silent_share: float | None = Field(default=None, ge=0, le=1)
 
 
 class SpeechConfig(StageConfig):

@@ -28,6 +28,7 @@ from stages.speech import (
 from tests.support.clips import make_clip
 from tests.unit.stages.synth import tone, toy_files
 
+LIPS = SpeechGate(max_still_while_voiced_share=0.5, max_moving_while_silent_share=0.6)
 REF = BackendRef(name="vad", version="1", licence="MIT")
 GOOD = SpeechFacet(
     has_audio=True, loudness_lufs=-23, peak_dbfs=-3, voiced_share=0.8, digital_silence_share=0.02,
@@ -136,9 +137,11 @@ def test_opinions_are_of_sound_that_is_there(tmp_path, score_sound):
     ],
 )
 def test_gate_names_the_defect(facet, reason):
-    verdict = judge(facet, SpeechGate())
+    verdict = judge(facet, LIPS)
     assert (verdict.reason if verdict else None) == reason
     assert reason is None or reason in SpeechStage.reasons
+    if reason in {"voice_without_lips", "lips_without_voice"}:
+        assert judge(facet, SpeechGate()) is None, "judged where it is asked for"
     assert judge(facet, SpeechGate(require_speech=False)) is None
 
 
@@ -235,5 +238,6 @@ def test_speech_over_a_mouth_at_rest_is_dropped(tmp_path, gap, reason):
         audio = clip.media.replace(audio=files.put(wav))
         row = stage.process(clip.replace(boxes=boxes, media=audio), files).rows[0]
     assert row.speech.voiced_share > 0.4
-    verdict = stage.gate(row)
+    verdict = judge(row.speech, LIPS)
     assert (verdict.reason if verdict else None) == reason
+    assert stage.gate(row) is None
