@@ -64,7 +64,7 @@ def _small(path: Path) -> bytes:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise ValueError(f"{path} is no picture")
-    scale = 900 / max(image.shape[:2])
+    scale = 560 / max(image.shape[:2])
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return bytes(cv2.imencode(".jpg", image)[1])
