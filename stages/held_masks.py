@@ -1,0 +1,198 @@
+"""Masks of the held product over a clip from looks at key frames: who holds it, votes of neighbours, flow between.
+
+The network looks at key frames alone. Its chances are carried to their neighbours by optical flow and averaged, so that
+one bad look is outvoted; frames between keys blend what both sides say.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages import product_cues as cues
+from stages.backends.held_crop import Crop
+from stages.backends.held_product import Look
+from stages.product_scene import Scene
+
+Frames = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+_MAX_GAP = 4
+"""Key frames farther apart than this many steps are not neighbours: the hands were out of sight."""
+_WEIGHTS = (0.6, 1.0, 0.6)
+"""Of the key before, the key itself and the key after: both neighbours together outvote it."""
+_HANDOVER = 0.3
+"""A look of the other hand must be better by this to be taken: things pass from hand to hand, but seldom."""
+_SMOOTHED_KEYS = 2
+"""Whether anything is held is the median over so many keys before and after."""
+
+
+class Looker(Protocol):
+    """What looks at a frame: see ``stages.backends.held_product.HeldProduct``."""
+
+    def look(self, frame: Frames, hands: Sequence[Floats]) -> list[Look]:
+        """Looks at each group of hands."""
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What was made of one key frame."""
+
+    chance: Floats
+    """(h,w) of the scene: of being the product."""
+    held: float
+    quality: float
+
+
+def segment_by_looks(
+    scene: Scene, frames: Frames, hands_px: Sequence[dict[int, Floats]], looker: Looker, every: int
+) -> tuple[Mask, Floats]:
+    """Masks (T,h,w) in the scene's size and confidences (T,).
+
+    Args:
+        scene: The clip, small.
+        frames: (T,H,W,3) RGB, as large as they are.
+        hands_px: Per frame: landmarks (21,2) in pixels of ``frames``, 0 left, 1 right.
+        looker: The network.
+        every: Step between key frames.
+    """
+    keys = [t for t in range(0, len(frames), every) if hands_px[t]]
+    masks = np.zeros((len(frames), *scene.shape), bool)
+    confidence = np.zeros(len(frames), np.float32)
+    if not keys:
+        return masks, confidence
+    looks = {t: _by_side(looker, frames[t], hands_px[t]) for t in keys}
+    chosen = _choose(looks)
+    scale = scene.shape[1] / frames.shape[2]
+    seen = {t: _key_of(chosen[t], scene.shape, scale) for t in keys}
+    held = _smoothed([seen[t].held for t in keys])
+    voted, agreement = _vote(scene, keys, seen, every)
+    for t, is_held in zip(keys, held > 0.5, strict=True):
+        if is_held:
+            masks[t] = _clean(voted[t] > 0.5, scene.hands_at(t))
+            confidence[t] = seen[t].quality * agreement[t] if masks[t].any() else 0.0
+    _between(scene, keys, voted, dict(zip(keys, held > 0.5, strict=True)), masks, confidence, every)
+    return masks, confidence
+
+
+def _by_side(
+    looker: Looker, frame: Frames, hands: dict[int, Floats]
+) -> list[tuple[frozenset[int], Look]]:
+    sides = sorted(hands)
+    looks = looker.look(frame, [hands[s] for s in sides])
+    return [(frozenset(sides[i] for i in look.hands), look) for look in looks]
+
+
+def _choose(looks: dict[int, list[tuple[frozenset[int], Look]]]) -> dict[int, Look]:
+    """Per key the look at the hand that holds over the clip, or at the other one where that is far better."""
+    totals = {
+        side: sum(
+            max((k.score for s, k in found if side in s), default=0.0) for found in looks.values()
+        )
+        for side in (0, 1)
+    }
+    main = max(totals, key=lambda side: totals[side])
+    return {
+        t: max(found, key=lambda one: one[1].score + (_HANDOVER if main in one[0] else 0.0))[1]
+        for t, found in looks.items()
+    }
+
+
+def _key_of(look: Look, shape: tuple[int, int], scale: float) -> _Key:
+    crop = Crop(look.crop.x_px * scale, look.crop.y_px * scale, look.crop.side_px * scale)
+    return _Key(crop.back(look.chance, shape), look.held, look.quality)
+
+
+def _smoothed(values: Sequence[float]) -> Floats:
+    """Running median."""
+    padded = np.pad(np.array(values, np.float32), _SMOOTHED_KEYS, mode="edge")
+    width = 2 * _SMOOTHED_KEYS + 1
+    return np.asarray(
+        np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1), np.float32
+    )
+
+
+def _vote(
+    scene: Scene, keys: Sequence[int], seen: dict[int, _Key], every: int
+) -> tuple[dict[int, Floats], dict[int, float]]:
+    """Chances averaged with those of neighbours, moved by flow; how far the key agrees with them (0..1)."""
+    flow = cues.make_flow()
+    sums = {t: _WEIGHTS[1] * seen[t].chance for t in keys}
+    weights = dict.fromkeys(keys, _WEIGHTS[1])
+    same: dict[int, list[float]] = {t: [] for t in keys}
+    for a, b in itertools.pairwise(keys):
+        if b - a > _MAX_GAP * every:
+            continue
+        for t, other, weight in ((b, a, _WEIGHTS[0]), (a, b, _WEIGHTS[2])):
+            moved = warp_plane(
+                seen[other].chance, flow.calc(scene.grey[t], scene.grey[other], None)
+            )
+            sums[t] = sums[t] + weight * moved
+            weights[t] += weight
+            same[t].append(cues.iou(moved > 0.5, seen[t].chance > 0.5))
+    voted = {t: np.asarray(sums[t] / weights[t], np.float32) for t in keys}
+    return voted, {t: float(np.mean(same[t])) if same[t] else 0.5 for t in keys}
+
+
+def _between(
+    scene: Scene, keys: Sequence[int], voted: dict[int, Floats], held: dict[int, bool], masks: Mask,
+    confidence: Floats, every: int,
+) -> None:  # fmt: skip
+    """Fill the frames between keys in place: both sides' chances, moved and weighted by nearness."""
+    flow = cues.make_flow()
+    for a, b in itertools.pairwise(keys):
+        if b - a > _MAX_GAP * every or not (held[a] or held[b]):
+            continue
+        for t in range(a + 1, b):
+            near = (b - t) / (b - a)
+            if not held[a if near >= 0.5 else b]:
+                continue
+            parts = [
+                share * warp_plane(voted[key], flow.calc(scene.grey[t], scene.grey[key], None))
+                for key, share in ((a, near), (b, 1 - near))
+                if held[key]
+            ]
+            total = sum(share for key, share in ((a, near), (b, 1 - near)) if held[key])
+            chance = np.sum(parts, axis=0) / total
+            masks[t] = _clean(chance > 0.5, scene.hands_at(t) or scene.hands_at(a))
+            confidence[t] = (
+                near * confidence[a] + (1 - near) * confidence[b] if masks[t].any() else 0
+            )
+    last = keys[-1]
+    for t in range(last + 1, min(len(masks), last + 2 * every)):  # frames after the last key
+        if held[last]:
+            moved = warp_plane(voted[last], flow.calc(scene.grey[t], scene.grey[last], None))
+            masks[t], confidence[t] = _clean(moved > 0.5, scene.hands_at(last)), confidence[last]
+
+
+def warp_plane(plane: Floats, flow: Floats) -> Floats:
+    """Pull a plane (H,W) along a backward flow (H,W,2): out(p) = plane(p + flow(p)); 0 from outside."""
+    rows, cols = np.indices(plane.shape, dtype=np.float32)
+    return np.asarray(
+        cv2.remap(plane, cols + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR), np.float32
+    )
+
+
+def _clean(mask: Mask, hands: Sequence[cues.Hand]) -> Mask:
+    """Without specks, and without parts much smaller than the largest that no hand touches."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=8
+    )
+    if count <= 1:
+        return np.zeros(mask.shape, bool)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    near = np.zeros(mask.shape, bool)
+    for hand in hands:
+        near |= cues.broad_hands([hand], mask.shape, 0.25)
+    touching = set(np.unique(labels[near]).tolist())
+    kept = [
+        n + 1 for n, area in enumerate(areas)
+        if area >= 0.5 * areas.max() or (area >= 0.05 * areas.max() and n + 1 in touching)
+    ]  # fmt: skip
+    return np.asarray(np.isin(labels, kept))

@@ -1,0 +1,94 @@
+"""Masks over a clip from looks at key frames: bad looks are outvoted, empty hands stay empty, frames between are filled."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stages import product_cues as cues
+from stages.backends.held_crop import CROP_PX, crop_around
+from stages.backends.held_product import Look, group_hands
+from stages.held_masks import segment_by_looks
+from stages.product_scene import load_scene
+from tests.unit.stages import held_scene
+
+RIGHT = 1
+
+
+class Teller:
+    """Says the truth of a synthetic scene, but for what it is told to get wrong."""
+
+    def __init__(self, scene, *, wrong=(), empty=()):
+        self.scene, self.wrong, self.empty, self.asked = scene, set(wrong), set(empty), []
+
+    def look(self, frame, hands):
+        t = next(t for t, f in enumerate(self.scene.frames) if f is frame or (f == frame).all())
+        self.asked.append(t)
+        out = []
+        for group in group_hands(hands):
+            crop = crop_around([hands[i] for i in group])
+            truth = self.scene.truth[t].astype(np.float32)
+            if t in self.wrong:
+                truth = np.roll(truth, 70, axis=1)
+            chance = crop.warp(truth, outside=0)
+            is_held = self.scene.truth[t].any() and t not in self.empty
+            held = 0.95 if is_held and (chance > 0.5).mean() > 0.01 else 0.05
+            out.append(Look(group, crop, chance * (held > 0.5), held, 0.9))
+        return out
+
+
+def run(scene, teller, every=4):
+    small = load_scene(scene.frames, scene.boxes, 240)
+    hands = [
+        {s: scene.boxes[f"{name}_hand_landmarks_px"][t][:, :2] for s, name in enumerate(("left", "right"))
+         if np.isfinite(scene.boxes[f"{name}_hand_landmarks_px"][t]).all()}
+        for t in range(len(scene.frames))
+    ]  # fmt: skip
+    return segment_by_looks(small, scene.frames, hands, teller, every)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return held_scene.render(33)
+
+
+def overlaps(masks, truth):
+    return np.array([cues.iou(m, t) for m, t in zip(masks, truth, strict=True)])
+
+
+def test_true_looks_give_true_masks_between_them_too(scene):
+    teller = Teller(scene)
+    masks, confidence = run(scene, teller)
+    assert set(teller.asked) == set(range(0, 33, 4))
+    assert overlaps(masks, scene.truth).min() > 0.7
+    assert confidence.min() > 0.5
+
+
+def test_one_bad_look_is_outvoted_and_lowers_the_confidence(scene):
+    masks, confidence = run(scene, Teller(scene, wrong=(16,)))
+    assert overlaps(masks, scene.truth).min() > 0.4
+    assert confidence[16] < 0.5 * confidence[4]
+
+
+def test_nothing_held_is_an_empty_mask_without_confidence():
+    empty = held_scene.render(21, holds=False)
+    masks, confidence = run(empty, Teller(empty))
+    assert not masks.any()
+    assert not confidence.any()
+
+
+def test_a_single_look_that_sees_nothing_does_not_make_a_hole_but_a_row_of_them_does(scene):
+    masks, _ = run(scene, Teller(scene, empty=(16,)))
+    assert masks[14:19].any(axis=(1, 2)).all()
+    masks, _ = run(scene, Teller(scene, empty=range(12, 33)))
+    assert not masks[24:].any()
+    assert masks[:8].any(axis=(1, 2)).all()
+
+
+def test_without_hands_there_is_nothing(scene):
+    small = load_scene(scene.frames, scene.boxes, 240)
+    teller = Teller(scene)
+    masks, _ = segment_by_looks(small, scene.frames, [{} for _ in scene.frames], teller, 4)
+    assert not masks.any()
+    assert teller.asked == []
+    assert CROP_PX == 192
