@@ -15,10 +15,12 @@ from schemas.rows import Clip
 from schemas.settings import PIN, PLACE, used_by
 from stages import product_cues as cues
 from stages.backends.carried_masks import MaskCarrier, Prompt, drifted, make_prompt
+from stages.backends.held_product import HeldProduct
 from stages.backends.sam2_objects import Sam2Objects
 from stages.backends.sam3_objects import Sam3Objects
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.files import Arrays, Files
+from stages.held_masks import segment_by_looks
 from stages.held_product import segment_product
 from stages.masks import encode_masks
 from stages.product_cues import Mask
@@ -45,10 +47,11 @@ class ObjectsGate(GateConfig):
 class ObjectsConfig(StageConfig):
     """How to look for the product."""
 
-    backend: Literal["cues", "sam2", "sam3"] = "cues"
-    """``sam2`` and ``sam3`` carry the cues' surest mask over the clip with the user's checkpoint."""
+    backend: Literal["cues", "held", "sam2", "sam3"] = "cues"
+    """``held`` is a small network of ours, on trial, with weights that you train (training/held_product).
+    ``sam2`` and ``sam3`` carry the cues' surest mask over the clip with the user's checkpoint."""
     weights_file: Annotated[str, PLACE] = ""
-    """``sam2``, ``sam3``: path of the user's checkpoint."""
+    """``held``, ``sam2``, ``sam3``: path of the user's checkpoint."""
     weights_sha256: Annotated[str, PIN] = ""
     """Pins the weight file; empty for any."""
     max_prompts: Annotated[int, used_by("backend", "sam2", "sam3")] = Field(default=3, ge=1)
@@ -69,7 +72,9 @@ class ObjectsConfig(StageConfig):
     short_side_px: int = Field(default=256, ge=64)
     every: int = Field(default=4, ge=1)
     """Cut every n-th frame; flow carries masks in between."""
-    reach_hands: float = Field(default=1.2, gt=0)
+    reach_hands: Annotated[float, used_by("backend", "cues", "sam2", "sam3")] = Field(
+        default=1.2, gt=0
+    )
     """How far from the grasp a product may extend, in hand lengths."""
     gate: ObjectsGate = ObjectsGate()
 
@@ -91,6 +96,9 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
     def __init__(self, config: ObjectsConfig) -> None:
         super().__init__(config)
         self._carrier: MaskCarrier | None = None
+        self._held: HeldProduct | None = None
+        if config.backend == "held":
+            self._held = HeldProduct(config.weights_file, config.weights_sha256)
         if config.backend == "sam2":
             self._carrier = Sam2Objects(
                 config.weights_file, config.sam2_config, config.sam2_image_size_px,
@@ -115,24 +123,31 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
     @property
     def weights_sha256(self) -> str:
         """Digest of the user's checkpoint, if there is one."""
-        return self._carrier.weights_sha256 if self._carrier else ""
+        backend = self._carrier or self._held
+        return backend.weights_sha256 if backend else ""
 
     def check(self) -> None:
         """Check that packages and weights are there."""
-        if self._carrier is not None:
-            self._carrier.check()
+        if backend := self._carrier or self._held:
+            backend.check()
 
     def setup(self) -> None:
         """Load the weights, if there are any."""
-        if self._carrier is not None:
-            self._carrier.setup()
+        if backend := self._carrier or self._held:
+            backend.setup()
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Find the product in every frame."""
         assert row.boxes is not None
         frames, boxes = files.frames(row.media.video), files.arrays(row.boxes.arrays)
         scene = load_scene(frames, boxes, self.config.short_side_px)
-        small, confidence = segment_product(scene, self.config.every, self.config.reach_hands)
+        if self._held is None:
+            small, confidence = segment_product(scene, self.config.every, self.config.reach_hands)
+        else:
+            hands = hands_of(boxes)
+            small, confidence = segment_by_looks(
+                scene, frames, hands, self._held, self.config.every
+            )
         masks = _upsample(small, frames.shape[1:3])
         if self._carrier is not None and masks.any():
             masks, confidence = self._refine(frames, boxes, masks, confidence, files)
@@ -151,7 +166,7 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
             confidence=float(np.median(confidence[target])),
             area_share=float(np.median(areas[visible])) if visible.any() else 0.0,
             flicker=float(np.mean(flicker_of(scene, small)[target])),
-            backend=CUES if self._carrier is None else self._carrier.ref,
+            backend=backend.ref if (backend := self._carrier or self._held) else CUES,
         )
         return Kept((row.with_facet(self.facet, facet),))
 
@@ -195,6 +210,15 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
              f"{found.area_share=:.2f} > {gate.max_area_share}"),
         )  # fmt: skip
         return next((Dropped(reason, why) for reason, failed, why in checks if failed), None)
+
+
+def hands_of(boxes: Arrays) -> list[dict[int, Floats]]:
+    """Per frame the landmarks (21,2) in pixels of the hands that were seen, 0 left, 1 right."""
+    points = [boxes[f"{side}_hand_landmarks_px"][..., :2] for side in ("left", "right")]
+    return [
+        {side: points[side][t] for side in (0, 1) if np.isfinite(points[side][t]).all()}
+        for t in range(len(points[0]))
+    ]
 
 
 def touch(scene: Scene, masks: Mask) -> NDArray[np.uint8]:

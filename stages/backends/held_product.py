@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.base import BackendRef
+from schemas.errors import ConfigError
 from stages.backends.held_crop import CROP_PX, Crop, crop_around, draw_hands, hand_size_px
+from stages.backends.weight_files import check_weight_file, sha256_of
 
 if TYPE_CHECKING:
     from stages.backends.held_net import HeldNet
@@ -47,21 +50,64 @@ class HeldProduct:
     """The network with its weights.
 
     Args:
-        weights: A safetensors file of ``HeldNet``'s arrays.
+        weights_file: A safetensors file of ``HeldNet``'s arrays: what training/held_product writes.
+        pinned_sha256: What it must be; empty for any.
     """
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights_file: str, pinned_sha256: str = "") -> None:
+        self._weights_file, self._pinned_sha256 = weights_file, pinned_sha256
+        self._net: HeldNet | None = None
+
+    def check(self) -> None:
+        """Check the package and the file.
+
+        Raises:
+            ConfigError: One of them is missing.
+        """
+        if importlib.util.find_spec("torchvision") is None:
+            raise ConfigError(
+                "objects.backend=held: the package torchvision is not installed; install the extra 'sam2'"
+            )
+        check_weight_file(
+            self._weights_file, self._pinned_sha256, "objects.weights_file",
+            "the weights that training/held_product wrote",
+        )  # fmt: skip
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of the weights."""
+        return sha256_of(self._weights_file)
+
+    @property
+    def ref(self) -> BackendRef:
+        """What reports show."""
+        return BackendRef(
+            name="held", version="1", weights_sha256=self.weights_sha256, licence="Apache-2.0"
+        )
+
+    def setup(self) -> None:
+        """Load the weights.
+
+        Raises:
+            ConfigError: They are not this network's.
+        """
         from safetensors.torch import load_file
 
         from stages.backends.held_net import HeldNet
 
-        self._net: HeldNet = HeldNet()
-        arrays = {k: v.float() for k, v in load_file(weights).items()}
-        missing, unknown = self._net.load_state_dict(arrays, strict=False)
+        net = HeldNet()
+        try:
+            arrays = {name: value.float() for name, value in load_file(self._weights_file).items()}
+            missing, unknown = net.load_state_dict(arrays, strict=False)
+        except Exception as error:
+            raise ConfigError(f"objects.weights_file: {self._weights_file}: {error}") from error
         lost = [name for name in missing if not name.endswith("num_batches_tracked")]
         if lost or unknown:
-            raise ValueError(f"{weights} does not fit: missing {lost[:3]}, unknown {unknown[:3]}")
-        self._net.eval()
+            raise ConfigError(
+                f"objects.weights_file: {self._weights_file} is of another network: missing {lost[:3]}, "
+                f"unknown {unknown[:3]}"
+            )
+        self._net = net.eval()
 
     def look(self, frame: NDArray[np.uint8], hands: Sequence[NDArray[np.float32]]) -> list[Look]:
         """Look twice at each group of hands: around the hands, then around what was found.
@@ -99,6 +145,7 @@ class HeldProduct:
             to_input(c.warp(frame), draw_hands([c.apply(h) for h in hands]), _seen_from(c, b, frame.shape[:2]))
             for c, b in zip(crops, before, strict=True)
         ])  # fmt: skip
+        assert self._net is not None
         with torch.inference_mode():
             found = self._net(torch.from_numpy(x))
         chances = found.mask.sigmoid().numpy()

@@ -55,7 +55,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "sam2_image_size_px": Only({"sam2"}), "sam2_chunk_frames": Only({"sam2"}),
         "sam2_device": Only({"sam2"}), "sam3_prompt": Only({"sam3"}), "sam3_bpe_file": PLACE,
         "sam3_chunk_frames": Only({"sam3"}), "short_side_px": CONTENT, "every": CONTENT,
-        "reach_hands": CONTENT,
+        "reach_hands": Only({"default", "sam2", "sam3"}),
     },
     "references": {
         "backend": CONTENT, "every": CONTENT, "num_donors": CONTENT, "margin_share": CONTENT,
@@ -120,6 +120,10 @@ WORLDS = [
         "detect", "ultralytics",
         lambda f: {"backend": "ultralytics", "weights_file": str(f / "w.pt")},
         {"weights_file": "w.pt"},
+    ),
+    World(
+        "objects", "held",
+        lambda f: {"backend": "held", "weights_file": str(f / "w.pt")}, {"weights_file": "w.pt"},
     ),
     World("objects", "sam2", lambda f: {"backend": "sam2"} | _objects(f), {"weights_file": "w.pt"}),
     World(

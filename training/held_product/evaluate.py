@@ -38,7 +38,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--pictures", type=Path)
     given = parser.parse_args()
-    net = HeldProduct(given.weights)
+    net = HeldProduct(str(given.weights))
+    net.setup()
     rows = []
     for clip, index, frame, truth in annotated(given.data):
         hands = find_hands(frame)

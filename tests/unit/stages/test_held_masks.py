@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from schemas.errors import ConfigError
 from stages import product_cues as cues
 from stages.backends.held_crop import CROP_PX, crop_around
 from stages.backends.held_product import Look, group_hands
 from stages.held_masks import segment_by_looks
+from stages.objects import ObjectsConfig, ObjectsStage
 from stages.product_scene import load_scene
 from tests.unit.stages import held_scene
+from tests.unit.stages.synth import toy_files
 
 RIGHT = 1
 
@@ -92,3 +95,40 @@ def test_without_hands_there_is_nothing(scene):
     assert not masks.any()
     assert teller.asked == []
     assert CROP_PX == 192
+
+
+def test_the_stage_runs_the_network_with_the_users_weights(scene, tmp_path):
+    """Random weights: loading, squares and shapes are real, what they see is not."""
+    import torch
+    from safetensors.torch import save_file
+
+    from stages.backends.held_net import HeldNet
+
+    torch.manual_seed(0)
+    weights = tmp_path / "held.safetensors"
+    state = HeldNet().state_dict()
+    save_file({k: v.half() for k, v in state.items() if not k.endswith("tracked")}, weights)
+    stage = ObjectsStage(ObjectsConfig(backend="held", weights_file=str(weights)))
+    stage.check()
+    stage.setup()
+    files = toy_files(tmp_path)
+    with files.row_scope():
+        row = stage.process(held_scene.clip_of(scene, files, 0), files).rows[0]
+    assert row.objects.backend.name == "held"
+    assert row.objects.backend.weights_sha256 == stage.weights_sha256
+
+
+def test_weights_of_another_network_and_missing_ones_are_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    other = tmp_path / "other.safetensors"
+    save_file({"a": np.zeros(3, np.float32)}, other)
+    with pytest.raises(ConfigError, match="of another network"):
+        ObjectsStage(ObjectsConfig(backend="held", weights_file=str(other))).setup()
+    (tmp_path / "bad.safetensors").write_bytes(b"not at all")
+    with pytest.raises(ConfigError, match=r"bad\.safetensors"):
+        ObjectsStage(
+            ObjectsConfig(backend="held", weights_file=str(tmp_path / "bad.safetensors"))
+        ).setup()
+    with pytest.raises(ConfigError, match="no weight file"):
+        ObjectsStage(ObjectsConfig(backend="held", weights_file="none")).check()
