@@ -6,11 +6,10 @@ that is late: how wide a mouth is open follows loudness too loosely for that.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 Floats = NDArray[np.float32]
 _UPPER_LIP, _LOWER_LIP, _BROW, _CHIN = 13, 14, 10, 152
@@ -52,12 +51,19 @@ def lip_shares(gap: Floats, voiced: NDArray[np.bool_]) -> LipShares:
         voiced: (T,) somebody speaks.
     """
     seen = np.isfinite(gap)
-    width = 2 * _REACH_FRAMES + 1
-    widest = maximum_filter1d(np.where(seen, gap, -np.inf), width, mode="nearest")
-    narrowest = minimum_filter1d(np.where(seen, gap, np.inf), width, mode="nearest")
-    quiet = ~maximum_filter1d(voiced.astype(np.uint8), width, mode="nearest").astype(bool)
+    if not seen.any():
+        return LipShares(None, None)
+    widest = _around(np.where(seen, gap, -np.inf)).max(axis=1)
+    narrowest = _around(np.where(seen, gap, np.inf)).min(axis=1)
+    quiet = ~_around(voiced).any(axis=1)
     change = widest - narrowest
     return LipShares(_share(change < _STILL, seen & voiced), _share(change > _MOVING, seen & quiet))
+
+
+def _around(values: NDArray[Any]) -> NDArray[Any]:
+    """(T, 2 reach + 1): each frame's values within the reach; the first and last frame go on."""
+    padded = np.pad(values, _REACH_FRAMES, mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * _REACH_FRAMES + 1)
 
 
 def _share(what: NDArray[np.bool_], among: NDArray[np.bool_]) -> float | None:
