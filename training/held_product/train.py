@@ -39,6 +39,7 @@ _MIN_GROUND_BYTES = 100_000
 def main() -> None:
     """Train for some minutes."""
     given = _arguments()
+    cv2.setNumThreads(0)  # threads of a pool do not survive the fork of the loader's workers
     recipe = yaml.safe_load(Path(__file__).with_name("recipe.yaml").read_text(encoding="utf-8"))
     torch.manual_seed(recipe["seed"])
     grounds = [
