@@ -17,7 +17,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +25,13 @@ from typing import Any
 
 import ray
 from ray._private import services
+from ray._private import worker as ray_worker
 
 from curation.held_stderr import held_back_stderr
 from schemas.errors import ConfigError, HandloomError
 
 START_WAIT_S = 180.0
+_log = logging.getLogger(__name__)
 _KNOCK_S = 10.0
 _AGENT_WAIT_MS = 600_000
 _OBJECT_STORE_BYTES = 1 << 30
@@ -102,6 +104,8 @@ def _own_sigterm() -> Iterator[None]:
 
 
 def _join_or_start(needs_api_server: bool) -> None:
+    # or Ray prints what its raylets say on standard output, where a document of --json may be
+    ray_worker.print_to_stdstream = _to_log
     options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address := os.environ.get("RAY_ADDRESS"):
         _join(options, address)
@@ -117,6 +121,11 @@ def _join_or_start(needs_api_server: bool) -> None:
         },
         needs_api_server,
     )
+
+
+def _to_log(data: Mapping[str, Any], ignore_prefix: bool = False) -> None:  # noqa: ARG001 - Ray's
+    for line in data["lines"]:
+        _log.info("ray: %s", line)
 
 
 def _check_environment() -> None:

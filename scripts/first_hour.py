@@ -42,6 +42,8 @@ class Step:
     why: str
     command: str
     code: int = 0
+    shown: str = ""
+    """What the page shows in place of the command."""
     stop_when: str = ""
     """Send SIGINT, as Ctrl-C does, once the output holds this."""
 
@@ -60,7 +62,7 @@ STEPS = (
          "handloom explain my-root cut_and_freeze.mp4"),
     Step("A stricter threshold re-decides; nothing is computed again, Ray is not started.",
          "handloom curate my/videos --out my-root --set objects.gate.min_confidence=0.7"),
-    Step("What did it change?", "handloom diff my-root my-root"),
+    Step("What did it change? The newest run beside the one before it.", "handloom diff my-root"),
     Step("Back again: the first answer is still known.", "handloom curate my/videos --out my-root"),
     Step("Look at a clip: video, boxes, product mask and HOI structure, with sound.",
          "handloom show my-root $(handloom report my-root --json"
@@ -72,7 +74,7 @@ STEPS = (
          "handloom sample run --root my-root --out sample.mp4 --set steps=4"),
 )  # fmt: skip
 _DEMO = Step("The demo: studio clips to shards, report, training, a sampled film.",
-             f"make -C {REPO} demo DEMO=$PWD/demo")  # fmt: skip
+             f"make -C {REPO} demo DEMO=$PWD/demo", shown="make demo")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def play(step: Step, work: Path) -> Played:
     return Played(step, time.monotonic() - started, code, _ANSI.sub("", "".join(lines)))
 
 
-def page(played: Sequence[Played]) -> str:
+def page(played: Sequence[Played], work: Path) -> str:
     """The transcript in Markdown."""
     machine = (
         f"{os.cpu_count()} cores, no GPU, {platform.system()}, Python {platform.python_version()}"
@@ -125,14 +127,16 @@ def page(played: Sequence[Played]) -> str:
     ]
     for p in played:
         end = "" if p.code == 0 else f", exit code {p.code}"
-        parts.append(f"## {p.step.why}\n\n```console\n$ {p.step.command}\n{_short(p.output)}```\n\n"
+        shown, output = p.step.shown or p.step.command, _short(p.output, work)
+        parts.append(f"## {p.step.why}\n\n```console\n$ {shown}\n{output}```\n\n"
                      f"{p.seconds:.1f} s{end}\n")  # fmt: skip
     return "\n".join(parts)
 
 
-def _short(output: str) -> str:
+def _short(output: str, work: Path) -> str:
     """The last lines, without the progress of long stages between its first and last line."""
-    lines = [line.rstrip() for line in output.splitlines()]
+    places = output.replace(str(work), "/home/me").replace(str(REPO), "/home/me/handloom")
+    lines = [line.rstrip() for line in places.splitlines() if not line.startswith("make: ")]
     kept = [
         line for line, after in zip(lines, [*lines[1:], ""], strict=True)
         if not (":" in line and line.split(":")[0] == after.split(":")[0] and "/" in line)
@@ -175,7 +179,7 @@ def main() -> int:
     if played is None:
         return 1
     if given.out:
-        given.out.write_text(page(played), encoding="utf-8")
+        given.out.write_text(page(played, work.resolve()), encoding="utf-8")
     return 0
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs import options
 from jobs.console import Exit, guarded, print_json, say
+
+if TYPE_CHECKING:
+    from curation.storage import StoreOptions
 
 
 @guarded
@@ -59,7 +62,9 @@ def explain_command(
 @guarded
 def diff_command(
     root_a: options.Root,
-    root_b: options.Root,
+    root_b: Annotated[
+        str, typer.Argument(help="Another output root; default: the two newest runs of ROOT_A.")
+    ] = "",
     run_a: Annotated[str, typer.Option(help="A run of ROOT_A; default: its newest.")] = "",
     run_b: Annotated[str, typer.Option(help="A run of ROOT_B; default: its newest.")] = "",
     endpoint_url: options.Endpoint = None,
@@ -69,11 +74,13 @@ def diff_command(
 ) -> Exit:
     """Compare two runs: settings, counts per stage, rows whose fate differs, shards.
 
-    Give the same root twice with --run-a and --run-b to compare two runs of one root.
+    With one root: its newest run (B) and the one before it (A), or those that --run-a and --run-b name.
     """
     from curation.explain import diff_runs
 
     access = options.store_options(endpoint_url, region, anon)
+    if not root_b:
+        root_b, run_a = root_a, run_a or _run_before(root_a, access, run_b)
     first, second = options.open_run(root_a, access, run_a), options.open_run(root_b, access, run_b)
     found = diff_runs(*first, *second)
     if as_json:
@@ -82,6 +89,18 @@ def diff_command(
         for line in _diff_lines(found):
             say(line)
     return Exit.DONE
+
+
+def _run_before(root: str, access: StoreOptions, run_b: str) -> str:
+    """The run before another one, or before the newest."""
+    from curation.ledger import Ledger
+    from schemas.errors import ConfigError
+
+    ids = [run.run_id for run in Ledger(options.open_store(root, access)).runs()]
+    place = ids.index(run_b) if run_b in ids else len(ids) - 1
+    if place < 1:
+        raise ConfigError(f"{root} has no two runs to compare; name another root")
+    return ids[place - 1]
 
 
 def _diff_lines(found: dict[str, Any]) -> Iterator[str]:

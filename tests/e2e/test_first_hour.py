@@ -38,4 +38,4 @@ def test_the_first_hour(tmp_path):
     assert media.read_video(tmp_path / "clip.mp4").shape[2] == 4 * 480
     assert len(media.read_video(tmp_path / "sample.mp4")) >= 77
     assert sum(p.seconds for p in played) < 1500
-    assert all(step.why in page(played) for step in STEPS)
+    assert all(step.why in page(played, tmp_path) for step in STEPS)

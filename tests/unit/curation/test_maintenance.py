@@ -365,6 +365,13 @@ def test_diff_of_a_run_with_itself_is_empty_and_of_another_threshold_names_the_f
     code, out, _ = handloom("diff", root.uri, root.uri, "--run-a", record.run_id)
     assert "kept through shards  ->  dropped at quality: blurry" in out
     assert handloom("diff", root.uri, root.uri, "--run-a", "none")[0] == 2
+    assert json.loads(handloom("diff", root.uri, "--json")[1]) == found, "the two newest runs"
+
+
+def test_diff_of_a_root_with_one_run_says_so(root):
+    code, _, err = handloom("diff", root.uri)
+    assert code == 2
+    assert "has no two runs to compare" in " ".join(err.split())
 
 
 @pytest.mark.parametrize("command", ["vacuum", "verify", "diff", "retry", "explain"])

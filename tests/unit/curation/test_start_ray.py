@@ -146,6 +146,35 @@ def test_ports_are_free_and_not_those_that_the_kernel_hands_out():
     assert max(ports) < max(low, 32_768)
 
 
+DYING = """
+import os, sys, time
+import ray
+from curation.execute import start_ray
+
+class Dying:
+    def work(self, mark):
+        if not os.path.exists(mark):
+            open(mark, "w").close()
+            os._exit(1)
+        return 42
+
+start_ray()
+actor = ray.remote(Dying).options(max_restarts=1, max_task_retries=-1).remote()
+print("answer", ray.get(actor.work.remote(sys.argv[1])))
+time.sleep(2)
+"""
+
+
+@pytest.mark.slow
+def test_what_raylets_say_of_dying_workers_is_not_on_standard_output(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", DYING, str(tmp_path / "mark")], capture_output=True, text=True,
+        check=True, timeout=300,
+    )  # fmt: skip
+    assert (tmp_path / "mark").exists()
+    assert done.stdout == "answer 42\n"
+
+
 def test_a_long_wait_is_told_where_the_user_looks(monkeypatch):
     monkeypatch.setattr(held_stderr, "_FIRST_WORD_S", 0.01)
     monkeypatch.setattr(held_stderr, "_NEXT_WORD_S", 0.01)
