@@ -31,7 +31,7 @@ from stages.backends.held_net import IMAGENET_MEAN, IMAGENET_STD, Found, HeldNet
 from training.held_product.compose import Sample, compose
 from training.held_product.material import Material, load_material
 
-_NUM_VALIDATION, _VALIDATE_EVERY, _SAVE_EVERY = 192, 500, 250
+_NUM_VALIDATION, _VALIDATE_EVERY, _SAVE_EVERY = 192, 250, 100
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
 _MIN_GROUND_BYTES = 100_000
 
