@@ -271,6 +271,8 @@ class Accuracy(Model):
     figures: dict[str, float | None]
     dropped: dict[str, Any]
     """By clip: the stage and reason that it was lost at."""
+    parts: tuple[dict[str, Any], ...] = ()
+    """With ``--real``: what was found in each part of a video."""
 
 
 class ModelCost(Model):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stages import product_cues as cues
 from stages.backends.held_crop import Crop
 from stages.backends.held_product import Look
+from stages.held_colours import with_colours
 from stages.product_scene import Scene
 
 Frames = NDArray[np.uint8]
@@ -29,6 +30,7 @@ _WEIGHTS = (0.6, 1.0, 0.6)
 """Of the key before, the key itself and the key after: both neighbours together outvote it."""
 _HANDOVER = 0.3
 """A look of the other hand must be better by this to be taken: things pass from hand to hand, but seldom."""
+_BIAS, _SIGNS = -0.5, (0.5, 0.3, 0.2, 0.1)
 _SMOOTHED_KEYS = 2
 """Whether anything is held is the median over so many keys before and after."""
 
@@ -50,6 +52,19 @@ class _Key:
     quality: float
 
 
+@dataclass(frozen=True)
+class Over:
+    """What was made of a clip's key frames."""
+
+    keys: list[int]
+    chances: dict[int, Floats]
+    """(h,w) of the scene: of being the product."""
+    is_held: dict[int, bool]
+    signs: dict[int, NDArray[np.float64]]
+    """(4,) 0..1: the network's own expected IoU, agreement with neighbours, with the clip's colours, chance of
+    anything being held."""
+
+
 def segment_by_looks(
     scene: Scene, frames: Frames, hands_px: Sequence[dict[int, Floats]], looker: Looker, every: int
 ) -> tuple[Mask, Floats]:
@@ -62,23 +77,50 @@ def segment_by_looks(
         looker: The network.
         every: Step between key frames.
     """
-    keys = [t for t in range(0, len(frames), every) if hands_px[t]]
     masks = np.zeros((len(frames), *scene.shape), bool)
     confidence = np.zeros(len(frames), np.float32)
-    if not keys:
+    found = look_over(scene, frames, hands_px, looker, every)
+    if not found.keys:
         return masks, confidence
+    for t in found.keys:
+        if found.is_held[t]:
+            masks[t] = _clean(found.chances[t] > 0.5, scene.hands_at(t))
+            confidence[t] = sureness(found.signs[t]) if masks[t].any() else 0.0
+    _between(scene, found.keys, found.chances, found.is_held, masks, confidence, every)
+    return masks, confidence
+
+
+def look_over(
+    scene: Scene, frames: Frames, hands_px: Sequence[dict[int, Floats]], looker: Looker, every: int
+) -> Over:
+    """Look at key frames and let neighbours and colours have their say; as ``segment_by_looks``."""
+    keys = [t for t in range(0, len(frames), every) if hands_px[t]]
+    if not keys:
+        return Over([], {}, {}, {})
     looks = {t: _by_side(looker, frames[t], hands_px[t]) for t in keys}
     chosen = _choose(looks)
     scale = scene.shape[1] / frames.shape[2]
     seen = {t: _key_of(chosen[t], scene.shape, scale) for t in keys}
-    held = _smoothed([seen[t].held for t in keys])
+    held = dict(zip(keys, _smoothed([seen[t].held for t in keys]).tolist(), strict=True))
+    is_held = {t: held[t] > 0.5 for t in keys}
     voted, agreement = _vote(scene, keys, seen, every)
-    for t, is_held in zip(keys, held > 0.5, strict=True):
-        if is_held:
-            masks[t] = _clean(voted[t] > 0.5, scene.hands_at(t))
-            confidence[t] = seen[t].quality * agreement[t] if masks[t].any() else 0.0
-    _between(scene, keys, voted, dict(zip(keys, held > 0.5, strict=True)), masks, confidence, every)
-    return masks, confidence
+    coloured = voted | with_colours(scene, {t: voted[t] for t in keys if is_held[t]})
+    signs = {
+        t: np.array([
+            seen[t].quality, agreement[t], cues.iou(coloured[t] > 0.5, voted[t] > 0.5), held[t],
+        ])
+        for t in keys
+    }  # fmt: skip
+    return Over(keys, coloured, is_held, signs)
+
+
+def sureness(signs: NDArray[np.float64]) -> float:
+    """Expected IoU with the truth, of the signs (4,) of a key frame: a logistic regression on their log odds.
+
+    Fitted by training/held_product/calibrate.py.
+    """
+    p = np.clip(signs, 0.02, 0.98)
+    return float(1 / (1 + np.exp(-(_BIAS + np.log(p / (1 - p)) @ np.array(_SIGNS)))))
 
 
 def _by_side(

@@ -41,7 +41,7 @@ def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, Float
     confidence = np.zeros(len(scene.frames), np.float32)
     if not keys:
         return masks, confidence
-    skin, others = _learn_others(scene, keys)
+    skin, others = learn_others(scene, keys)
     product = _learn_product(scene, keys, skin, others, reach)
     cut: dict[int, Mask] = {}
     for rounds in (1, 3):  # the second pass knows the product's colours from the first one's masks
@@ -63,7 +63,7 @@ def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, Float
     return masks, confidence
 
 
-def _learn_others(scene: Scene, keys: Sequence[int]) -> tuple[cues.ColourModel, cues.ColourModel]:
+def learn_others(scene: Scene, keys: Sequence[int]) -> tuple[cues.ColourModel, cues.ColourModel]:
     """Colours of skin, and of everything away from the hands (clothes, hair, room)."""
     skin, others = cues.ColourModel(), cues.ColourModel()
     shape = scene.shape

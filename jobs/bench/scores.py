@@ -71,3 +71,20 @@ def error_after_dropping(
     error, sure = 1 - score[known], confidence[known]
     order = np.argsort(sure, kind="stable")[round(share * len(sure)) :]
     return float(error.mean()), float(error[order].mean())
+
+
+def calibration_error(
+    confidence: NDArray[np.floating], score: NDArray[np.floating], bins: int = 10
+) -> float:
+    """Expected calibration error of confidences as predictions of scores, both in 0..1.
+
+    Mean over bins of |mean confidence - mean score|, weighted by the bins' sizes (Guo et al. 2017, equation 3).
+    """
+    if not len(score):
+        return float("nan")
+    place = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
+    gaps = [
+        abs(float(confidence[place == n].mean() - score[place == n].mean())) * (place == n).mean()
+        for n in np.unique(place)
+    ]
+    return float(sum(gaps))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,9 +30,19 @@ def accuracy(
     pictures: Annotated[
         Path | None, typer.Option("--pictures", help="Folder for a strip of frames per window.")
     ] = None,
+    real: Annotated[
+        Path | None,
+        typer.Option(
+            "--real",
+            help="Folder with held_products (hand-made masks) and empty_hands: score there instead.",
+        ),
+    ] = None,
+    sets: options.Set = None,
     as_json: options.Json = False,
 ) -> Exit:
-    """Score boxes, masks, bodies and contact against the studio's truth."""
+    """Score boxes, masks, bodies and contact against the studio's truth, or masks against hand-made ones."""
+    if real is not None:
+        return _real(real, clips or (), pictures, sets, as_json=as_json)
     from jobs.bench.accuracy import measure, render, summarise
     from jobs.studio.generate import generate
 
@@ -45,6 +56,40 @@ def accuracy(
         )
     else:
         say(render(scores, figures))
+    return Exit.DONE
+
+
+def _real(
+    data: Path,
+    clips: Sequence[str],
+    pictures: Path | None,
+    sets: list[str] | None,
+    *,
+    as_json: bool,
+) -> Exit:
+    from dataclasses import asdict
+
+    from curation.recipe import apply_change
+    from jobs.bench.real import measure_real, render_real, summarise_real
+
+    stages: dict[str, Any] = {}
+    for change in sets or ():
+        apply_change(stages, change)
+    with RunProgress() as progress:
+        held, none = measure_real(data, stages, progress.step, pictures, clips)
+    figures = summarise_real(held, none)
+    if as_json:
+        parts = [asdict(s) for s in (*held, *none)]
+        print_json(
+            "bench accuracy",
+            {
+                "figures": figures,
+                "dropped": {s.part: s.lost_at for s in (*held, *none)},
+                "parts": parts,
+            },
+        )
+    else:
+        say(render_real(held, none, figures))
     return Exit.DONE
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _TOGETHER = 2.2
 """Hands closer than this many hand lengths are looked at in one square."""
 _MIN_MASK_SHARE = 0.002
+_SOFTNESS_PX = 1.0
 _CLOSER, _MIN_SIDE_PX = 1.8, 32.0
 """The second look's square, in extents of the first one's mask."""
 
@@ -168,10 +169,15 @@ def group_hands(hands: Sequence[NDArray[np.float32]]) -> list[tuple[int, ...]]:
 def to_input(
     picture: NDArray[np.uint8], hands: NDArray[np.float32], before: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """The network's input (5,N,N) of one square."""
+    """The network's input (5,N,N) of one square.
+
+    A little out of focus: people and objects of made-up pictures come from different cameras, and what tells them apart
+    by their grain says nothing about a real one.
+    """
     from stages.backends.held_net import IMAGENET_MEAN, IMAGENET_STD
 
-    rgb = (picture.astype(np.float32) / 255 - IMAGENET_MEAN) / np.array(IMAGENET_STD)
+    soft = cv2.GaussianBlur(picture, (0, 0), _SOFTNESS_PX)
+    rgb = (soft.astype(np.float32) / 255 - IMAGENET_MEAN) / np.array(IMAGENET_STD)
     planes: Any = np.concatenate([rgb, hands[..., None], before[..., None]], axis=2)
     return np.ascontiguousarray(planes.transpose(2, 0, 1), np.float32)
 

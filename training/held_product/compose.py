@@ -52,20 +52,23 @@ def compose(material: Material, random: np.random.Generator) -> Sample:
     """One picture."""
     person = _mirrored(material.people[int(random.integers(len(material.people)))], random)
     used, shown = _choose_hands(person, random)
-    wanted = crop_around(shown)
-    crop = _jittered(wanted, random)
+    is_wide = random.random() < 0.25  # a second look that steps back from what filled the first
+    crop = _jittered(crop_around(shown), random, 1.7 if is_wide else 1.0)
     hands = [crop.apply(h) for h in person.hands]
     picture = crop.warp(person.frame)
     matte = crop.warp(person.matte).astype(np.float32) / 255
     skin = _skin(picture)
     is_plain = random.random() < 0.06  # the clip as it is: nothing is held
     if not is_plain:
+        picture = _cleaned(picture, random)
         picture = _dressed(picture, matte, skin, material, random)
+        for _ in range(int(random.integers(0, 4))):
+            picture = _panel(picture, matte, skin, hands, material, random)
         picture = _on_ground(picture, matte, material, random)
         if random.random() < 0.35:
             picture = _badge(picture, hands, material, random)
     mask = np.zeros((CROP_PX, CROP_PX), np.float32)
-    is_held = not is_plain and random.random() < 0.84
+    is_held = not is_plain and random.random() < 0.72
     if is_held:
         held = [hands[i] for i in used]
         picture, mask = _put_in_hand(picture, held, skin, material, random)
@@ -79,7 +82,9 @@ def compose(material: Material, random: np.random.Generator) -> Sample:
         mask[:] = 0
     drawn = draw_hands([_shaken(h, random) for h in hands if random.random() < 0.92])
     before = _earlier(mask, random)
-    if is_held and random.random() < 0.3:  # the second look: closer, around what was found
+    if is_wide:
+        before = _cut_off(before, hands, random)
+    elif is_held and random.random() < 0.4:  # the second look: closer, around what was found
         picture, drawn, before, mask = _closer(picture, drawn, before, mask, random)
     return Sample(_camera(picture, random), drawn, before, np.clip(mask, 0, 1), is_held)
 
@@ -104,8 +109,8 @@ def _choose_hands(person: Person, random: np.random.Generator) -> tuple[list[int
     return [one], [hands[one]]
 
 
-def _jittered(crop: Crop, random: np.random.Generator) -> Crop:
-    side = crop.side_px * random.uniform(0.72, 1.35)
+def _jittered(crop: Crop, random: np.random.Generator, wider: float) -> Crop:
+    side = crop.side_px * wider * random.uniform(0.72, 1.35)
     x, y = random.normal(0, 0.09 * side, 2)
     return Crop(crop.x_px + float(x), crop.y_px + float(y), side)
 
@@ -115,6 +120,34 @@ def _skin(picture: Picture) -> Plane:
     red, blue = ycc[..., 1], ycc[..., 2]
     found = (red > 135) & (red < 180) & (blue > 85) & (blue < 135)
     return np.asarray(cv2.GaussianBlur(found.astype(np.float32), (5, 5), 0))
+
+
+def _cleaned(picture: Picture, random: np.random.Generator) -> Picture:
+    """As a better camera would see it: else smooth and sharp would mean "not the person"."""
+    chance = random.random()
+    if chance < 0.3:
+        picture = np.asarray(cv2.bilateralFilter(picture, 7, random.uniform(15, 60), 4))
+    elif chance < 0.5:
+        picture = np.asarray(cv2.medianBlur(picture, 5))
+    if random.random() < 0.5:
+        soft = cv2.GaussianBlur(picture, (0, 0), random.uniform(0.8, 2))
+        amount = random.uniform(0.3, 1.5)
+        picture = np.asarray(cv2.addWeighted(picture, 1 + amount, soft, -amount, 0))
+    return picture
+
+
+def _roughened(rgb: Picture, random: np.random.Generator) -> Picture:
+    """An object as bad a camera would see it as saw the person."""
+    if random.random() < 0.5:
+        rgb = np.asarray(cv2.GaussianBlur(rgb, (0, 0), random.uniform(0.4, 1.8)))
+    if random.random() < 0.5:
+        rough = random.normal(0, random.uniform(1, 9), rgb.shape[:2]).astype(np.float32)
+        rough = cv2.GaussianBlur(rough, (0, 0), random.uniform(0.5, 1.5)) * 2
+        rgb = np.clip(rgb + rough[..., None], 0, 255).astype(np.uint8)
+    if random.random() < 0.3:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(15, 70))]
+        rgb = np.asarray(cv2.imdecode(cv2.imencode(".jpg", rgb, quality)[1], cv2.IMREAD_COLOR))
+    return rgb
 
 
 def _dressed(
@@ -147,6 +180,45 @@ def _dressed(
             random.uniform(0.35, 1.25),
         )
     return picture
+
+
+def _panel(
+    picture: Picture, matte: Plane, skin: Plane, hands: Sequence[Plane], material: Material,
+    random: np.random.Generator,
+) -> Picture:  # fmt: skip
+    """An edge on the body that is no product's: yokes, collars, open jackets, cuffs, watches, strands of hair."""
+    where = np.zeros((CROP_PX, CROP_PX), np.float32)
+    start = _anywhere(random)
+    turn = random.uniform(0, 2 * np.pi)
+    along, across = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
+    width = CROP_PX * float(np.exp(random.uniform(np.log(0.04), np.log(1.5))))
+    bend = random.uniform(-0.4, 0.4) * width
+    corners = [
+        start - 300 * along, start + bend * across, start + 300 * along,
+        start + 300 * along + width * across, start + (width - bend) * across,
+        start - 300 * along + width * across,
+    ]  # fmt: skip
+    cv2.fillPoly(where, [np.array(corners, np.int32)], 1.0)
+    clothes = np.clip(matte - 1.5 * skin, 0, 1)
+    chance = random.random()
+    if chance < 0.65:
+        where *= clothes
+    elif chance < 0.85:  # hair falls over clothes and face, not over hands
+        free = 1 - cv2.dilate(draw_hands(hands), np.ones((9, 9), np.uint8))
+        where *= matte * free
+    else:  # sleeves, gloves, tattoos, straps: on skin
+        where *= matte * np.clip(2 * skin, 0, 1)
+    where = cv2.GaussianBlur(where, (3, 3), 0)
+    flat = np.full_like(picture, random.integers(5, 250, 3))
+    if chance >= 0.65:
+        flat[:] = np.array([(25, 18, 15), (60, 40, 25), (150, 110, 60), (40, 40, 45)])[
+            int(random.integers(4))
+        ]
+    other = flat if random.random() < 0.5 else ground(material, random)
+    shade = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    shade = np.clip(shade / max(float(np.median(shade)), 20.0), 0.4, 1.6)[..., None]
+    lit = np.clip(other * shade, 0, 255).astype(np.uint8)
+    return blend(picture, lit, where * random.uniform(0.6, 1))
 
 
 def _on_ground(
@@ -198,7 +270,7 @@ def _put_in_hand(
         length = max(apart * random.uniform(0.8, 1.5), 0.8 * size)
         angle = random.uniform(-20, 20)
     else:
-        length = size * float(np.exp(random.uniform(np.log(0.45), np.log(3.4))))
+        length = size * float(np.exp(random.uniform(np.log(0.45), np.log(4.2))))
         angle = random.uniform(-35, 35)
         away = random.uniform(0, 2 * np.pi)
         if random.random() < 0.2:  # hangs from the hand: bags, hangers, things held by a handle
@@ -206,6 +278,7 @@ def _put_in_hand(
         reach = length * random.uniform(0, 0.42)
         centre = grasps[0] + reach * np.array([np.cos(away), np.sin(away)])
     rgb, alpha = placed(*sprite(material, random), np.asarray(centre, np.float32), length, angle)
+    rgb = _roughened(rgb, random)
     front = _in_front(held, skin, random)
     picture = _shaded(picture, alpha, random)
     seen = alpha * (1 - front)
@@ -273,6 +346,16 @@ def _earlier(mask: Plane, random: np.random.Generator) -> Plane:
     return np.asarray(cv2.GaussianBlur(found, (0, 0), random.uniform(0.5, 2.5)))
 
 
+def _cut_off(before: Plane, hands: Sequence[Plane], random: np.random.Generator) -> Plane:
+    """What a look at a closer square would have given: nothing beyond its edge."""
+    x, y = hands[0].mean(axis=0) + random.normal(0, 8, 2)
+    half = CROP_PX * random.uniform(0.25, 0.42)
+    inside = np.zeros_like(before)
+    corners = (int(x - half), int(y - half)), (int(x + half), int(y + half))
+    cv2.rectangle(inside, *corners, 1, -1)
+    return np.asarray(before * inside)
+
+
 def _closer(
     picture: Picture, drawn: Plane, before: Plane, mask: Plane, random: np.random.Generator
 ) -> tuple[Picture, Plane, Plane, Plane]:
@@ -290,8 +373,12 @@ def _camera(picture: Picture, random: np.random.Generator) -> Picture:
     """Light, white balance, focus, motion, noise, compression."""
     x = picture.astype(np.float32) * random.uniform(0.6, 1.35) + random.uniform(-25, 25)
     x *= random.uniform(0.87, 1.13, 3).astype(np.float32)
-    if random.random() < 0.35:
-        x = cv2.GaussianBlur(x, (0, 0), random.uniform(0.4, 1.6))
+    chance = random.random()
+    if chance < 0.45:
+        x = cv2.GaussianBlur(x, (0, 0), random.uniform(0.4, 2.0))
+    elif chance < 0.8:  # product videos are sharp, and sharpened
+        soft = cv2.GaussianBlur(x, (0, 0), random.uniform(0.7, 1.8))
+        x = x + random.uniform(0.3, 2.0) * (x - soft)
     if random.random() < 0.12:
         length = int(random.integers(3, 10))
         kernel = np.zeros((length, length), np.float32)

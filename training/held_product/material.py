@@ -102,6 +102,9 @@ def ground(material: Material, random: np.random.Generator) -> Picture:
 
 def sprite(material: Material, random: np.random.Generator) -> tuple[Picture, Plane]:
     """An object (224,224,3), perhaps in other colours or with a label, and its alpha."""
+    if random.random() < 0.1:
+        rgb, alpha = _invented(material, random)
+        return (_glossy(rgb, alpha, random) if random.random() < 0.25 else rgb), alpha
     pool = (
         material.sprites if random.random() < 0.75 or not material.furniture else material.furniture
     )
@@ -134,6 +137,35 @@ def sprite(material: Material, random: np.random.Generator) -> tuple[Picture, Pl
     if random.random() < 0.25:
         rgb = _glossy(rgb, alpha, random)
     return rgb, alpha
+
+
+def _invented(material: Material, random: np.random.Generator) -> tuple[Picture, Plane]:
+    """A thing of no catalogue: a rounded, bulging or garment-like outline with one colour or a print, lit from a side."""
+    size, corners = 224, int(random.integers(3, 9))
+    angles = np.sort(random.uniform(0, 2 * np.pi, corners))
+    radius = random.uniform(0.45, 1, corners) * 95
+    wide, high = random.uniform(0.4, 1, 2)
+    points = np.stack([wide * radius * np.cos(angles), high * radius * np.sin(angles)], axis=1)
+    if random.random() < 0.5:  # mirrored about its upright axis, as most products are
+        points = np.concatenate([np.abs(points), np.abs(points)[::-1] * (-1, 1)])
+        points[:, 1] = np.repeat(np.sort(random.uniform(-95 * high, 95 * high, corners)), 1)[
+            np.r_[0:corners, corners - 1 : -1 : -1]
+        ]
+    alpha = np.zeros((size, size), np.float32)
+    cv2.fillPoly(alpha, [(points + size / 2).astype(np.int32)], 1.0)
+    cv2.rectangle(alpha, (size // 2 - 8, size // 2 - 8), (size // 2 + 8, size // 2 + 8), 1.0, -1)
+    soft = cv2.GaussianBlur(alpha, (0, 0), random.uniform(1, 9))  # rounds the corners
+    if (soft > 0.5).mean() > 0.01:  # thin things would melt away
+        alpha = np.clip((soft - 0.5) * 6 + 0.5, 0, 1)
+    rgb = np.full((size, size, 3), random.integers(10, 250, 3), np.uint8)
+    if random.random() < 0.6:
+        print_ = cv2.resize(ground(material, random), (size, size))
+        rgb = blend(rgb, print_, np.full_like(alpha, random.uniform(0.3, 1)))
+    slope = np.linspace(random.uniform(0.5, 1), random.uniform(0.9, 1.4), size, dtype=np.float32)
+    light = slope[None, :, None] if random.random() < 0.5 else slope[:, None, None]
+    folds = cv2.GaussianBlur(random.normal(0, 1, (size, size)).astype(np.float32), (0, 0), 9)
+    light = light * (1 + random.uniform(0, 2.5) * folds[..., None])
+    return np.clip(rgb * light, 0, 255).astype(np.uint8), alpha
 
 
 def _stretched(rgb: Picture, alpha: Plane, random: np.random.Generator) -> tuple[Picture, Plane]:

@@ -27,7 +27,8 @@ from safetensors.torch import save_file
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
-from stages.backends.held_net import IMAGENET_MEAN, IMAGENET_STD, Found, HeldNet
+from stages.backends.held_net import Found, HeldNet
+from stages.backends.held_product import to_input
 from training.held_product.compose import Sample, compose
 from training.held_product.material import Material, load_material
 
@@ -96,11 +97,9 @@ class Pictures(IterableDataset[dict[str, Any]]):
 
 def to_tensors(sample: Sample) -> dict[str, Any]:
     """Input (5,N,N), truth (N/2,N/2), held."""
-    rgb = (sample.picture.astype(np.float32) / 255 - IMAGENET_MEAN) / np.array(IMAGENET_STD)
-    x = np.concatenate([rgb, sample.hands[..., None], sample.before[..., None]], axis=2)
     half = cv2.resize(sample.mask, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     return {
-        "x": x.transpose(2, 0, 1).astype(np.float32),
+        "x": to_input(sample.picture, sample.hands, sample.before),
         "mask": half.astype(np.float32),
         "held": np.float32(sample.is_held),
     }
@@ -120,19 +119,10 @@ class Trainer:
     def __init__(self, recipe: dict[str, Any], work: Path, encoder: Path | None) -> None:
         self._recipe, self._work, self.step = recipe, work, 0
         self._net = HeldNet().to(memory_format=torch.channels_last)  # a quarter faster on CPUs
-        head = [
-            *self._net.decoder.parameters(),
-            *self._net.mask.parameters(),
-            *self._net.scores.parameters(),
-        ]
-        self._base = (recipe["learning_rate_encoder"], recipe["learning_rate_decoder"])
-        groups: list[dict[str, Any]] = [
-            {"params": list(self._net.encoder.parameters())},
-            {"params": head},
-        ]
         self._optimiser = torch.optim.AdamW(
-            groups, lr=self._base[1], weight_decay=recipe["weight_decay"]
-        )
+            [p for p in self._net.parameters() if p.requires_grad],
+            lr=recipe["learning_rate"], weight_decay=recipe["weight_decay"],
+        )  # fmt: skip
         state = work / "state.pt"
         if state.exists():
             self._average = copy.deepcopy(self._net)
@@ -167,8 +157,8 @@ class Trainer:
         done = self.step / self._recipe["steps"]
         warm = min(1.0, (self.step + 1) / self._recipe["warmup_steps"])
         share = warm * max(0.5 * (1 + math.cos(math.pi * min(done, 1.0))), 0.01)
-        for group, base in zip(self._optimiser.param_groups, self._base, strict=True):
-            group["lr"] = base * share
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._recipe["learning_rate"] * share
 
     def _loss_of(self, found: Found, batch: dict[str, Any]) -> torch.Tensor:
         truth = batch["mask"]
@@ -267,10 +257,7 @@ def load_encoder(net: HeldNet, path: Path) -> None:
         if not match or int(match[1]) not in places:
             continue
         key = f"{places[int(match[1])]}.{match[2]}"
-        if key == "encoder.0.0.0.weight":
-            own[key].zero_()
-            own[key][:, :3] = value
-        elif key in own and own[key].shape == value.shape:
+        if key in own and own[key].shape == value.shape:
             own[key].copy_(value)
         else:
             raise ValueError(f"{path}: {name} does not fit")
