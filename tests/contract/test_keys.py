@@ -58,7 +58,8 @@ KINDS: dict[str, dict[str, Any]] = {
         "reach_hands": Only({"default", "sam2", "sam3"}),
     },
     "references": {
-        "backend": CONTENT, "every": CONTENT, "num_donors": CONTENT, "margin_share": CONTENT,
+        "backend": CONTENT, "every": CONTENT, "num_donors": CONTENT, "num_tries": CONTENT,
+        "weights_file": PLACE, "weights_sha256": PIN, "margin_share": CONTENT,
         "padding_share": CONTENT,
     },
     "triplets": {"backend": CONTENT, "num_frames": CONTENT},
@@ -114,7 +115,10 @@ def _sam3d_package(folder: Path) -> dict[str, Any]:
 
 
 WORLDS = [
-    *(World(name, "default") for name in STAGE_CLASSES),
+    *(World(name, "default") for name in STAGE_CLASSES if name != "references"),
+    World(
+        "references", "held", lambda f: {"weights_file": str(f / "w.pt")}, {"weights_file": "w.pt"}
+    ),
     World("segment", "pyscenedetect", lambda f: {"detector": "pyscenedetect"}),
     World(
         "detect", "ultralytics",
