@@ -141,9 +141,15 @@ class SpeechFacet(Model):
     """Share of voiced frames around which the lips do not move: somebody else speaks. None: too few frames to tell."""
     moving_while_silent_share: Share | None = None
     """Share of frames away from any voice in which the lips move: sound is missing. None: too few frames to tell."""
+    sync_offset_frames: int | None = None
+    """The sound is late by so many frames of 40 ms, early where negative. None: not asked, or too little of a face."""
+    sync_confidence: NonNegative | None = None
+    """How far the best shift lies below the median of all, in distance of embeddings."""
     backend: BackendRef
     sound_backend: BackendRef | None = None
     """What gave the three opinion scores."""
+    sync_backend: BackendRef | None = None
+    """What looked for the shift of the sound; None: not asked."""
 
 
 class BoxesFacet(Model):

@@ -48,7 +48,10 @@ KINDS: dict[str, dict[str, Any]] = {
         "min_confidence": CONTENT, "max_gap_frames": CONTENT, "min_run_frames": CONTENT,
     },
     "quality": {"read_text": CONTENT},
-    "speech": {"voice_threshold": CONTENT, "score_sound": CONTENT},
+    "speech": {
+        "voice_threshold": CONTENT, "score_sound": CONTENT, "sync_backend": CONTENT,
+        "sync_weights_file": PLACE, "sync_weights_sha256": PIN,
+    },
     "objects": {
         "backend": CONTENT, "weights_file": PLACE, "weights_sha256": PIN,
         "max_prompts": Only({"sam2", "sam3"}), "sam2_config": Only({"sam2"}),
@@ -128,6 +131,11 @@ WORLDS = [
     World(
         "objects", "held",
         lambda f: {"backend": "held", "weights_file": str(f / "w.pt")}, {"weights_file": "w.pt"},
+    ),
+    World(
+        "speech", "syncnet",
+        lambda f: {"sync_backend": "syncnet", "sync_weights_file": str(f / "w.pt")},
+        {"sync_weights_file": "w.pt"},
     ),
     World("objects", "sam2", lambda f: {"backend": "sam2"} | _objects(f), {"weights_file": "w.pt"}),
     World(
