@@ -35,6 +35,8 @@ _MAX_HOLE = 0.01
 """Of the mask: smaller holes are highlights and print, larger ones may be seen through."""
 _MAX_GAP_ERROR = 24.0
 """Mean difference of two aligned views in grey levels up to which they show the same side."""
+_REST = 0.002
+"""Of the product: so little of a gap is not looked for in more frames."""
 _SPECK = np.ones((3, 3), np.uint8)
 _LONG = 0.2
 """How uneven a mask's moments are, 0 for a disc or a square: 0.2 is an axis longer by a quarter."""
@@ -216,7 +218,7 @@ def fill_gaps(seen: Seen, view: View, donors: Sequence[View]) -> ProductView:
     left = gap_of(mask, fingers_at(seen, t))
     alpha, whole = mask.copy(), int(mask.sum() + left.sum())
     for donor in donors:
-        if not left.any():
+        if left.sum() < _REST * whole:
             break
         aligned = _align(seen, donor.frame, t)
         if aligned is None:

@@ -25,8 +25,8 @@ _MAX_LOOKS = 12
 _MOSTLY = 0.5
 _SECOND_COLOUR = 0.3
 """A second colour on so much of the product is named too."""
-_SMALL, _PALM = 0.55, 1.3
-"""Longer side in hand lengths."""
+_SMALL, _PALM, _LARGE = 0.45, 0.85, 1.4
+"""Longer side in hand lengths; about as long as a hand has no word."""
 _TALL, _WIDE = 1.6, 0.62
 _HAND_OVER_FACE = 0.8
 """A hand is at least so long beside a face: bent fingers look shorter than they are."""
@@ -148,7 +148,7 @@ def describe(look: ProductLook) -> str:
 
 
 def _size_word(size_hands: float | None) -> str:
-    if size_hands is None:
+    if size_hands is None or _PALM <= size_hands <= _LARGE:
         return ""
     return "small" if size_hands < _SMALL else "palm-sized" if size_hands < _PALM else "large"
 

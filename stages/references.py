@@ -60,6 +60,7 @@ class ReferencesStage(Stage[ReferencesConfig, Clip, Clip]):
 
     def __init__(self, config: ReferencesConfig) -> None:
         super().__init__(config)
+        self._is_ready = False
         self._hands: HandFinder = MediapipeHands()
         weights = config.weights_file
         if not weights and person_check.PACKAGED_WEIGHTS.is_file():
@@ -87,6 +88,7 @@ class ReferencesStage(Stage[ReferencesConfig, Clip, Clip]):
 
     def setup(self) -> None:
         """Load the weights, if there are any."""
+        self._is_ready = True
         if self._held:
             self._held.setup()
         else:
@@ -99,6 +101,8 @@ class ReferencesStage(Stage[ReferencesConfig, Clip, Clip]):
         """Choose the frames and make both pictures."""
         assert row.boxes is not None
         assert row.objects is not None
+        if not self._is_ready:
+            self.setup()
         frames, found = files.frames(row.media.video), files.arrays(row.objects.arrays)
         masks = decode_masks(found, "mask", row.media.height_px, row.media.width_px)
         seen = Seen(frames, masks, files.arrays(row.boxes.arrays), found["confidence"])

@@ -99,12 +99,12 @@ def test_shares_of_colours_are_medians_over_frames():
 
 
 @pytest.mark.parametrize(
-    ("box", "word"), [((50, 60, 60, 70), "small"), ((40, 70, 60, 90), "palm-sized"),
-                      ((20, 80, 60, 120), "large")],
+    ("box", "words"), [((50, 60, 60, 70), "a small red"), ((40, 64, 60, 84), "a palm-sized red"),
+                       ((40, 73, 60, 93), "a red"), ((20, 80, 60, 120), "a large red")],
 )  # fmt: skip
-def test_size_is_told_beside_a_hand(box, word):
+def test_size_is_told_beside_a_hand(box, words):
     frames, masks = clip(box=box)
-    assert describe(look(frames, masks, boxes=boxes_of(hand_px=30))) == f"a {word} red object"
+    assert describe(look(frames, masks, boxes=boxes_of(hand_px=30))) == f"{words} object"
 
 
 def test_a_face_tells_the_size_where_no_hand_is_seen_whole():
@@ -155,7 +155,7 @@ def test_the_stage_reads_the_target_frames_alone(tmp_path):
         )  # fmt: skip
         made = CaptionStage(CaptionConfig()).process(row.with_facet("objects", facet), files)
     caption = made.rows[0].caption
-    assert "who holds a palm-sized red object in the right hand, without speaking" in caption.prompt
+    assert "who holds a red object in the right hand, without speaking" in caption.prompt
     assert caption.hoi_prompt == CaptionConfig().hoi_prefix + caption.prompt
 
 

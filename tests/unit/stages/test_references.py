@@ -3,7 +3,7 @@ import pytest
 
 from schemas import facets as f
 from schemas.errors import DataError
-from stages import filling, likeness
+from stages import filling, likeness, person_check
 from stages.files import Files, FolderBlobs
 from stages.masks import encode_masks
 from stages.person_picture import person_frames
@@ -13,6 +13,12 @@ from stages.references import ReferencesStage, cut_out, is_truncated, judge
 from stages.references_config import ReferencesConfig, ReferencesGate
 from stages.triplets import TripletsConfig, TripletsStage
 from tests.unit.stages import held_scene
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch, tmp_path):
+    """Drawn people are nothing for the held-product network: these tests are of the pictures alone."""
+    monkeypatch.setattr(person_check, "PACKAGED_WEIGHTS", tmp_path / "absent.safetensors")
 
 
 @pytest.fixture(scope="module")
