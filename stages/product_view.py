@@ -29,6 +29,8 @@ _VIEW_SIDE_PX = 128
 """Views are made this large before their sharpness is compared: sqrt of the mask's area."""
 _MIN_CONFIDENCE_SHARE = 0.9
 """Of the clip's median: masks that are less sure may be of something else."""
+_USUAL, _SIZE_WEIGHT, _TOO_LARGE = 0.7, 0.6, 1.5
+"""The area of a whole product is this quantile over the views; how much less of it counts, and more of it from where on."""
 _SHARP_ENOUGH = 0.5
 """Of the clip's sharpest view: beyond it more sharpness is hardly seen."""
 _MAX_HOLE = 0.01
@@ -75,8 +77,8 @@ class View:
         clear = (1 - self.gap_share) ** 4 * (1 - self.finger_share) ** 2
         sharp = min(1.0, self.sharpness / max(_SHARP_ENOUGH * sharpest, 1e-6))
         ratio = self.area_px / max(usual_area_px, 1)
-        # a mask far smaller than usual misses a part, one far larger holds something else
-        size = min(ratio, 1 / ratio, 1.0) ** 0.5 * (0.9 + 0.1 * min(1.0, ratio))
+        # a mask smaller than most misses a part, one far larger holds something else
+        size = min(1.0, ratio) ** _SIZE_WEIGHT * min(1.0, _TOO_LARGE / ratio)
         return whole * clear * sharp * size
 
 
@@ -123,7 +125,7 @@ def rank_views(seen: Seen, every: int) -> list[View]:
     sure = [t for t in shown if seen.confidence[t] >= _MIN_CONFIDENCE_SHARE * usual]
     views = [view_of(seen, t) for t in sure]
     sharpest = max(view.sharpness for view in views)
-    usual_area = float(np.median([view.area_px for view in views]))
+    usual_area = float(np.quantile([view.area_px for view in views], _USUAL))
     return sorted(views, key=lambda v: (-v.score(sharpest, usual_area), v.frame))
 
 

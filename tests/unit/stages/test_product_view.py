@@ -111,6 +111,17 @@ def test_a_mask_far_larger_than_usual_holds_something_else():
     assert best(film) != 0
 
 
+def test_a_mask_that_misses_a_part_is_not_whole():
+    """As where a lid is not found in most frames: the few that have it are the whole product."""
+    film = Film()
+    for _ in range(6):
+        film.add(label())
+    for t in (0, 1, 3, 4):
+        film.masks[t] = film.masks[t].copy()
+        film.masks[t][:100] = False
+    assert best(film) in {2, 5}
+
+
 def test_no_mask_is_no_product():
     film = Film().add(label())
     film.masks[0] = np.zeros((HEIGHT, WIDTH), bool)
