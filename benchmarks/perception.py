@@ -28,7 +28,8 @@ from stages.detect import DetectConfig, DetectStage
 from stages.files import Files, FolderBlobs
 from stages.masks import decode_masks
 from stages.objects import ObjectsConfig, ObjectsStage
-from stages.references import ReferencesConfig, ReferencesStage
+from stages.references import ReferencesStage
+from stages.references_config import ReferencesConfig
 from stages.triplets import TripletsConfig, TripletsStage
 
 SIZE = (480, 832)

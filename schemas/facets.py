@@ -141,9 +141,15 @@ class SpeechFacet(Model):
     """Share of voiced frames around which the lips do not move: somebody else speaks. None: too few frames to tell."""
     moving_while_silent_share: Share | None = None
     """Share of frames away from any voice in which the lips move: sound is missing. None: too few frames to tell."""
+    sync_offset_frames: int | None = None
+    """The sound is late by so many frames of 40 ms, early where negative. None: not asked, or too little of a face."""
+    sync_confidence: NonNegative | None = None
+    """How far the best shift lies below the median of all, in distance of embeddings."""
     backend: BackendRef
     sound_backend: BackendRef | None = None
     """What gave the three opinion scores."""
+    sync_backend: BackendRef | None = None
+    """What looked for the shift of the sound; None: not asked."""
 
 
 class BoxesFacet(Model):
@@ -205,6 +211,16 @@ class ReferencesFacet(Model):
     product_frame: int = Field(ge=0)
     filled_share: Share
     """Share of the person image that was filled in."""
+    person_held_chance: Share | None = None
+    """Chance that a hand of the person image still holds something, by a network that knows nothing of the product mask.
+    None: no weights (``person_held_backend`` None) or no hand to look at."""
+    person_hands_kept_share: Share | None = None
+    """Of the hands that are seen in the frame, how many are still found in the image in their place with five fingers.
+    None: none was seen."""
+    person_seam: NonNegative | None = None
+    """Steps of colour across the edge of what was filled over steps beside it: 1 is no seam. None: nothing was filled."""
+    person_held_backend: BackendRef | None = None
+    """What gave ``person_held_chance``; None: no weights were there, nothing was looked for."""
     product_height_px: int = Field(gt=0)
     product_width_px: int = Field(gt=0)
     product_confidence: Share
@@ -212,6 +228,12 @@ class ReferencesFacet(Model):
     """True where the cut-out touches the border of the frame."""
     product_sharpness: NonNegative
     """Variance of the Laplacian inside the cut-out, its outline left out."""
+    product_outline_share: Share | None = None
+    """Share of the outline that neither the frame's border nor a finger touches. None in what stage version 1 wrote."""
+    product_gap_share: Share | None = None
+    """Share of the product that fingers hide and no other frame shows."""
+    product_borrowed_share: Share | None = None
+    """Share of the product that fingers hide and other frames show: taken from there."""
     backend: BackendRef
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from schemas.base import BackendRef
 from schemas.facets import CaptionFacet
 from schemas.rows import Clip
 from stages.base import Dropped, Kept, Stage, StageConfig
 from stages.files import Files
-from stages.likeness import is_white
+from stages.masks import decode_masks
+from stages.product_words import ProductLook, describe, holding_hands, look_at_product
 
 TEMPLATE = BackendRef(name="template", version="1", licence="Apache-2.0")
 HOI_PREFIX = (
@@ -21,12 +18,6 @@ HOI_PREFIX = (
     "scenery. "
 )
 _MIN_VOICED_SHARE = 0.2
-_COLOURS = {
-    "black": (20, 20, 20), "white": (235, 235, 235), "grey": (128, 128, 128), "red": (190, 40, 40),
-    "orange": (225, 130, 40), "yellow": (225, 200, 60), "green": (60, 140, 70),
-    "blue": (50, 80, 170), "purple": (120, 60, 150), "pink": (225, 150, 180),
-    "brown": (110, 70, 45), "beige": (215, 195, 160),
-}  # fmt: skip
 
 
 class CaptionConfig(StageConfig):
@@ -40,34 +31,47 @@ class CaptionStage(Stage[CaptionConfig, Clip, Clip]):
     """Fills ``caption``."""
 
     name = "caption"
+    version = 2
     facet = "caption"
     config_type = CaptionConfig
     row_in = row_out = Clip
-    needs = ("segment", "quality", "speech", "detect", "objects", "references", "structure")
-    reasons: ClassVar[frozenset[str]] = frozenset({"image_unreadable"})
+    needs = ("segment", "quality", "speech", "detect", "objects")
+    reasons: ClassVar[frozenset[str]] = frozenset({"clip_unreadable"})
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Write both prompts."""
-        assert row.references is not None
-        look = describe_product(files.image(row.references.product_image))
-        prompt = compose(row, look)
+        prompt = compose(row, _look(row, files))
         facet = CaptionFacet(
             prompt=prompt, hoi_prompt=self.config.hoi_prefix + prompt, backend=TEMPLATE
         )
         return Kept((row.with_facet(self.facet, facet),))
 
 
-def compose(row: Clip, product: str) -> str:
-    """Two sentences from the row's scores."""
-    boxes, objects, structure = row.boxes, row.objects, row.structure
+def _look(row: Clip, files: Files) -> ProductLook | None:
+    """How the product looks over the target frames."""
+    assert row.boxes is not None
+    assert row.objects is not None
+    media, found = row.media, files.arrays(row.objects.arrays)
+    masks = decode_masks(found, "mask", media.height_px, media.width_px)
+    target = slice(media.num_motion_frames, None)
+    boxes = {name: values[target] for name, values in files.arrays(row.boxes.arrays).items()
+             if len(values) == media.num_frames}  # fmt: skip
+    return look_at_product(
+        files.frames(media.video)[target], masks[target], found["confidence"][target],
+        found["in_hand"][target], boxes,
+    )  # fmt: skip
+
+
+def compose(row: Clip, product: ProductLook | None) -> str:
+    """Two sentences from the row's scores and the product's look."""
+    boxes = row.boxes
     assert boxes is not None
-    assert objects is not None
-    assert structure is not None
     framing = framing_of(boxes.median_face_height_px / row.media.height_px)
-    hands = holding_hands(structure.left_contact_share, structure.right_contact_share)
+    thing = "an object" if product is None else describe(product)
+    hands = "in the hand" if product is None else holding_hands(product)
     speaks = row.speech is not None and row.speech.voiced_share > _MIN_VOICED_SHARE
     doing = "speaking" if speaks else "without speaking"
-    parts = [f"A {framing} of one person who holds {product} {hands}, {doing}."]
+    parts = [f"A {framing} of one person who holds {thing} {hands}, {doing}."]
     if row.quality is not None:
         parts.append(f"The picture shows {pace_of(row.quality.motion_px)} movement.")
     return " ".join(parts)
@@ -93,43 +97,3 @@ def pace_of(motion_px: float) -> str:
     if motion_px < 0.25:
         return "little"
     return "moderate" if motion_px < 1.0 else "much"
-
-
-def holding_hands(left_share: float, right_share: float, threshold: float = 0.4) -> str:
-    """Which hands touch the product, the person's own sides; "in the hand" where neither mostly does.
-
-    >>> holding_hands(0.9, 0.1), holding_hands(0.8, 0.7), holding_hands(0.1, 0.1)
-    ('in the left hand', 'with both hands', 'in the hand')
-    """
-    if left_share > threshold and right_share > threshold:
-        return "with both hands"
-    if max(left_share, right_share) <= threshold:
-        return "in the hand"
-    return "in the left hand" if left_share > right_share else "in the right hand"
-
-
-def describe_product(product: NDArray[np.uint8]) -> str:
-    """Colour and proportions of a cut-out on white."""
-    where = ~is_white(product)
-    if not where.any():
-        return "an object"
-    rows, cols = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
-    ratio = (rows[-1] - rows[0] + 1) / (cols[-1] - cols[0] + 1)
-    shape = "tall " if ratio > 1.6 else "wide " if ratio < 0.62 else ""
-    colour = colour_name(product[where])
-    phrase = f"{shape}{colour} object"
-    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
-
-
-def colour_name(pixels: NDArray[np.uint8]) -> str:
-    """The nearest basic colour of most pixels (N,3), compared in Lab.
-
-    >>> colour_name(np.full((5, 3), 15, np.uint8))
-    'black'
-    """
-    palette = np.asarray(list(_COLOURS.values()), np.uint8)[None]
-    names = list(_COLOURS)
-    lab_palette = cv2.cvtColor(palette, cv2.COLOR_RGB2LAB)[0].astype(np.float32)
-    lab = cv2.cvtColor(pixels[None], cv2.COLOR_RGB2LAB)[0].astype(np.float32)
-    nearest = np.linalg.norm(lab[:, None] - lab_palette[None], axis=2).argmin(axis=1)
-    return names[int(np.bincount(nearest, minlength=len(names)).argmax())]

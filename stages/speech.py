@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,15 @@ from schemas.base import BackendRef
 from schemas.errors import ConfigError, DecodeError
 from schemas.facets import SpeechFacet
 from schemas.rows import Clip
+from schemas.settings import PIN, PLACE
 from stages.backends import dnsmos, silero
+from stages.backends.syncnet import SyncNetBackend
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.files import Files
 from stages.lips import lip_gap, lip_shares
 from stages.media import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, read_wav
 from stages.shots import runs
+from stages.sync import measure_sync
 from stages.thresholds import AtLeast, AtMost, first_failure
 
 FLOOR_DB = -120.0
@@ -45,6 +48,10 @@ class SpeechGate(GateConfig):
             rest 0.2 to 0.95 (ten clips): try 0.5. None judges nothing.
         max_moving_while_silent_share: Above it a voice is missing. People who pause have 0.2, mouths that speak
             without a sound 0.65 and more (three clips): try 0.6. None judges nothing.
+        max_sync_offset_frames: Sound that is late or early by more frames of 40 ms does not belong to these lips.
+            Judged where ``sync_backend`` is on; None judges nothing.
+        min_sync_confidence: Below it no shift fits better than others: other lips than the voice's, or none in sight.
+            Judged where ``sync_backend`` is on; None judges nothing.
     """
 
     require_speech: bool = True
@@ -55,6 +62,8 @@ class SpeechGate(GateConfig):
     min_background_mos: float | None = Field(default=None, ge=1, le=5)
     max_still_while_voiced_share: float | None = Field(default=None, ge=0, le=1)
     max_moving_while_silent_share: float | None = Field(default=None, ge=0, le=1)
+    max_sync_offset_frames: int | None = Field(default=3, ge=0)
+    min_sync_confidence: float | None = Field(default=None, ge=0)
 
 
 class SpeechConfig(StageConfig):
@@ -63,10 +72,17 @@ class SpeechConfig(StageConfig):
     Args:
         voice_threshold: Probability of speech from which a chunk counts as voiced.
         score_sound: Score noise and music (1 to 2 s per clip on one core). False leaves the scores out.
+        sync_backend: ``syncnet`` measures by how many frames the sound is late (up to 15) with your weights.
+        sync_weights_file: Path of SyncNet's weights, syncnet_v2.model of github.com/joonson/syncnet_python, whose code
+            is MIT and whose weights have no licence of their own: for research until you know better.
+        sync_weights_sha256: Pins the weight file; empty for any.
     """
 
     voice_threshold: float = Field(default=0.5, gt=0, lt=1)
     score_sound: bool = True
+    sync_backend: Literal["none", "syncnet"] = "none"
+    sync_weights_file: Annotated[str, PLACE] = ""
+    sync_weights_sha256: Annotated[str, PIN] = ""
     gate: SpeechGate = SpeechGate()
 
 
@@ -74,7 +90,7 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
     """Measures a clip's sound over its target frames."""
 
     name = "speech"
-    version = 3
+    version = 4
     facet = "speech"
     config_type = SpeechConfig
     row_in = Clip
@@ -82,13 +98,23 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
     needs: ClassVar[tuple[str, ...]] = ("segment", "detect")
     reasons: ClassVar[frozenset[str]] = frozenset(
         {"no_audio", "digital_silence", "no_speech", "too_quiet", "clipped", "noisy"}
-        | {"voice_without_lips", "lips_without_voice"}
+        | {"voice_without_lips", "lips_without_voice", "out_of_sync", "sync_unsure"}
         | {"audio_unreadable", "audio_misaligned"}
     )
 
+    def __init__(self, config: SpeechConfig) -> None:
+        super().__init__(config)
+        self._sync = (
+            SyncNetBackend(config.sync_weights_file, config.sync_weights_sha256)
+            if config.sync_backend == "syncnet"
+            else None
+        )
+
     @property
     def resources(self) -> Resources:
-        """A small network, one thread."""
+        """A small network, one thread; a large one where sync is measured."""
+        if self._sync:
+            return Resources(num_cpus=1.0, memory_bytes=2_000_000_000)
         return Resources(num_cpus=0.5, memory_bytes=500_000_000)
 
     @property
@@ -97,6 +123,8 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
         digests = [silero.model_sha256()]
         if self.config.score_sound:
             digests.append(dnsmos.model_sha256())
+        if self._sync:
+            digests.append(self._sync.weights_sha256)
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
     def check(self) -> None:
@@ -110,11 +138,15 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
             dnsmos.model_path()
         if find_spec("pyloudnorm") is None:
             raise ConfigError("stage speech needs the package: pip install pyloudnorm")
+        if self._sync:
+            self._sync.check()
 
     def setup(self) -> None:
         """Load the networks."""
         self._vad = silero.SileroVad()
         self._mos = dnsmos.DnsMos() if self.config.score_sound else None
+        if self._sync:
+            self._sync.setup()
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Fill ``row.speech``.
@@ -144,6 +176,7 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
             backend=self._vad.ref,
             **self._opinions(target),
             **_lips(row, files, voiced),
+            **self._synchrony(row, files, target),
         )
         return Kept((row.with_facet("speech", facet),))
 
@@ -155,6 +188,19 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
             "speech_mos": scores.speech, "background_mos": scores.background,
             "overall_mos": scores.overall, "sound_backend": self._mos.ref,
         }  # fmt: skip
+
+    def _synchrony(self, row: Clip, files: Files, samples: NDArray[np.float32]) -> dict[str, Any]:
+        """How late the sound of the target frames is, where that is asked for."""
+        if self._sync is None:
+            return {}
+        assert row.boxes is not None
+        target = slice(row.media.num_motion_frames, None)
+        faces = files.arrays(row.boxes.arrays)["face_box_xyxy_px"][target]
+        found = measure_sync(files.frames(row.media.video)[target], faces, samples, self._sync)
+        scores = {} if found is None else {
+            "sync_offset_frames": found.offset_frames, "sync_confidence": found.confidence,
+        }  # fmt: skip
+        return {"sync_backend": self._sync.ref} | scores
 
     def gate(self, row: Clip) -> Dropped | None:
         """Judge presence, silence, voice, level, clipping and noise, in this order."""
@@ -197,6 +243,9 @@ def judge(speech: SpeechFacet, gate: SpeechGate) -> Dropped | None:
          g.max_still_while_voiced_share),
         (AtMost, "lips_without_voice", "moving_while_silent_share", s.moving_while_silent_share,
          g.max_moving_while_silent_share),
+        (AtMost, "out_of_sync", "|sync_offset_frames|",
+         None if s.sync_offset_frames is None else abs(s.sync_offset_frames), g.max_sync_offset_frames),
+        (AtLeast, "sync_unsure", "sync_confidence", s.sync_confidence, g.min_sync_confidence),
     )  # fmt: skip
     return first_failure([
         kind(reason, name, value, limit)

@@ -35,6 +35,7 @@ BACKENDS = (
     Backend("segment", "pyscenedetect", "scenedetect", "", "BSD-3-Clause", "none needed"),
     Backend("speech", "silero", "onnxruntime", "", "MIT", "in the package"),
     Backend("speech", "dnsmos", "speechmos", "", "MIT", "in the package"),
+    Backend("speech", "syncnet", "torch", "", "code MIT, weights none", "your file"),
     Backend("detect", "mediapipe", "mediapipe", "", "Apache-2.0", "in the package"),
     Backend("detect", "ultralytics", "ultralytics", "ultralytics", "AGPL-3.0", "your file"),
     Backend("objects", "cues", "cv2", "", "Apache-2.0", "none needed"),

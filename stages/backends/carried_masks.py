@@ -25,6 +25,10 @@ Frames = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 _JPEG_QUALITY = 95
+_CLEAR_PX = 2.0
+"""A pixel this near to a mask's outline may lie on either side of the thing's."""
+_SECOND_DEPTH = 0.3
+"""Of the deepest point's depth: what is thinner is a sliver beside a finger as likely as a part."""
 
 
 @dataclass(frozen=True)
@@ -181,30 +185,43 @@ def write_jpegs(frames: Frames, order: Sequence[int], folder: Path) -> None:
 
 
 def make_prompt(frame: int, mask: Mask, hands_px: Sequence[Floats]) -> Prompt:
-    """Box of a mask, its deepest points (two at most), and the hands' wrists and knuckles that lie outside it.
+    """Box of a mask, its deepest points (two at most), and the hands' wrists and knuckles that lie clear of it.
+
+    A predictor takes a point for sure. So points inside lie as deep as the mask allows, with the picture's border for an
+    edge; a second one is given only where it is about as deep. A wrist or knuckle right beside the mask says nothing.
 
     Args:
         frame: Number of the frame.
         mask: (H,W), not empty.
-        hands_px: Per hand (21,2) landmarks.
+        hands_px: Per hand (21,2) landmarks; NaN where unseen.
     """
-    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
-    inside = []
-    for _ in range(2):
-        if not depth.any():  # a compact mask: the first point's surround is all of it
-            break
-        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-        inside.append((float(x), float(y)))
-        cv2.circle(depth, (int(x), int(y)), max(2, int(2 * depth[y, x])), 0, -1)
+    inside = _deepest(mask)
+    away = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     height, width = mask.shape
     outside = [
         (float(x), float(y))
         for hand in hands_px
         for x, y in hand[[0, 5, 9, 17], :2]
-        if 0 <= x < width and 0 <= y < height and not mask[int(y), int(x)]
+        if 0 <= x < width and 0 <= y < height and away[int(y), int(x)] >= _CLEAR_PX
     ]
     labels = np.array([1] * len(inside) + [0] * len(outside), np.int32)
     return Prompt(frame, box_of(mask), np.array(inside + outside, np.float32), labels)
+
+
+def _deepest(mask: Mask) -> list[tuple[float, float]]:
+    """The deepest pixel xy of a mask, and the deepest away from it where that is not a mere sliver."""
+    padded = np.pad(mask.astype(np.uint8), 1)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1].copy()
+    found: list[tuple[float, float]] = []
+    enough = 0.0
+    for _ in range(2):
+        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+        if depth[y, x] <= enough:
+            break
+        found.append((float(x), float(y)))
+        enough = max(_CLEAR_PX, _SECOND_DEPTH * float(depth[y, x]))
+        cv2.circle(depth, (int(x), int(y)), max(2, int(2 * depth[y, x])), 0, -1)
+    return found
 
 
 def box_of(mask: Mask) -> Floats:

@@ -53,10 +53,14 @@ class HeldProduct:
     Args:
         weights_file: A safetensors file of ``HeldNet``'s arrays: what training/held_product writes.
         pinned_sha256: What it must be; empty for any.
+        setting: The recipe's key of the file, for messages.
     """
 
-    def __init__(self, weights_file: str, pinned_sha256: str = "") -> None:
+    def __init__(
+        self, weights_file: str, pinned_sha256: str = "", setting: str = "objects.weights_file"
+    ) -> None:
         self._weights_file, self._pinned_sha256 = weights_file, pinned_sha256
+        self._setting = setting
         self._net: HeldNet | None = None
 
     def check(self) -> None:
@@ -67,10 +71,10 @@ class HeldProduct:
         """
         if importlib.util.find_spec("torchvision") is None:
             raise ConfigError(
-                "objects.backend=held: the package torchvision is not installed; install the extra 'sam2'"
+                f"{self._setting}: the package torchvision is not installed; install the extra 'sam2'"
             )
         check_weight_file(
-            self._weights_file, self._pinned_sha256, "objects.weights_file",
+            self._weights_file, self._pinned_sha256, self._setting,
             "the weights that training/held_product wrote",
         )  # fmt: skip
 
@@ -101,11 +105,11 @@ class HeldProduct:
             arrays = {name: value.float() for name, value in load_file(self._weights_file).items()}
             missing, unknown = net.load_state_dict(arrays, strict=False)
         except Exception as error:
-            raise ConfigError(f"objects.weights_file: {self._weights_file}: {error}") from error
+            raise ConfigError(f"{self._setting}: {self._weights_file}: {error}") from error
         lost = [name for name in missing if not name.endswith("num_batches_tracked")]
         if lost or unknown:
             raise ConfigError(
-                f"objects.weights_file: {self._weights_file} is of another network: missing {lost[:3]}, "
+                f"{self._setting}: {self._weights_file} is of another network: missing {lost[:3]}, "
                 f"unknown {unknown[:3]}"
             )
         self._net = net.eval()

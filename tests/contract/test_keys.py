@@ -48,7 +48,10 @@ KINDS: dict[str, dict[str, Any]] = {
         "min_confidence": CONTENT, "max_gap_frames": CONTENT, "min_run_frames": CONTENT,
     },
     "quality": {"read_text": CONTENT},
-    "speech": {"voice_threshold": CONTENT, "score_sound": CONTENT},
+    "speech": {
+        "voice_threshold": CONTENT, "score_sound": CONTENT, "sync_backend": CONTENT,
+        "sync_weights_file": PLACE, "sync_weights_sha256": PIN,
+    },
     "objects": {
         "backend": CONTENT, "weights_file": PLACE, "weights_sha256": PIN,
         "max_prompts": Only({"sam2", "sam3"}), "sam2_config": Only({"sam2"}),
@@ -58,7 +61,8 @@ KINDS: dict[str, dict[str, Any]] = {
         "reach_hands": Only({"default", "sam2", "sam3"}),
     },
     "references": {
-        "backend": CONTENT, "every": CONTENT, "num_donors": CONTENT, "margin_share": CONTENT,
+        "backend": CONTENT, "every": CONTENT, "num_donors": CONTENT, "num_tries": CONTENT,
+        "weights_file": PLACE, "weights_sha256": PIN, "margin_share": CONTENT,
         "padding_share": CONTENT,
     },
     "triplets": {"backend": CONTENT, "num_frames": CONTENT},
@@ -114,7 +118,10 @@ def _sam3d_package(folder: Path) -> dict[str, Any]:
 
 
 WORLDS = [
-    *(World(name, "default") for name in STAGE_CLASSES),
+    *(World(name, "default") for name in STAGE_CLASSES if name != "references"),
+    World(
+        "references", "held", lambda f: {"weights_file": str(f / "w.pt")}, {"weights_file": "w.pt"}
+    ),
     World("segment", "pyscenedetect", lambda f: {"detector": "pyscenedetect"}),
     World(
         "detect", "ultralytics",
@@ -124,6 +131,11 @@ WORLDS = [
     World(
         "objects", "held",
         lambda f: {"backend": "held", "weights_file": str(f / "w.pt")}, {"weights_file": "w.pt"},
+    ),
+    World(
+        "speech", "syncnet",
+        lambda f: {"sync_backend": "syncnet", "sync_weights_file": str(f / "w.pt")},
+        {"sync_weights_file": "w.pt"},
     ),
     World("objects", "sam2", lambda f: {"backend": "sam2"} | _objects(f), {"weights_file": "w.pt"}),
     World(

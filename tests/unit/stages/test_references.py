@@ -3,21 +3,22 @@ import pytest
 
 from schemas import facets as f
 from schemas.errors import DataError
-from stages import filling, likeness
+from stages import filling, likeness, person_check
 from stages.files import Files, FolderBlobs
 from stages.masks import encode_masks
+from stages.person_picture import person_frames
 from stages.product_traces import leak_share
-from stages.references import (
-    ReferencesConfig,
-    ReferencesStage,
-    Seen,
-    choose_person_frame,
-    choose_product_frame,
-    cut_out,
-    is_truncated,
-)
+from stages.product_view import Seen, rank_views
+from stages.references import ReferencesStage, cut_out, is_truncated, judge
+from stages.references_config import ReferencesConfig, ReferencesGate
 from stages.triplets import TripletsConfig, TripletsStage
 from tests.unit.stages import held_scene
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch, tmp_path):
+    """Drawn people are nothing for the held-product network: these tests are of the pictures alone."""
+    monkeypatch.setattr(person_check, "PACKAGED_WEIGHTS", tmp_path / "absent.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_no_clear_face_is_no_reference(held):
     boxes["face_box_xyxy_px"] = np.full_like(held.boxes["face_box_xyxy_px"], np.nan)
     seen = Seen(held.frames, held.truth, boxes, np.ones(len(held.frames), np.float32))
     with pytest.raises(DataError) as caught:
-        choose_person_frame(seen, 1)
+        person_frames(seen, 1)
     assert caught.value.code == "no_face_for_reference"
 
 
@@ -105,7 +106,7 @@ def test_the_product_view_is_whole_and_sharp(held):
     frames[:10] = [filling.cv2.GaussianBlur(x, (0, 0), 3) for x in frames[:10]]
     masks[15:, :, 0] = True  # cut by the border
     seen = Seen(frames, masks, held.boxes, np.ones(len(frames), np.float32))
-    assert 10 <= choose_product_frame(seen, 1) < 15
+    assert 10 <= rank_views(seen, 1)[0].frame < 15
 
 
 def test_cut_out_is_white_outside_the_mask():
@@ -134,13 +135,21 @@ def test_truncation_needs_more_than_a_touch():
         ({"product_truncated": True}, "product_truncated"),
         ({"product_sharpness": 1.0}, "product_blurry"),
         ({"filled_share": 0.6}, "person_mostly_filled"),
+        ({"person_held_chance": 0.7}, "person_still_holds"),
+        ({"person_hands_kept_share": 0.5}, "person_hand_lost"),
+        ({"person_seam": 4.0}, "person_seam"),
+        ({"product_gap_share": 0.4}, "product_covered"),
     ],
 )
 def test_each_reference_gate_names_its_reason(held, files, change, reason):
     stage = ReferencesStage(ReferencesConfig())
     row = stage.process(with_objects(held, files), files).rows[0]
+    assert stage.gate(row) is None
     bad = row.with_facet("references", row.references.replace(**change))
-    assert stage.gate(bad).reason == reason
+    gate = ReferencesGate(max_person_seam=3, max_product_gap_share=0.3)
+    verdict = judge(bad.references, gate)
+    assert verdict.reason == reason
+    assert verdict.detail
     assert reason in stage.reasons
 
 
