@@ -195,10 +195,12 @@ class ObjectsFacet(Model):
     """Share of target frames with a mask."""
     in_hand_share: Share
     confidence: Share
-    """Median over target frames: how well independent cues agree. The gate uses it."""
+    """Median over target frames of the mask's expected IoU with the truth. The gate uses it."""
     area_share: Share
     flicker: Share
     """Mean over steps of 1 - IoU with the previous mask moved by optical flow."""
+    area_jump_share: Share = 0.0
+    """Share of steps in which the mask grows or shrinks by more than a third, or comes or goes."""
     backend: BackendRef
 
 

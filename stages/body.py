@@ -23,10 +23,11 @@ from stages.backends.bodies import (
 )
 from stages.backends.sam3d_body import Sam3dBody, Sam3dFiles
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
-from stages.body_fit import BodyFit, FitOptions, fit_body
+from stages.body_fit import BodyFit, FitOptions, fit_body, with_shape
+from stages.body_outline import Still, shape_from_outline
 from stages.body_rig import Roles, anny_roles
 from stages.body_sequence import Recorded, record
-from stages.body_targets import Detections, read_detections
+from stages.body_targets import Detections, joints_seen, read_detections
 from stages.files import Arrays, Files
 from stages.masks import decode_masks
 
@@ -78,6 +79,8 @@ class BodyConfig(StageConfig):
     steps: Annotated[int, _FITTED] = Field(default=3, ge=1, le=50)
     finger_steps: Annotated[int, _FITTED] = Field(default=6, ge=1, le=50)
     num_shape: Annotated[int, _FITTED] = Field(default=9, ge=1, le=20)
+    outline_frames: Annotated[int, _FITTED] = Field(default=6, ge=0, le=50)
+    """Frames whose matte says how thick the body is; 0 for none."""
     gate: BodyGate = Field(default_factory=BodyGate)
 
 
@@ -85,7 +88,7 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
     """Fits a body model to the landmarks of the ``detect`` stage."""
 
     name: ClassVar[str] = "body"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     facet: ClassVar[str] = "body"
     config_type: ClassVar[type[StageConfig]] = BodyConfig
     row_in: ClassVar[type[Clip]] = Clip
@@ -158,7 +161,7 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
                 )
             stored, scores = sequence_arrays(recorded), fit_scores(recorded, seen, target)
         else:
-            fit = self._fit(seen)
+            fit = self._filled(self._fit(seen), seen, row, boxes)
             stored, scores = fit_arrays(fit), fit_scores(fit, seen, target)
         facet = BodyFacet(arrays=files.put_arrays(stored), backend=self._ref, **scores)
         return Kept((row.with_facet("body", facet),))
@@ -193,6 +196,27 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
         if not (np.isfinite(fit.rotations).all() and np.isfinite(fit.translation).all()):
             raise ModelOutputError("fit_failed", "the fit gave values that are not finite")
         return fit
+
+    def _filled(self, fit: BodyFit, seen: Detections, row: Clip, boxes: Arrays) -> BodyFit:
+        """The fit with the girth that the person's outline shows."""
+        usable = np.flatnonzero(seen.is_valid)
+        if not self.config.outline_frames or self._model is None:
+            return fit
+        picked = usable[
+            np.linspace(0, len(usable) - 1, min(self.config.outline_frames, len(usable)))
+            .round()
+            .astype(int)
+        ]
+        mattes = decode_masks(boxes, "matte", row.media.height_px, row.media.width_px)[picked]
+        body = self._model.body
+        roles = _roles(self.config.backend, body.bone_names)
+        still = Still(
+            fit.rotations[picked], fit.translation[picked], mattes,
+            joints_seen(roles, seen, len(body.bone_names))[picked],
+            np.nanmax(seen.pose_px[picked][:, 11:13, 1], axis=1),
+        )  # fmt: skip
+        shape = shape_from_outline(body, fit.shape, still, fit.camera, seen.head_px)
+        return with_shape(body.tables, roles, seen, fit, shape)
 
     def gate(self, row: Clip) -> Dropped | None:
         """Judge the fit."""

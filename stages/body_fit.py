@@ -174,10 +174,9 @@ def _fit_fingers(
     tips = {f: tracked.rest[4 * f] for f in range(1, 6)}
     dofs = finger_dofs(roles, model.joints, tips, side)
     problem = cut(tables, model, tracked, dofs, hand_targets(seen, side, tracked.names), wrist)
-    arm = forward(_full_chain(tables, shape), np.zeros((len(rotations), 0)), translation, rotations)
+    wrist_turn, place = _wrist(tables, shape, rotations, translation, wrist)
     base = np.zeros((len(rotations), len(problem.kept), 3))
-    base[:, 0] = log_rotation(arm.rotations[:, wrist])
-    place = arm.joints[:, wrist] - model.joints[wrist]
+    base[:, 0] = wrist_turn
     q = np.tile([d.mean for d in dofs], (len(rotations), 1))
     q, _ = solve(
         problem.chain, problem.targets, camera, q, place, steps=steps, base=base, move_root=False
@@ -185,6 +184,40 @@ def _fit_fingers(
     posed = forward(problem.chain, q, place, base)
     rotations[:, problem.kept[1:]] = posed.local[:, 1:]
     return _errors(problem, camera, posed.points, seen.head_px)
+
+
+def _wrist(
+    tables: BodyTables, shape: Float, rotations: Float, translation: Float, wrist: int
+) -> tuple[Float, Float]:
+    """A wrist's rotation in the world (T,3) as axis-angle, and its move from rest (T,3)."""
+    chain = _full_chain(tables, shape)
+    arm = forward(chain, np.zeros((len(rotations), 0)), translation, rotations)
+    return log_rotation(arm.rotations[:, wrist]), arm.joints[:, wrist] - chain.rest[wrist]
+
+
+def with_shape(
+    tables: BodyTables, roles: Roles, seen: Detections, fit: BodyFit, shape: NDArray[np.float32]
+) -> BodyFit:
+    """The same angles with another shape (S,); joints and errors follow."""
+    rotations, translation = fit.rotations.astype(np.float64), fit.translation.astype(np.float64)
+    none = np.zeros((len(rotations), 0))
+    problem = body_problem(tables, roles, seen, shape)
+    chain = replace(problem.chain, dofs=())
+    posed = forward(chain, none, translation, rotations[:, problem.kept])
+    errors = [_errors(problem, fit.camera, posed.points, seen.head_px)]
+    model = RestModel.of(tables, shape)
+    for side in SIDES:
+        wrist, tracked = roles.wrist[side], hand_points(model, roles, side)
+        hand = cut(tables, model, tracked, (), hand_targets(seen, side, tracked.names), wrist)
+        base = rotations[:, hand.kept]
+        base[:, 0], place = _wrist(tables, shape, rotations, translation, wrist)
+        points = forward(hand.chain, none, place, base).points
+        errors.append(_errors(hand, fit.camera, points, seen.head_px))
+    joints = forward(_full_chain(tables, shape), none, translation, rotations).joints
+    return replace(
+        fit, shape=shape, joints_m=joints, joints_px=project(joints, fit.camera).astype(np.float32),
+        body_error_head=errors[0], hand_error_head=np.concatenate(errors[1:], 1),
+    )  # fmt: skip
 
 
 def _full_chain(tables: BodyTables, shape: Float) -> Chain:

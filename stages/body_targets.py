@@ -241,6 +241,19 @@ def body_points(model: RestModel, roles: Roles) -> Tracked:
     return model.track(rows, offsets)
 
 
+def joints_seen(roles: Roles, seen: Detections, num_joints: int) -> NDArray[np.bool_]:
+    """(T,B) limb joints that the pose detector sees."""
+    out = np.zeros((len(seen.pose_px), num_joints), bool)
+    for name, joints in (
+        ("shoulder", roles.shoulder),
+        ("elbow", roles.elbow),
+        ("wrist", roles.wrist),
+    ):
+        for side, offset in (("L", 0), ("R", 1)):
+            out[:, joints[side]] = seen.visibility[:, _POSE_BODY[name] + offset] >= MIN_VISIBILITY
+    return out
+
+
 def hand_points(model: RestModel, roles: Roles, side: str) -> Tracked:
     """The 21 points of one hand in mediapipe's order."""
     rows: list[tuple[str, int | str, int | None]] = [("wrist", roles.wrist[side], None)]

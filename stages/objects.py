@@ -27,6 +27,7 @@ from stages.product_cues import Mask
 from stages.product_scene import Scene, load_scene
 
 _DRIFT_IOU, _SURE = 0.3, 0.6
+_JUMP = 4 / 3
 """A predictor is prompted again where it overlaps less with cues that are at least this sure."""
 CUES = BackendRef(name="cues", version="1", licence="Apache-2.0")
 _SAM2, _SAM3 = used_by("backend", "sam2"), used_by("backend", "sam3")
@@ -42,20 +43,24 @@ class ObjectsGate(GateConfig):
     min_confidence: float = Field(default=0.45, ge=0, le=1)
     min_area_share: float = Field(default=0.002, ge=0, le=1)
     max_area_share: float = Field(default=0.35, ge=0, le=1)
+    max_area_jump_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of steps in which the mask grows or shrinks by more than a third, or comes or goes."""
 
 
 class ObjectsConfig(StageConfig):
     """How to look for the product."""
 
-    backend: Literal["cues", "held", "sam2", "sam3"] = "cues"
-    """``held`` is a small network of ours, on trial, with weights that you train (training/held_product).
-    ``sam2`` and ``sam3`` carry the cues' surest mask over the clip with the user's checkpoint."""
+    backend: Literal["held", "cues", "sam2", "sam3"] = "held"
+    """``held`` is a small network of ours that looks around the hands (training/held_product); ``cues`` knows hands,
+    colours and motion alone. ``sam2`` and ``sam3`` carry the surest mask over the clip with the user's checkpoint."""
+    prompts: Annotated[Literal["held", "cues"], used_by("backend", "sam2", "sam3")] = "held"
+    """``sam2``, ``sam3``: whose masks they are prompted with."""
     weights_file: Annotated[str, PLACE] = ""
-    """``held``, ``sam2``, ``sam3``: path of the user's checkpoint."""
+    """``sam2``, ``sam3``: path of the user's checkpoint. ``held``: path of other weights than the packaged ones."""
     weights_sha256: Annotated[str, PIN] = ""
     """Pins the weight file; empty for any."""
     max_prompts: Annotated[int, used_by("backend", "sam2", "sam3")] = Field(default=3, ge=1)
-    """``sam2``, ``sam3``: the surest frame, then frames where the result has drifted away from the cues."""
+    """``sam2``, ``sam3``: the surest frame, then frames where the result has drifted away from what prompted it."""
     sam2_config: Annotated[str, _SAM2] = "configs/sam2.1/sam2.1_hiera_t.yaml"
     """``sam2``: the configuration, inside the package, that the checkpoint was trained with."""
     sam2_image_size_px: Annotated[int | None, _SAM2] = Field(default=None, ge=256)
@@ -64,7 +69,7 @@ class ObjectsConfig(StageConfig):
     """``sam2``: frames in memory at a time."""
     sam2_device: Annotated[Literal["cpu", "cuda"], _SAM2] = "cpu"
     sam3_prompt: Annotated[str, _SAM3] = Field(default="product held in hand", min_length=1)
-    """``sam3``: what to look for, a short noun phrase; the cues' box says which of the found."""
+    """``sam3``: what to look for, a short noun phrase; the prompt's box says which of the found."""
     sam3_bpe_file: Annotated[str, PLACE] = ""
     """``sam3``: path of bpe_simple_vocab_16e6.txt.gz; empty for the one in a source checkout of the package."""
     sam3_chunk_frames: Annotated[int, _SAM3] = Field(default=48, ge=2)
@@ -72,10 +77,8 @@ class ObjectsConfig(StageConfig):
     short_side_px: int = Field(default=256, ge=64)
     every: int = Field(default=4, ge=1)
     """Cut every n-th frame; flow carries masks in between."""
-    reach_hands: Annotated[float, used_by("backend", "cues", "sam2", "sam3")] = Field(
-        default=1.2, gt=0
-    )
-    """How far from the grasp a product may extend, in hand lengths."""
+    reach_hands: float = Field(default=1.2, gt=0)
+    """``cues``: how far from the grasp a product may extend, in hand lengths."""
     gate: ObjectsGate = ObjectsGate()
 
 
@@ -83,14 +86,14 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
     """Fills ``objects``."""
 
     name = "objects"
-    version = 2
+    version = 3
     facet = "objects"
     config_type = ObjectsConfig
     row_in = row_out = Clip
     needs = ("segment", "detect")
     reasons: ClassVar[frozenset[str]] = frozenset({
         "no_held_object", "low_confidence", "object_rarely_visible", "object_too_small",
-        "object_too_large", "clip_unreadable",
+        "object_too_large", "object_unsteady", "clip_unreadable",
     })  # fmt: skip
 
     def __init__(self, config: ObjectsConfig) -> None:
@@ -99,6 +102,8 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
         self._held: HeldProduct | None = None
         if config.backend == "held":
             self._held = HeldProduct(config.weights_file, config.weights_sha256)
+        elif config.backend != "cues" and config.prompts == "held":
+            self._held = HeldProduct()
         if config.backend == "sam2":
             self._carrier = Sam2Objects(
                 config.weights_file, config.sam2_config, config.sam2_image_size_px,
@@ -122,18 +127,21 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
 
     @property
     def weights_sha256(self) -> str:
-        """Digest of the user's checkpoint, if there is one."""
-        backend = self._carrier or self._held
-        return backend.weights_sha256 if backend else ""
+        """Digests of the networks' weights."""
+        return "+".join(backend.weights_sha256 for backend in self._networks)
+
+    @property
+    def _networks(self) -> list[MaskCarrier | HeldProduct]:
+        return [backend for backend in (self._carrier, self._held) if backend is not None]
 
     def check(self) -> None:
         """Check that packages and weights are there."""
-        if backend := self._carrier or self._held:
+        for backend in self._networks:
             backend.check()
 
     def setup(self) -> None:
-        """Load the weights, if there are any."""
-        if backend := self._carrier or self._held:
+        """Load the weights."""
+        for backend in self._networks:
             backend.setup()
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
@@ -166,7 +174,8 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
             confidence=float(np.median(confidence[target])),
             area_share=float(np.median(areas[visible])) if visible.any() else 0.0,
             flicker=float(np.mean(flicker_of(scene, small)[target])),
-            backend=backend.ref if (backend := self._carrier or self._held) else CUES,
+            area_jump_share=jump_share(areas),
+            backend=self._networks[0].ref if self._networks else CUES,
         )
         return Kept((row.with_facet(self.facet, facet),))
 
@@ -208,6 +217,8 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
              f"{found.area_share=:.4f} < {gate.min_area_share}"),
             ("object_too_large", found.area_share > gate.max_area_share,
              f"{found.area_share=:.2f} > {gate.max_area_share}"),
+            ("object_unsteady", found.area_jump_share > gate.max_area_jump_share,
+             f"{found.area_jump_share=:.2f} > {gate.max_area_jump_share}"),
         )  # fmt: skip
         return next((Dropped(reason, why) for reason, failed, why in checks if failed), None)
 
@@ -233,6 +244,18 @@ def touch(scene: Scene, masks: Mask) -> NDArray[np.uint8]:
             grown = cv2.dilate(hand_pixels, np.ones((width, width), np.uint8))
             out[t, side] = bool((grown.astype(bool) & mask).any())
     return out
+
+
+def jump_share(areas: NDArray[np.floating]) -> float:
+    """Share of the steps between areas (T,) that are jumps: by more than a third, from nothing or to nothing.
+
+    >>> jump_share(np.array([4, 4.5, 9, 9, 0.0]))
+    0.5
+    """
+    if len(areas) < 2:
+        return 0.0
+    low, high = np.minimum(areas[1:], areas[:-1]), np.maximum(areas[1:], areas[:-1])
+    return float((low < high / _JUMP).mean())
 
 
 def flicker_of(scene: Scene, masks: Mask) -> Floats:

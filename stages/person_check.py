@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import cv2
@@ -24,8 +23,6 @@ Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
-PACKAGED_WEIGHTS = Path(__file__).parent / "data" / "held_product.safetensors"
-"""The held-product network's weights, once they come with the package."""
 _PALM = [0, 5, 9, 13, 17]
 _NEAR_HANDS = 0.3
 """A hand found again lies this near to its old place at the palm, in hand lengths."""

@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.base import BackendRef
-from schemas.errors import ConfigError
 from schemas.facets import ReferencesFacet
 from schemas.rows import Clip
-from stages import person_check
 from stages.backends.held_product import HeldProduct
 from stages.backends.mediapipe_hands import MediapipeHands
 from stages.base import Dropped, Kept, Stage
@@ -62,18 +60,15 @@ class ReferencesStage(Stage[ReferencesConfig, Clip, Clip]):
         super().__init__(config)
         self._is_ready = False
         self._hands: HandFinder = MediapipeHands()
-        weights = config.weights_file
-        if not weights and person_check.PACKAGED_WEIGHTS.is_file():
-            weights = str(person_check.PACKAGED_WEIGHTS)
-        self._held = (
-            HeldProduct(weights, config.weights_sha256, "references.weights_file")
-            if weights
-            else None
-        )
+        self._held: HeldProduct | None = None
+        if config.look_again:
+            self._held = HeldProduct(
+                config.weights_file, config.weights_sha256, "references.weights_file"
+            )
 
     @property
     def weights_sha256(self) -> str:
-        """Digest of the network's weights, where there are any."""
+        """Digest of the network's weights, where it is asked."""
         return self._held.weights_sha256 if self._held else ""
 
     def check(self) -> None:
@@ -81,21 +76,12 @@ class ReferencesStage(Stage[ReferencesConfig, Clip, Clip]):
         MediapipeHands().check()
         if self._held:
             self._held.check()
-        elif self.config.weights_sha256:
-            raise ConfigError(
-                "references.weights_sha256 pins weights, but there are none: set references.weights_file"
-            )
 
     def setup(self) -> None:
         """Load the weights, if there are any."""
         self._is_ready = True
         if self._held:
             self._held.setup()
-        else:
-            _log.warning(
-                "references: no weights of the held-product network (references.weights_file); "
-                "person pictures are judged by their hands alone"
-            )
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Choose the frames and make both pictures."""
@@ -179,7 +165,7 @@ def _judge_looks(made: ReferencesFacet, gate: ReferencesGate) -> Dropped | None:
 
 def _why_not_looked_at(made: ReferencesFacet) -> str:
     if made.person_held_backend is None:
-        return "there are no weights of the held-product network: set references.weights_file"
+        return "references.look_again is off"
     return "the person's frame shows no hand to look at"
 
 

@@ -72,6 +72,7 @@ def measure_real(
     Args:
         data: Holds ``held_products`` and ``empty_hands``.
         stages: Settings per stage, as in a recipe.
+        progress: Told what is done, how much, of how much.
         pictures: Folder for a strip of the annotated frames per part.
         clips: Names to measure; all when empty.
 
@@ -89,8 +90,7 @@ def measure_real(
         for n, (clip, (path, masks)) in enumerate(videos.items()):
             progress(f"real: {clip}", n, len(videos) + len(empty))
             for part in parts_of(clip, path, masks):
-                if part.masks:
-                    held.append(_measure(chain, files, part, pictures))
+                held += [_measure(chain, files, part, pictures)] if part.masks else []
         for n, path in enumerate(empty):
             progress(f"real: {path.stem}", len(videos) + n, len(videos) + len(empty))
             none += [
@@ -101,6 +101,11 @@ def measure_real(
 
 
 def annotated_videos(data: Path) -> dict[str, tuple[Path, dict[int, Path]]]:
+    """By clip: its video, and its masks by frame index.
+
+    Raises:
+        ConfigError: There are none.
+    """
     table = data / "held_products" / "frames.csv"
     if not table.is_file():
         raise ConfigError(f"{data}: no annotated frames; held_products/frames.csv is missing")

@@ -39,7 +39,7 @@ BACKENDS = (
     Backend("detect", "mediapipe", "mediapipe", "", "Apache-2.0", "in the package"),
     Backend("detect", "ultralytics", "ultralytics", "ultralytics", "AGPL-3.0", "your file"),
     Backend("objects", "cues", "cv2", "", "Apache-2.0", "none needed"),
-    Backend("objects", "held", "torchvision", "sam2", "Apache-2.0", "your file"),
+    Backend("objects", "held", "torchvision", "", "Apache-2.0", "in the package"),
     Backend("objects", "sam2", "sam2", "sam2", "Apache-2.0", "your file"),
     Backend("objects", "sam3", "sam3", BY_HAND, "SAM License", "your file"),
     Backend("body", "anny", "anny", "", "Apache-2.0, assets CC0", "in the package"),

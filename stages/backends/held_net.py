@@ -56,7 +56,7 @@ class HeldNet(nn.Module):
             nn.Linear(2 * _MIDDLE + _UP[-1], 64), nn.ReLU(inplace=True), nn.Linear(64, 2)
         )
 
-    def train(self, mode: bool = True) -> HeldNet:  # noqa: FBT001, FBT002 - torch's own signature
+    def train(self, mode: bool = True) -> HeldNet:
         """The encoder's running means stay those of photographs."""
         super().train(mode)
         self.encoder.eval()

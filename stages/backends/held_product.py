@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -19,6 +21,8 @@ from stages.backends.weight_files import check_weight_file, sha256_of
 if TYPE_CHECKING:
     from stages.backends.held_net import HeldNet
 
+PACKAGED_WEIGHTS = Path(__file__).parents[1] / "data" / "held_product.safetensors"
+"""What training/held_product gave, as it comes with the package; its README says how well it sees."""
 _TOGETHER = 2.2
 """Hands closer than this many hand lengths are looked at in one square."""
 _MIN_MASK_SHARE = 0.002
@@ -51,15 +55,17 @@ class HeldProduct:
     """The network with its weights.
 
     Args:
-        weights_file: A safetensors file of ``HeldNet``'s arrays: what training/held_product writes.
+        weights_file: A safetensors file of ``HeldNet``'s arrays: what training/held_product writes; empty for the
+            packaged one.
         pinned_sha256: What it must be; empty for any.
         setting: The recipe's key of the file, for messages.
     """
 
     def __init__(
-        self, weights_file: str, pinned_sha256: str = "", setting: str = "objects.weights_file"
+        self, weights_file: str = "", pinned_sha256: str = "", setting: str = "objects.weights_file"
     ) -> None:
-        self._weights_file, self._pinned_sha256 = weights_file, pinned_sha256
+        self._weights_file = weights_file or str(PACKAGED_WEIGHTS)
+        self._pinned_sha256 = pinned_sha256
         self._setting = setting
         self._net: HeldNet | None = None
 
@@ -71,7 +77,7 @@ class HeldProduct:
         """
         if importlib.util.find_spec("torchvision") is None:
             raise ConfigError(
-                f"{self._setting}: the package torchvision is not installed; install the extra 'sam2'"
+                "the package torchvision is not installed; run make setup, or set objects.backend=cues"
             )
         check_weight_file(
             self._weights_file, self._pinned_sha256, self._setting,
@@ -151,7 +157,7 @@ class HeldProduct:
             for c, b in zip(crops, before, strict=True)
         ])  # fmt: skip
         assert self._net is not None
-        with torch.inference_mode():
+        with _one_thread(), torch.inference_mode():
             found = self._net(torch.from_numpy(x))
         chances = found.mask.sigmoid().numpy()
         held, quality = found.held.sigmoid().tolist(), found.quality.sigmoid().tolist()
@@ -159,6 +165,19 @@ class HeldProduct:
             Look(groups[n], crops[n], _big(chances[n]), held[n], quality[n])
             for n in range(len(crops))
         ]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread per worker: the same numbers on any machine, and no fight over the cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def group_hands(hands: Sequence[NDArray[np.float32]]) -> list[tuple[int, ...]]:

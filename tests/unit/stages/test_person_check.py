@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from types import SimpleNamespace
 
 import cv2
@@ -11,7 +10,7 @@ import pytest
 
 from schemas import facets as f
 from schemas.errors import ConfigError
-from stages import person_check
+from stages.backends.held_product import PACKAGED_WEIGHTS
 from stages.backends.mediapipe_hands import MediapipeHands
 from stages.files import Files, FolderBlobs
 from stages.masks import encode_masks
@@ -125,13 +124,10 @@ def test_unsure_frames_lend_nothing(held):
     assert person_of(held, masks).scores.held_chance > 0.5  # were all as sure, it would be
 
 
-def test_no_network_is_no_score_and_is_said(held, files, caplog, monkeypatch, tmp_path):
-    monkeypatch.setattr(person_check, "PACKAGED_WEIGHTS", tmp_path / "absent.safetensors")
-    stage = ReferencesStage(ReferencesConfig())
+def test_no_network_is_no_score_and_is_said(held, files):
+    stage = ReferencesStage(ReferencesConfig(look_again=False))
     stage._hands = FindsDrawnHands(held.boxes)
-    with caplog.at_level(logging.WARNING):
-        stage.setup()
-    assert "references.weights_file" in caplog.text
+    stage.setup()
     assert stage.weights_sha256 == ""
     made = stage.process(row_of(held, files), files).rows[0].references
     assert made.person_held_chance is None
@@ -139,7 +135,7 @@ def test_no_network_is_no_score_and_is_said(held, files, caplog, monkeypatch, tm
     assert made.person_hands_kept_share == 1.0
     strict = judge(made, ReferencesGate(require_held_check=True))
     assert strict.reason == "person_not_looked_at"
-    assert "references.weights_file" in strict.detail
+    assert "references.look_again" in strict.detail
     assert judge(made, ReferencesGate()) is None
 
 
@@ -156,17 +152,12 @@ def row_of(scene, files):
     return row.with_facet("objects", facet)
 
 
-def test_weights_at_the_packages_place_are_used(held, files, monkeypatch, tmp_path):
-    pytest.importorskip("torchvision")
+def test_the_packaged_network_is_asked_unless_another_is_named(held, files, tmp_path):
     import torch
     from safetensors.torch import save_file
 
     from stages.backends.held_net import HeldNet
 
-    torch.manual_seed(0)
-    weights = tmp_path / "held_product.safetensors"
-    save_file(HeldNet().state_dict(), weights)
-    monkeypatch.setattr(person_check, "PACKAGED_WEIGHTS", weights)
     stage = ReferencesStage(ReferencesConfig())
     stage.check()
     stage.setup()
@@ -174,21 +165,24 @@ def test_weights_at_the_packages_place_are_used(held, files, monkeypatch, tmp_pa
     made = stage.process(row_of(held, files), files).rows[0].references
     assert 0 < made.person_held_chance < 1
     assert made.person_held_backend.weights_sha256 == stage.weights_sha256
-    monkeypatch.setattr(person_check, "PACKAGED_WEIGHTS", tmp_path / "absent.safetensors")
-    assert ReferencesStage(ReferencesConfig()).fingerprint != stage.fingerprint
+    assert ReferencesStage(ReferencesConfig(look_again=False)).fingerprint != stage.fingerprint
+    torch.manual_seed(0)
+    weights = tmp_path / "other.safetensors"
+    save_file(HeldNet().state_dict(), weights)
     named = ReferencesStage(ReferencesConfig(weights_file=str(weights)))
-    assert named.fingerprint == stage.fingerprint  # the content counts, not the place
+    assert named.fingerprint != stage.fingerprint
+    again = ReferencesStage(ReferencesConfig(weights_file=str(PACKAGED_WEIGHTS)))
+    assert again.fingerprint == stage.fingerprint  # the content counts, not the place
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         ({"weights_file": "/absent.safetensors"}, r"references\.weights_file: no weight file"),
-        ({"weights_sha256": "0" * 64}, r"references\.weights_sha256 pins"),
+        ({"weights_sha256": "0" * 64}, r"is pinned"),
     ],
 )
-def test_absent_weights_that_are_named_stop_the_run(config, message, monkeypatch, tmp_path):
-    monkeypatch.setattr(person_check, "PACKAGED_WEIGHTS", tmp_path / "absent.safetensors")
+def test_absent_weights_that_are_named_stop_the_run(config, message):
     with pytest.raises(ConfigError, match=message):
         ReferencesStage(ReferencesConfig(**config)).check()
 

@@ -3,7 +3,7 @@ import pytest
 
 from schemas import facets as f
 from schemas.errors import DataError
-from stages import filling, likeness, person_check
+from stages import filling, likeness
 from stages.files import Files, FolderBlobs
 from stages.masks import encode_masks
 from stages.person_picture import person_frames
@@ -13,12 +13,6 @@ from stages.references import ReferencesStage, cut_out, is_truncated, judge
 from stages.references_config import ReferencesConfig, ReferencesGate
 from stages.triplets import TripletsConfig, TripletsStage
 from tests.unit.stages import held_scene
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch, tmp_path):
-    """Drawn people are nothing for the held-product network: these tests are of the pictures alone."""
-    monkeypatch.setattr(person_check, "PACKAGED_WEIGHTS", tmp_path / "absent.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +39,7 @@ def with_objects(scene, files, masks=None):
 
 
 def test_both_references_are_made_of_the_clip_itself(held, files):
-    stage = ReferencesStage(ReferencesConfig())
+    stage = ReferencesStage(ReferencesConfig(look_again=False))
     row = stage.process(with_objects(held, files), files).rows[0]
     person, product = (
         files.image(row.references.person_image),
@@ -142,7 +136,7 @@ def test_truncation_needs_more_than_a_touch():
     ],
 )
 def test_each_reference_gate_names_its_reason(held, files, change, reason):
-    stage = ReferencesStage(ReferencesConfig())
+    stage = ReferencesStage(ReferencesConfig(look_again=False))
     row = stage.process(with_objects(held, files), files).rows[0]
     assert stage.gate(row) is None
     bad = row.with_facet("references", row.references.replace(**change))
@@ -154,7 +148,11 @@ def test_each_reference_gate_names_its_reason(held, files, change, reason):
 
 
 def triplet_row(held, files):
-    return ReferencesStage(ReferencesConfig()).process(with_objects(held, files), files).rows[0]
+    return (
+        ReferencesStage(ReferencesConfig(look_again=False))
+        .process(with_objects(held, files), files)
+        .rows[0]
+    )
 
 
 def scores_of(row, files, monkeypatch, face=True):
@@ -220,7 +218,9 @@ def test_a_product_mask_on_the_hand_is_seen(held, files, monkeypatch):
         x, y = hand[[0, 5, 9, 13, 17], :2].mean(axis=0).astype(int)
         masks[t, y - 12 : y + 12, x - 8 : x + 8] = True
     row = (
-        ReferencesStage(ReferencesConfig()).process(with_objects(held, files, masks), files).rows[0]
+        ReferencesStage(ReferencesConfig(look_again=False))
+        .process(with_objects(held, files, masks), files)
+        .rows[0]
     )
     stage, row = scores_of(row, files, monkeypatch)
     assert row.triplets.hand_in_product_share > 0.5
