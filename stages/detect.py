@@ -68,7 +68,7 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
     """Fills ``boxes``."""
 
     name = "detect"
-    version = 2
+    version = 3
     facet = "boxes"
     config_type = DetectConfig
     row_in = row_out = Clip
@@ -224,11 +224,13 @@ def _name_hands(found: PeopleTracks) -> None:
     """One sighting a hand, and the same side over time, in place."""
     wrists = found.pose_px[:, [LEFT_WRIST, RIGHT_WRIST], :2]
     tracks.drop_doubles(found.left_hand_px, found.right_hand_px, wrists)
-    swap = tracks.swapped_sides(found.left_hand_px, found.right_hand_px, wrists)
+    chirality = np.stack([found.left_chirality, found.right_chirality], axis=1)
+    swap = tracks.swapped_sides(found.left_hand_px, found.right_hand_px, wrists, chirality)
     for left, right in (
         (found.left_hand_px, found.right_hand_px),
         (found.left_hand_world_m, found.right_hand_world_m),
         (found.left_score, found.right_score),
+        (found.left_chirality, found.right_chirality),
     ):
         left[swap], right[swap] = right[swap].copy(), left[swap].copy()
     for side in ("left", "right"):

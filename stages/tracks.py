@@ -112,41 +112,93 @@ def drop_doubles(left: Track, right: Track, wrists: Track, max_apart: float = 0.
         (right if to_left <= to_right else left)[t] = np.nan
 
 
-def swapped_sides(left: Track, right: Track, wrists: Track) -> Flags:
+def swapped_sides(
+    left: Track, right: Track, wrists: Track, chirality: Track | None = None
+) -> Flags:
     """Frames (T,) whose left and right hands carry each other's names.
 
-    The cheapest naming over the whole clip (Viterbi over two states: as named, or swapped). A frame costs the
-    hands' distances to the wrists of the body's sides they are named after, and twice their ways since those
-    sides were last seen (six hand lengths for the first time); a change of state one hand length more.
-    A single frame's mistake makes two jumps, which two changes spare; arms that cross make none.
+    The cheapest naming over the whole clip, exactly: a state is how the frame is named and where each side was last
+    seen, which is all that later costs depend on. A frame costs the hands' distances to the wrists of the body's sides
+    they are named after, what their own looks say against it, and twice their ways since those sides were last seen
+    (six hand lengths for the first time); a change of naming one hand length more. A single frame's mistake makes two
+    jumps, which two changes spare; arms that cross make none.
 
     Args:
         left: (T,21,2+) NaN where unseen.
         right: Likewise.
         wrists: (T,2,2) the body's left and right wrist, NaN where unseen.
+        chirality: (T,2) -1..1 how much the hands named left, right look like a left hand; NaN where unknown.
     """
     hands = np.stack([left[:, 0, :2], right[:, 0, :2]], axis=1)
     lengths = np.linalg.norm(np.stack([h[:, 9, :2] - h[:, 0, :2] for h in (left, right)]), axis=2)
     size = float(np.median(lengths[np.isfinite(lengths)])) if np.isfinite(lengths).any() else 1.0
-    back = np.zeros((len(hands), 2), np.intp)
-    cost = np.array([0.0, size])  # names are right until shown wrong
-    last = [np.full((2, 2), np.nan), np.full((2, 2), np.nan)]  # per state: where each side was
-    for t, pair in enumerate(hands):
-        named = (pair, pair[::-1])
-        step = np.zeros((2, 2))
-        for before, now in np.ndindex(2, 2):
-            seen = np.isfinite(named[now][:, 0])
-            ways = np.linalg.norm(named[now] - last[before], axis=1)[seen]
-            step[before, now] = 2 * np.nan_to_num(ways, nan=3 * size).sum() + size * (before != now)
-        own = [np.nansum(np.linalg.norm(n - wrists[t], axis=1)) for n in named]
-        total = cost[:, None] + step + own
-        back[t], cost = total.argmin(axis=0), total.min(axis=0)
-        last = [np.where(np.isfinite(named[s]), named[s], last[back[t, s]]) for s in (0, 1)]
-    state, out = int(cost.argmin()), np.zeros(len(hands), bool)
-    for t in range(len(hands) - 1, -1, -1):
-        out[t] = state == 1
-        state = int(back[t, state])
+    own = _naming_costs(hands, wrists, size, chirality)
+    states: dict[_Naming, float] = {(0, (-1, 0), (-1, 1)): 0.0}  # right until shown wrong
+    steps: list[dict[_Naming, _Naming]] = []
+    for t in range(len(hands)):
+        following: dict[_Naming, float] = {}
+        step: dict[_Naming, _Naming] = {}
+        for state, cost in states.items():
+            for now in (0, 1):
+                after, way = _named(hands, t, now, state, size)
+                total = cost + way + own[t, now] + size * (now != state[0])
+                if total < following.get(after, np.inf):
+                    following[after], step[after] = total, state
+        states = following
+        steps.append(step)
+    out = np.zeros(len(hands), bool)
+    if steps:
+        state = min(states, key=lambda one: states[one])
+        for t in range(len(hands) - 1, -1, -1):
+            out[t] = state[0] == 1
+            state = steps[t][state]
     return out
+
+
+_Naming = tuple[int, tuple[int, int], tuple[int, int]]
+"""0 as named or 1 swapped, and where the left and the right side were last seen: frame (-1 never) and track."""
+
+
+def _named(hands: Track, t: int, now: int, state: _Naming, size: float) -> tuple[_Naming, float]:
+    """The state after naming frame ``t``, and twice the ways that its hands came."""
+    places, way = [], 0.0
+    for side in (0, 1):
+        frame, track = state[1 + side]
+        mine = side ^ now
+        if np.isfinite(hands[t, mine, 0]):
+            gone = (
+                3 * size
+                if frame < 0
+                else float(np.linalg.norm(hands[t, mine] - hands[frame, track]))
+            )
+            way += 2 * gone
+            frame, track = t, mine
+        places.append((frame, track))
+    return (now, places[0], places[1]), way
+
+
+def _naming_costs(hands: Track, wrists: Track, size: float, chirality: Track | None) -> Track:
+    """(T,2) what bodies and the hands' own looks say against naming a frame as it is, or swapped."""
+    costs = []
+    for now in (0, 1):
+        named = hands[:, ::-1] if now else hands
+        away = np.linalg.norm(named - wrists, axis=2)
+        # a side whose wrist is not seen says nothing: as far as the other naming's
+        cost = np.where(np.isfinite(away), away, np.nan_to_num(_unseen(hands, wrists), nan=0.0))
+        cost = np.where(np.isfinite(named[..., 0]), cost, 0.0).sum(axis=1)
+        if chirality is not None:
+            looks = np.nan_to_num(chirality[:, ::-1] if now else chirality) * (1, -1)
+            cost = cost + size * np.maximum(-looks, 0).sum(axis=1)
+        costs.append(cost)
+    return np.stack(costs, axis=1)
+
+
+def _unseen(hands: Track, wrists: Track) -> Track:
+    """(T,1) the median distance of hands to the wrists that are seen."""
+    away = np.linalg.norm(hands[:, :, None] - wrists[:, None], axis=3).reshape(len(hands), -1)
+    known = np.isfinite(away)
+    filled = np.where(known, away, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    return np.asarray(filled[:, None])
 
 
 def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:

@@ -27,8 +27,11 @@ _TOGETHER = 2.2
 """Hands closer than this many hand lengths are looked at in one square."""
 _MIN_MASK_SHARE = 0.002
 _SOFTNESS_PX = 1.0
+_LOOKS = 3
 _CLOSER, _MIN_SIDE_PX = 1.8, 32.0
-"""The second look's square, in extents of the first one's mask."""
+"""The next look's square, in extents of the mask; what fills its square is looked at in a wider one."""
+_ALIKE = 1.15
+"""Squares whose sides differ by less show the same."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class HeldProduct:
         self._net = net.eval()
 
     def look(self, frame: NDArray[np.uint8], hands: Sequence[NDArray[np.float32]]) -> list[Look]:
-        """Look twice at each group of hands: around the hands, then around what was found.
+        """Look at each group of hands: around the hands, then around what was found, until all of it is in the square.
 
         Args:
             frame: (H,W,3) RGB.
@@ -131,20 +134,21 @@ class HeldProduct:
         if not groups:
             return []
         crops = [crop_around([hands[i] for i in group]) for group in groups]
-        first = self._ask(frame, hands, groups, crops, [None] * len(crops))
-        second = [
-            (n, closer) for n, one in enumerate(first) if (closer := _closer(one, frame.shape[:2]))
-        ]
-        if not second:
-            return first
-        again = self._ask(
-            frame, hands, [groups[n] for n, _ in second], [c for _, c in second],
-            [first[n] for n, _ in second],
-        )  # fmt: skip
-        for (n, _), look in zip(second, again, strict=True):
-            # whether anything is held is told by the wider look, which sees the whole hand
-            first[n] = Look(look.hands, look.crop, look.chance, first[n].held, look.quality)
-        return first
+        looks = self._ask(frame, hands, groups, crops, [None] * len(crops))
+        for _ in range(_LOOKS - 1):
+            again = [
+                (n, c) for n, one in enumerate(looks) if (c := _better_crop(one, frame.shape[:2]))
+            ]
+            if not again:
+                break
+            before = [looks[n] for n, _ in again]
+            found = self._ask(
+                frame, hands, [groups[n] for n, _ in again], [c for _, c in again], before
+            )
+            for (n, _), look in zip(again, found, strict=True):
+                # whether anything is held is told by the first look, around the hands
+                looks[n] = Look(look.hands, look.crop, look.chance, looks[n].held, look.quality)
+        return looks
 
     def _ask(
         self, frame: NDArray[np.uint8], hands: Sequence[NDArray[np.float32]],
@@ -218,8 +222,8 @@ def _seen_from(crop: Crop, look: Look | None, shape: tuple[int, int]) -> NDArray
     return crop.warp(look.crop.back(look.chance, shape), outside=0)
 
 
-def _closer(look: Look, shape: tuple[int, int]) -> Crop | None:
-    """The square around what was found, None if that is nothing or hardly smaller or larger."""
+def _better_crop(look: Look, shape: tuple[int, int]) -> Crop | None:
+    """The square around what was found; None where that is nothing, or as good as the one it was found in."""
     mask = look.chance > 0.5
     if mask.mean() < _MIN_MASK_SHARE:
         return None
@@ -228,5 +232,7 @@ def _closer(look: Look, shape: tuple[int, int]) -> Crop | None:
         return None
     extent = float(max(np.ptp(rows), np.ptp(cols)))
     side = max(_CLOSER * extent, _MIN_SIDE_PX)
+    if 1 / _ALIKE < side / look.crop.side_px < _ALIKE:
+        return None
     x, y = (cols.min() + cols.max()) / 2, (rows.min() + rows.max()) / 2
-    return Crop(float(x), float(y), side)
+    return Crop(float(x), float(y), min(side, 1.5 * max(shape)))

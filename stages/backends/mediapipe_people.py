@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.base import BackendRef
+from stages.backends.hand_names import SeenHand, distinct, name_hands
 from stages.backends.people_count import PeopleCounter
 
 Frames = NDArray[np.uint8]
@@ -26,6 +27,9 @@ NUM_POSE, NUM_FACE, NUM_HAND = 33, 468, 21
 LEFT_WRIST, RIGHT_WRIST, LEFT_ELBOW, RIGHT_ELBOW = 15, 16, 13, 14
 LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP = 11, 12, 23, 24
 _MIN_TORSO_VISIBILITY = 0.6
+_SIDES = {"left": (LEFT_WRIST, LEFT_ELBOW), "right": (RIGHT_WRIST, RIGHT_ELBOW)}
+_REMEMBERED = 12
+"""Frames for which a hand that is not found is still expected."""
 
 
 @dataclass
@@ -46,6 +50,9 @@ class PeopleTracks:
     left_score: Floats
     right_score: Floats
     """(T,)."""
+    left_chirality: Floats
+    right_chirality: Floats
+    """(T,) -1..1: how much the hand itself looks like a right (-1) or a left one (1), wherever it is."""
     face_score: Floats
     """(T,): of the face detector, NaN where it was not asked or found nothing."""
     matte: NDArray[np.bool_]
@@ -65,7 +72,8 @@ class PeopleTracks:
 
         return cls(
             nan(NUM_POSE, 4), nan(NUM_POSE, 3), nan(NUM_FACE, 3), nan(NUM_HAND, 3),
-            nan(NUM_HAND, 3), nan(NUM_HAND, 3), nan(NUM_HAND, 3), nan(), nan(), nan(),
+            nan(NUM_HAND, 3), nan(NUM_HAND, 3), nan(NUM_HAND, 3), nan(), nan(), nan(), nan(),
+            nan(),
             np.zeros(shape, bool), np.zeros(num, np.int32), np.zeros(num, bool),
         )  # fmt: skip
 
@@ -159,28 +167,33 @@ class MediapipePeople:
     def _look_at_hands(
         self, index: int, frame: Frames, found: Any, hands: Any, out: PeopleTracks
     ) -> None:
-        """Search each hand again in a crop around its wrist; keep holistic's where that fails."""
+        """Search around both wrists, then on the whole picture if a hand is missing, and name what was found."""
         height, width = frame.shape[:2]
         pose = out.pose_px[index]
-        for side, wrist, elbow in (
-            ("left", LEFT_WRIST, LEFT_ELBOW), ("right", RIGHT_WRIST, RIGHT_ELBOW),
-        ):  # fmt: skip
-            given = getattr(found, f"{side}_hand_landmarks")
-            guess = _points(given, width, height, NUM_HAND) if given else None
-            crop = _hand_crop(pose, guess, wrist, elbow, width, height)
-            if crop is None:
-                continue
-            x0, y0, x1, y1 = crop
-            seen = hands.process(np.ascontiguousarray(frame[y0:y1, x0:x1]))
-            best = _nearest_hand(seen, crop, pose[wrist, :2] if guess is None else guess[0, :2])
-            if best is not None:
-                points, world, score = best
-                getattr(out, f"{side}_hand_px")[index] = points
-                getattr(out, f"{side}_hand_world_m")[index] = world
-                getattr(out, f"{side}_score")[index] = score
-            elif guess is not None and pose[wrist, 3] > 0.5:
-                getattr(out, f"{side}_hand_px")[index] = guess
-                getattr(out, f"{side}_score")[index] = 0.5
+        guesses = {
+            side: _points(given, width, height, NUM_HAND)
+            for side in _SIDES
+            if (given := getattr(found, f"{side}_hand_landmarks"))
+        }
+        seen: list[SeenHand] = []
+        for side in _SIDES:
+            crop = _hand_crop(pose, guesses.get(side), *_SIDES[side], width, height)
+            if crop is not None:
+                seen += _hands_in(frame, crop, hands)
+        seen = distinct(seen)
+        last = {side: _last_seen(getattr(out, f"{side}_hand_px"), index) for side in _SIDES}
+        if len(seen) < 2 and _may_show_both(pose, last, width, height):
+            seen = distinct(seen + _hands_in(frame, (0, 0, width, height), hands))
+        # holistic's own hands are rougher: only where nothing better is there
+        seen = distinct(seen + [
+            SeenHand(guess, np.full((NUM_HAND, 3), np.nan, np.float32), 0.5, 1.0 if side == "left" else -1.0)
+            for side, guess in guesses.items() if pose[_SIDES[side][0], 3] > 0.5
+        ])  # fmt: skip
+        for side, hand in name_hands(seen, pose, last).items():
+            getattr(out, f"{side}_hand_px")[index] = hand.points_px
+            getattr(out, f"{side}_hand_world_m")[index] = hand.world_m
+            getattr(out, f"{side}_score")[index] = hand.score
+            getattr(out, f"{side}_chirality")[index] = hand.chirality
 
 
 def _points(landmarks: Any, width: float, height: float, count: int) -> Floats:
@@ -197,7 +210,8 @@ def _hand_crop(
     if guess is not None:
         low, high = guess[:, :2].min(axis=0), guess[:, :2].max(axis=0)
         centre, size = (low + high) / 2, 2.2 * float((high - low).max())
-    elif pose[wrist, 3] > 0.3:
+    elif 0 <= pose[wrist, 0] < width and 0 <= pose[wrist, 1] < height:
+        # whatever its visibility is said to be: products hide wrists
         arm = pose[wrist, :2] - pose[elbow, :2]
         centre, size = pose[wrist, :2] + 0.35 * arm, 2.0 * float(np.linalg.norm(arm))
     else:
@@ -209,22 +223,38 @@ def _hand_crop(
     return (x0, y0, x1, y1) if min(x1 - x0, y1 - y0) >= 24 else None
 
 
-def _nearest_hand(
-    seen: Any, crop: tuple[int, int, int, int], expected_px: Floats
-) -> tuple[Floats, Floats, float] | None:
-    """The found hand whose wrist is nearest to where it is expected, in frame pixels."""
+def _hands_in(frame: Frames, crop: tuple[int, int, int, int], hands: Any) -> list[SeenHand]:
+    """All hands in a part of the picture, in frame pixels."""
     x0, y0, x1, y1 = crop
-    best: tuple[float, tuple[Floats, Floats, float]] | None = None
+    seen = hands.process(np.ascontiguousarray(frame[y0:y1, x0:x1]))
+    out = []
     for marks, world, label in zip(
         seen.multi_hand_landmarks or [], seen.multi_hand_world_landmarks or [],
         seen.multi_handedness or [], strict=False,
     ):  # fmt: skip
         points = _points(marks, x1 - x0, y1 - y0, NUM_HAND) + np.array([x0, y0, 0], np.float32)
-        distance = float(np.linalg.norm(points[0, :2] - expected_px))
-        if distance < 0.5 * (x1 - x0) and (best is None or distance < best[0]):
-            metric = _points(world, 1, 1, NUM_HAND)
-            best = distance, (points, metric, float(label.classification[0].score))
-    return best[1] if best else None
+        named = label.classification[0]
+        # the model was made for mirrored pictures: what it calls right is a left hand
+        sign = 1.0 if named.label == "Right" else -1.0
+        chirality = sign * (2 * float(named.score) - 1)
+        out.append(SeenHand(points, _points(world, 1, 1, NUM_HAND), float(named.score), chirality))
+    return out
+
+
+def _last_seen(track: Floats, index: int) -> Floats | None:
+    """The wrist (2,) where a hand was seen last, if that is not long ago."""
+    recent = track[max(0, index - _REMEMBERED) : index, 0, :2]
+    seen = np.flatnonzero(np.isfinite(recent).all(axis=1))
+    return recent[seen[-1]] if len(seen) else None
+
+
+def _may_show_both(pose: Floats, last: dict[str, Floats | None], width: int, height: int) -> bool:
+    """False where an arm leaves the picture and its hand was not seen lately: looking would cost and find nothing."""
+    size = np.array([width, height])
+    return all(
+        last[side] is not None or bool(((pose[wrist, :2] >= 0) & (pose[wrist, :2] < size)).all())
+        for side, (wrist, _) in _SIDES.items()
+    )
 
 
 def _repeat_nearest(masks: NDArray[np.bool_], looked_at: NDArray[np.bool_]) -> None:

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from stages import tracks
 
@@ -92,3 +93,69 @@ def test_arms_may_cross():
     xs = np.linspace(0, 100, 21)
     left, right = hands_at(xs, xs[::-1])
     assert not tracks.swapped_sides(left, right, wrists_at(xs, xs[::-1])).any()
+
+
+def cost_of(naming, left, right, wrists, chirality):
+    """The cost of one naming of all frames, written down as the docstring says it."""
+    hands = np.stack([left[:, 0, :2], right[:, 0, :2]], axis=1)
+    size, own = 20.0, tracks._naming_costs(hands, wrists, 20.0, chirality)
+    total, last = 0.0, [None, None]
+    for t, now in enumerate(naming):
+        total += own[t, now] + size * (now != (naming[t - 1] if t else 0))
+        for side in (0, 1):
+            place = hands[t, side ^ now]
+            if np.isfinite(place[0]):
+                total += 2 * (
+                    3 * size if last[side] is None else np.linalg.norm(place - last[side])
+                )
+                last[side] = place
+    return total
+
+
+def test_the_naming_is_the_cheapest_of_all():
+    random = np.random.default_rng(0)
+    for _ in range(40):
+        count = 7
+        left, right = hands_at(random.uniform(0, 150, count), random.uniform(0, 150, count))
+        left[random.random(count) < 0.35] = np.nan
+        right[random.random(count) < 0.35] = np.nan
+        if not np.isfinite([left, right]).any():
+            continue
+        wrists = wrists_at(random.uniform(0, 150, count), random.uniform(0, 150, count))
+        wrists[random.random((count, 2)) < 0.3] = np.nan
+        chirality = random.uniform(-1, 1, (count, 2))
+        found = tracks.swapped_sides(left, right, wrists, chirality).astype(int)
+        best = min(
+            cost_of(naming, left, right, wrists, chirality) for naming in np.ndindex(*[2] * count)
+        )
+        assert cost_of(tuple(found), left, right, wrists, chirality) == pytest.approx(best)
+
+
+def test_looks_of_a_hand_decide_where_the_body_does_not():
+    left, right = hands_at([50] * 6, [90] * 6)
+    right[:] = np.nan
+    wrists = np.full((6, 2, 2), np.nan, np.float32)
+    like_right = np.full((6, 2), np.nan)
+    like_right[:, 0] = -0.9
+    assert tracks.swapped_sides(left, right, wrists, like_right).all()
+    assert not tracks.swapped_sides(left, right, wrists, -like_right).any()
+
+
+def test_a_mirrored_clip_gives_mirrored_sides():
+    random = np.random.default_rng(1)
+    for _ in range(20):
+        left, right = hands_at(random.uniform(0, 150, 9), random.uniform(0, 150, 9))
+        left[random.random(9) < 0.3] = np.nan
+        wrists = wrists_at(random.uniform(0, 150, 9), random.uniform(0, 150, 9))
+        chirality = random.uniform(-1, 1, (9, 2))
+
+        def mirror(points):
+            return points * np.array([-1, 1, 1][: points.shape[-1]], np.float32) + np.array(
+                [150, 0, 0][: points.shape[-1]], np.float32
+            )
+
+        plain = tracks.swapped_sides(left, right, wrists, chirality)
+        other = tracks.swapped_sides(
+            mirror(right), mirror(left), mirror(wrists[:, ::-1]), -chirality[:, ::-1]
+        )
+        assert (plain == other).all()
