@@ -305,6 +305,9 @@ class StructureFacet(Model):
     object_visible_share: Share
     body_visible_share: Share
     hand_visible_share: Share
+    left_hand_seen_share: Share = 0.0
+    right_hand_seen_share: Share = 0.0
+    """Share of target frames in which the hand was seen: in others it is drawn as a part of the arm and touches nothing."""
     renderer: BackendRef
 
 

@@ -26,7 +26,14 @@ from stages.backends.bodies import BodyModel, body_ref, check_body, stored_body
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.body_targets import HEAD_M
 from stages.files import Arrays, Files, Frames
-from stages.hoi_metrics import FrameMetrics, count_onsets, frame_metrics
+from stages.hoi_metrics import (
+    BODY,
+    LEFT_HAND,
+    RIGHT_HAND,
+    FrameMetrics,
+    count_onsets,
+    frame_metrics,
+)
 from stages.masks import decode_masks
 from stages.rendering import Camera, MeshRenderer, Rendered, check_renderer, renderer_ref
 
@@ -65,6 +72,8 @@ class StructureConfig(StageConfig):
     """Clothes and hair may stand this far out of the mesh (head heights)."""
     max_gap_frames: int = Field(default=12, ge=0)
     """The body is drawn at most this far from a frame in which its pose was seen."""
+    max_hand_gap_frames: int = Field(default=4, ge=0)
+    """A hand is drawn as one at most this far from a frame in which it was seen."""
     min_area_share: float = Field(default=0.0005, ge=0, le=1)
     """A part counts as visible from this share of the picture on."""
     smplx_model_file: Annotated[str, PLACE] = ""
@@ -82,13 +91,15 @@ class Scene:
     mattes: Mask
     rgb: Frames
     num_motion_frames: int
+    hands_seen: Mask
+    """(T,2) the left, the right hand was seen; one that was not is drawn as a part of the arm."""
 
 
 class StructureStage(Stage[StructureConfig, Clip, Clip]):
     """Renders the body, fuses the object, measures contact."""
 
     name: ClassVar[str] = "structure"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     facet: ClassVar[str] = "structure"
     config_type: ClassVar[type[StageConfig]] = StructureConfig
     row_in: ClassVar[type[Clip]] = Clip
@@ -142,6 +153,7 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
             style=self.config.style,
             renderer=renderer_ref(),
             **structure_scores(table, row.media.num_motion_frames, self.config.min_area_share),
+            **seen_shares(scene.hands_seen[row.media.num_motion_frames :]),
         )
         return Kept((row.with_facet("structure", facet),))
 
@@ -155,6 +167,7 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
             mattes=decode_masks(files.arrays(row.boxes.arrays), "matte", *size),
             rgb=files.frames(row.media.video),
             num_motion_frames=row.media.num_motion_frames,
+            hands_seen=hands_seen(files.arrays(row.boxes.arrays), self.config.max_hand_gap_frames),
         )
 
     def _open_renderer(self, model: BodyModel, row: Clip, body: Arrays) -> MeshRenderer:
@@ -233,6 +246,11 @@ def draw(
             rendered = (
                 renderer.render(vertices[index - start]) if drawn[index] else (renderer.empty())
             )
+            for label, is_seen in zip(
+                (LEFT_HAND, RIGHT_HAND), scene.hands_seen[index], strict=True
+            ):
+                if not is_seen:
+                    rendered.part[rendered.part == label] = BODY
             mask = scene.object_masks[index]
             frames[index] = fuse(rendered, mask, scene.rgb[index], config.style)
             every = slice(None, None, _MEASURE_EVERY)
@@ -262,6 +280,15 @@ def near_valid(is_valid: Mask, max_gap: int) -> Mask:
     """
     kernel = np.ones(2 * max_gap + 1, np.int64)
     return np.asarray(np.convolve(is_valid.astype(np.int64), kernel, "same")[: len(is_valid)] > 0)
+
+
+def hands_seen(boxes: Arrays, max_gap: int) -> Mask:
+    """(T,2) frames at most ``max_gap`` away from one with landmarks of the left, the right hand."""
+    seen = [
+        np.isfinite(boxes[f"{side}_hand_landmarks_px"][..., :2]).all(axis=(1, 2))
+        for side in ("left", "right")
+    ]
+    return np.stack([near_valid(one, max_gap) for one in seen], axis=1)
 
 
 def fuse(rendered: Rendered, object_mask: Mask, rgb: Frames, style: Style) -> Frames:
@@ -317,6 +344,12 @@ def structure_scores(
         "body_visible_share": float((target["body_area"] >= min_area_share).mean()),
         "hand_visible_share": float((target["hand_area"] >= min_area_share).mean()),
     }
+
+
+def seen_shares(seen: Mask) -> dict[str, float]:
+    """Of target frames (T,2): how many show the left, the right hand."""
+    left, right = seen.mean(axis=0).tolist()
+    return {"left_hand_seen_share": left, "right_hand_seen_share": right}
 
 
 def _median(values: NDArray[Any]) -> float:

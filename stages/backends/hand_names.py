@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-_SHOULDER, _ELBOW, _WRIST, _HIPS = {"left": 11, "right": 12}, {"left": 13, "right": 14}, {"left": 15, "right": 16}, [23, 24]  # fmt: skip
+_SHOULDER, _ELBOW, _WRIST = (
+    {"left": first, "right": first + 1} for first in (11, 13, 15)
+)  # of the pose's 33 landmarks
+_HIPS = [23, 24]
 _SAME = 0.35
 """Two sightings whose middles are nearer than this many hand lengths are one hand."""
 _MISSING = 1.3

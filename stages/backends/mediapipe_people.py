@@ -176,8 +176,8 @@ class MediapipePeople:
             if (given := getattr(found, f"{side}_hand_landmarks"))
         }
         seen: list[SeenHand] = []
-        for side in _SIDES:
-            crop = _hand_crop(pose, guesses.get(side), *_SIDES[side], width, height)
+        for side, joints in _SIDES.items():
+            crop = _hand_crop(pose, guesses.get(side), *joints, width, height)
             if crop is not None:
                 seen += _hands_in(frame, crop, hands)
         seen = distinct(seen)
