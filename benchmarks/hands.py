@@ -2,9 +2,9 @@
 
     python benchmarks/hands.py DATA [--clip NAME ...]
 
-Truth: ``holding_hands`` of ``DATA/held_products/frames.csv``. A hand holds where its landmarks come within
-0.4 hand lengths of the product's mask. Prints per part of 81 frames: share of the holding hands that were found, frames whose product is
-touched by the wrong side alone, share of hands whose side the mirrored part agrees on, CPU seconds.
+Truth: ``holding_hands`` of ``DATA/held_products/frames.csv``. A hand holds where its landmarks come within 0.4 hand
+lengths of the product's mask. Prints per part of 81 frames: share of the holding hands that were found, frames whose
+product is touched by the wrong side alone, share of hands whose side the mirrored part agrees on, CPU seconds.
 """
 
 from __future__ import annotations

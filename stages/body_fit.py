@@ -200,20 +200,20 @@ def with_shape(
 ) -> BodyFit:
     """The same angles with another shape (S,); joints and errors follow."""
     rotations, translation = fit.rotations.astype(np.float64), fit.translation.astype(np.float64)
-    none = np.zeros((len(rotations), 0))
-    problem = body_problem(tables, roles, seen, shape)
+    none, numbers = np.zeros((len(rotations), 0)), shape.astype(np.float64)
+    problem = body_problem(tables, roles, seen, numbers)
     chain = replace(problem.chain, dofs=())
     posed = forward(chain, none, translation, rotations[:, problem.kept])
     errors = [_errors(problem, fit.camera, posed.points, seen.head_px)]
-    model = RestModel.of(tables, shape)
+    model = RestModel.of(tables, numbers)
     for side in SIDES:
         wrist, tracked = roles.wrist[side], hand_points(model, roles, side)
         hand = cut(tables, model, tracked, (), hand_targets(seen, side, tracked.names), wrist)
         base = rotations[:, hand.kept]
-        base[:, 0], place = _wrist(tables, shape, rotations, translation, wrist)
+        base[:, 0], place = _wrist(tables, numbers, rotations, translation, wrist)
         points = forward(hand.chain, none, place, base).points
         errors.append(_errors(hand, fit.camera, points, seen.head_px))
-    joints = forward(_full_chain(tables, shape), none, translation, rotations).joints
+    joints = forward(_full_chain(tables, numbers), none, translation, rotations).joints
     return replace(
         fit, shape=shape, joints_m=joints, joints_px=project(joints, fit.camera).astype(np.float32),
         body_error_head=errors[0], hand_error_head=np.concatenate(errors[1:], 1),

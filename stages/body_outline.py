@@ -89,7 +89,8 @@ def shape_from_outline(
         head_px: Head height in pixels.
     """
     count = min(NUM_SHAPE, len(shape))
-    out = shape.astype(np.float64)
+    before = shape.astype(np.float64)
+    out = before.copy()
     for _ in range(_ROUNDS):
         vertices, joints = _posed(body, still, out)
         edges = [
@@ -100,7 +101,7 @@ def shape_from_outline(
             return shape
         moves = _moves(body, still, out, count, vertices, joints)
         step = _solve(
-            edges, moves, (vertices, joints), still, camera, head_px, out[:count], shape[:count]
+            edges, moves, (vertices, joints), still, camera, head_px, out[:count], before[:count]
         )
         out[:count] = np.clip(out[:count] + step, -LIMIT, LIMIT)
     return out.astype(np.float32)

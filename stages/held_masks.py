@@ -30,6 +30,9 @@ _WEIGHTS = (0.6, 1.0, 0.6)
 """Of the key before, the key itself and the key after: both neighbours together outvote it."""
 _HANDOVER = 0.3
 """A look of the other hand must be better by this to be taken: things pass from hand to hand, but seldom."""
+_PRODUCT, _HELD = 0.35, 0.35
+"""Chances from which a pixel is the product's, and a hand holds anything: the network was trained on clean edges and is
+shyer on real ones; both chosen on the development set."""
 _BIAS, _SIGNS = -0.5, (0.5, 0.3, 0.2, 0.1)
 _SMOOTHED_KEYS = 2
 """Whether anything is held is the median over so many keys before and after."""
@@ -84,7 +87,7 @@ def segment_by_looks(
         return masks, confidence
     for t in found.keys:
         if found.is_held[t]:
-            masks[t] = _clean(found.chances[t] > 0.5, scene.hands_at(t))
+            masks[t] = _clean(found.chances[t] > _PRODUCT, scene.hands_at(t))
             confidence[t] = sureness(found.signs[t]) if masks[t].any() else 0.0
     _between(scene, found.keys, found.chances, found.is_held, masks, confidence, every)
     return masks, confidence
@@ -102,7 +105,7 @@ def look_over(
     scale = scene.shape[1] / frames.shape[2]
     seen = {t: _key_of(chosen[t], scene.shape, scale) for t in keys}
     held = dict(zip(keys, _smoothed([seen[t].held for t in keys]).tolist(), strict=True))
-    is_held = {t: held[t] > 0.5 for t in keys}
+    is_held = {t: held[t] > _HELD for t in keys}
     voted, agreement = _vote(scene, keys, seen, every)
     coloured = voted | with_colours(scene, {t: voted[t] for t in keys if is_held[t]})
     signs = {
@@ -202,7 +205,7 @@ def _between(
             ]
             total = sum(share for key, share in ((a, near), (b, 1 - near)) if held[key])
             chance = np.sum(parts, axis=0) / total
-            masks[t] = _clean(chance > 0.5, scene.hands_at(t) or scene.hands_at(a))
+            masks[t] = _clean(chance > _PRODUCT, scene.hands_at(t) or scene.hands_at(a))
             confidence[t] = (
                 near * confidence[a] + (1 - near) * confidence[b] if masks[t].any() else 0
             )
@@ -210,7 +213,10 @@ def _between(
     for t in range(last + 1, min(len(masks), last + 2 * every)):  # frames after the last key
         if held[last]:
             moved = warp_plane(voted[last], flow.calc(scene.grey[t], scene.grey[last], None))
-            masks[t], confidence[t] = _clean(moved > 0.5, scene.hands_at(last)), confidence[last]
+            masks[t], confidence[t] = (
+                _clean(moved > _PRODUCT, scene.hands_at(last)),
+                confidence[last],
+            )
 
 
 def warp_plane(plane: Floats, flow: Floats) -> Floats:

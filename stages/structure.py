@@ -285,7 +285,7 @@ def near_valid(is_valid: Mask, max_gap: int) -> Mask:
 def hands_seen(boxes: Arrays, max_gap: int) -> Mask:
     """(T,2) frames at most ``max_gap`` away from one with landmarks of the left, the right hand."""
     seen = [
-        np.isfinite(boxes[f"{side}_hand_landmarks_px"][..., :2]).all(axis=(1, 2))
+        np.asarray(np.isfinite(boxes[f"{side}_hand_landmarks_px"][..., :2]).all(axis=(1, 2)))
         for side in ("left", "right")
     ]
     return np.stack([near_valid(one, max_gap) for one in seen], axis=1)

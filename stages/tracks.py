@@ -163,7 +163,7 @@ def _named(hands: Track, t: int, now: int, state: _Naming, size: float) -> tuple
     """The state after naming frame ``t``, and twice the ways that its hands came."""
     places, way = [], 0.0
     for side in (0, 1):
-        frame, track = state[1 + side]
+        frame, track = state[2] if side else state[1]
         mine = side ^ now
         if np.isfinite(hands[t, mine, 0]):
             gone = (

@@ -172,11 +172,15 @@ def _measure(chain: Chain, files: Files, part: Part, pictures: Path | None) -> P
         row = done.rows[0]
         if (dropped := chain[name].gate(row)) and not lost_at:
             lost_at = f"{name}: {dropped.reason}"
-    masks = np.zeros(part.frames.shape[:3], bool)
+    length, height, width = part.frames.shape[:3]
+    masks = np.zeros((length, height, width), bool)
     confidence = np.zeros(len(masks), np.float32)
     if row.objects is not None:
         arrays = files.arrays(row.objects.arrays)
-        masks, confidence = decode_masks(arrays, "mask", *masks.shape[1:]), arrays["confidence"]
+        masks, confidence = (
+            decode_masks(arrays, "mask", height, width),
+            arrays["confidence"],
+        )
     known = sorted(part.masks)
     name = f"{part.clip}-{part.first:04}"
     if known:

@@ -84,7 +84,7 @@ class HeldNet(nn.Module):
 
 
 def _shrunk(given: Tensor, like: Tensor) -> Tensor:
-    return functional.adaptive_avg_pool2d(given, like.shape[-2:])
+    return functional.adaptive_avg_pool2d(given, (like.shape[-2], like.shape[-1]))
 
 
 def _block(width_in: int, width_out: int) -> nn.Sequential:

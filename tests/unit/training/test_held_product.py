@@ -12,7 +12,7 @@ from stages.backends.held_crop import CROP_PX, Crop, crop_around, draw_hands, ha
 from stages.backends.held_net import HeldNet
 from training.held_product import train
 from training.held_product.compose import compose
-from training.held_product.material import Material, Person
+from training.held_product.material import Material, Person, _invented
 from training.held_product.train import Pictures, Trainer, load_encoder, to_tensors
 
 SKIN = (200, 140, 110)
@@ -55,7 +55,7 @@ def test_masks_are_there_where_something_is_held_and_nowhere_else(material):
     random = np.random.default_rng(1)
     samples = [compose(material, random) for _ in range(80)]
     held = [s for s in samples if s.is_held]
-    assert 0.6 < len(held) / len(samples) < 0.95
+    assert 0.5 < len(held) / len(samples) < 0.85
     assert all((s.mask > 0.5).mean() > 0.002 for s in held)
     assert all(not s.mask.any() for s in samples if not s.is_held)
     for s in samples:
@@ -102,6 +102,24 @@ def test_the_network_is_small_and_says_three_things():
     assert found.held.shape == found.quality.shape == (2,)
 
 
+def test_training_leaves_the_encoder_as_photographs_made_it(material, tmp_path):
+    recipe = yaml.safe_load((train.Path(train.__file__).with_name("recipe.yaml")).read_text())
+    stream = iter(Pictures(material, 5))
+    batch = torch.utils.data.default_collate([next(stream) for _ in range(2)])
+    trainer = Trainer(recipe | {"warmup_steps": 1}, tmp_path, None)
+    before = {k: v.clone() for k, v in trainer._net.state_dict().items()}
+    trainer.learn(batch)
+    after = trainer._net.state_dict()
+    changed = {k for k, v in after.items() if not torch.equal(v, before[k])}
+    assert changed
+    assert not any(k.startswith("encoder.") for k in changed)
+
+
+def test_invented_things_are_never_empty(material):
+    random = np.random.default_rng(0)
+    assert min((_invented(material, random)[1] > 0.5).sum() for _ in range(300)) > 50
+
+
 def test_old_and_new_names_of_encoder_weights_are_taken_and_others_refused(tmp_path):
     from torchvision.models import mobilenet_v2
 
@@ -111,8 +129,7 @@ def test_old_and_new_names_of_encoder_weights_are_taken_and_others_refused(tmp_p
     load_encoder(net, tmp_path / "new.pt")
     own = net.state_dict()
     assert torch.equal(own["encoder.4.17.conv.2.weight"], theirs["features.17.conv.2.weight"])
-    assert torch.equal(own["encoder.0.0.0.weight"][:, :3], theirs["features.0.0.weight"])
-    assert not own["encoder.0.0.0.weight"][:, 3:].any()
+    assert torch.equal(own["encoder.0.0.0.weight"], theirs["features.0.0.weight"])
     torch.save({"features.3.conv.0.0.weight": torch.zeros(1)}, tmp_path / "bad.pt")
     with pytest.raises(ValueError, match="does not fit"):
         load_encoder(HeldNet(), tmp_path / "bad.pt")
