@@ -80,9 +80,14 @@ def segment_by_looks(
         looker: The network.
         every: Step between key frames.
     """
-    masks = np.zeros((len(frames), *scene.shape), bool)
-    confidence = np.zeros(len(frames), np.float32)
     found = look_over(scene, frames, hands_px, looker, every)
+    return masks_of(scene, found, len(frames), every)
+
+
+def masks_of(scene: Scene, found: Over, num_frames: int, every: int) -> tuple[Mask, Floats]:
+    """Masks and confidences of all frames from what was made of the keys; as ``segment_by_looks``."""
+    masks = np.zeros((num_frames, *scene.shape), bool)
+    confidence = np.zeros(num_frames, np.float32)
     if not found.keys:
         return masks, confidence
     for t in found.keys:
@@ -122,8 +127,13 @@ def sureness(signs: NDArray[np.float64]) -> float:
 
     Fitted by training/held_product/calibrate.py.
     """
+    return float(1 / (1 + np.exp(-(_BIAS + log_odds(signs) @ np.array(_SIGNS)))))
+
+
+def log_odds(signs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of chances (4,), none surer than 0.98."""
     p = np.clip(signs, 0.02, 0.98)
-    return float(1 / (1 + np.exp(-(_BIAS + np.log(p / (1 - p)) @ np.array(_SIGNS)))))
+    return np.asarray(np.log(p / (1 - p)))
 
 
 def _by_side(

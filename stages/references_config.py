@@ -21,7 +21,8 @@ class ReferencesGate(GateConfig):
         max_product_gap_share: Share of the product that fingers hide and no other frame shows.
         max_person_filled_share: Beyond it the person picture is mostly invented.
         max_person_held_chance: Above it the network sees something in a hand of the person picture: the product
-            mask was wrong. None judges nothing.
+            mask was wrong. Off by default: hands curled around nothing look held to it (see docs/accuracy.md). None
+            judges nothing.
         min_person_hands_kept_share: Below it a hand of the frame is no hand with five fingers in the picture any more.
             None judges nothing.
         max_person_seam: Above it the edge of what was filled shows. Good fills have 1 to 2, smeared ones 2 to 5
@@ -34,7 +35,7 @@ class ReferencesGate(GateConfig):
     min_product_sharpness: float = Field(default=8.0, ge=0)
     max_product_gap_share: float | None = Field(default=None, ge=0, le=1)
     max_person_filled_share: float = Field(default=0.35, ge=0, le=1)
-    max_person_held_chance: float | None = Field(default=0.5, ge=0, le=1)
+    max_person_held_chance: float | None = Field(default=None, ge=0, le=1)
     min_person_hands_kept_share: float | None = Field(default=1.0, ge=0, le=1)
     max_person_seam: float | None = Field(default=None, ge=0)
     require_held_check: bool = False

@@ -140,7 +140,7 @@ def test_each_reference_gate_names_its_reason(held, files, change, reason):
     row = stage.process(with_objects(held, files), files).rows[0]
     assert stage.gate(row) is None
     bad = row.with_facet("references", row.references.replace(**change))
-    gate = ReferencesGate(max_person_seam=3, max_product_gap_share=0.3)
+    gate = ReferencesGate(max_person_seam=3, max_product_gap_share=0.3, max_person_held_chance=0.5)
     verdict = judge(bad.references, gate)
     assert verdict.reason == reason
     assert verdict.detail

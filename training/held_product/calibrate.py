@@ -1,0 +1,130 @@
+"""Fit how sure masks are: expected IoU with the truth, from what the network, its neighbours and the colours say.
+
+    python -m training.held_product.calibrate --data ../shared/data --work WORK [--weights WORK/held.safetensors]
+
+Detections are kept in ``WORK/calibrate``, so that it goes on where it was stopped. Prints the coefficients for
+``stages.held_masks.sureness``, and a reliability table in which each clip is judged by coefficients fitted without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from jobs.bench.real import Part, annotated_videos, parts_of, row_of
+from jobs.bench.scores import calibration_error
+from stages.backends.held_product import HeldProduct
+from stages.detect import DetectConfig, DetectStage
+from stages.files import Files, FolderBlobs
+from stages.held_masks import log_odds, look_over, masks_of
+from stages.objects import hands_of
+from stages.product_scene import load_scene
+
+_STEPS, _RATE, _RIDGE = 4000, 0.2, 0.02
+_SHORT_SIDE_PX, _EVERY = 256, 4
+
+
+class Case(NamedTuple):
+    """An annotated frame with a mask."""
+
+    clip: str
+    signs: Any
+    """(4,) 0..1."""
+    overlap: float
+
+
+def main() -> None:
+    """Print coefficients and reliability."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--weights", default="")
+    given = parser.parse_args()
+    cases = list(cases_of(given.data, given.work / "calibrate", given.weights))
+    x = np.stack([log_odds(c.signs) for c in cases])
+    y, clips = np.array([c.overlap for c in cases]), np.array([c.clip for c in cases])
+    told = np.zeros(len(y))
+    for clip in np.unique(clips):
+        out = clips == clip
+        told[out] = predict(fit(x[~out], y[~out], clips[~out]), x[out])
+    bias, *weights = fit(x, y, clips)
+    print(f"_BIAS, _SIGNS = {bias:.2f}, ({', '.join(f'{w:.2f}' for w in weights)})")
+    print(f"{len(y)} frames with a mask, mean IoU {y.mean():.3f}")
+    print(
+        f"expected calibration error, clips left out, five bins: {calibration_error(told, y, 5):.3f}"
+    )
+    print("| told | is | frames |\n|---|---|---|")
+    for low in np.arange(0, 1, 0.2):
+        inside = (told >= low) & (told < low + 0.2)
+        if inside.any():
+            print(f"| {told[inside].mean():.2f} | {y[inside].mean():.2f} | {inside.sum()} |")
+
+
+def cases_of(data: Path, kept: Path, weights: str) -> Iterator[Case]:
+    """Annotated frames of all videos."""
+    kept.mkdir(parents=True, exist_ok=True)
+    net, detect = HeldProduct(weights), DetectStage(DetectConfig())
+    net.setup()
+    detect.setup()
+    for clip, (path, masks) in annotated_videos(data).items():
+        for part in parts_of(clip, path, masks):
+            if part.masks:
+                yield from _cases(
+                    part, boxes_of(part, detect, kept / f"{clip}-{part.first}.npz"), net
+                )
+
+
+def boxes_of(part: Part, detect: DetectStage, kept: Path) -> dict[str, Any]:
+    """The arrays of a part's boxes, kept in a file."""
+    if not kept.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            files = Files(FolderBlobs(Path(folder) / "root"), Path(folder) / "scratch")
+            with files.row_scope():
+                row = detect.process(row_of(part, files), files).rows[0]  # type: ignore[union-attr]
+                np.savez_compressed(kept, **files.arrays(row.boxes.arrays))  # type: ignore[union-attr]
+    with np.load(kept) as packed:
+        return dict(packed)
+
+
+def _cases(part: Part, boxes: dict[str, Any], net: HeldProduct) -> Iterator[Case]:
+    scene = load_scene(part.frames, boxes, _SHORT_SIDE_PX)
+    found = look_over(scene, part.frames, hands_of(boxes), net, _EVERY)
+    masks, _ = masks_of(scene, found, len(part.frames), _EVERY)
+    for t, truth in part.masks.items():
+        near = [key for key in found.keys if abs(key - t) < _EVERY and found.is_held[key]]
+        if not near or not masks[t].any():
+            continue
+        big = cv2.resize(
+            masks[t].astype(np.float32), truth.shape[::-1], interpolation=cv2.INTER_CUBIC
+        )
+        mask = big > 0.5
+        overlap = float((mask & truth).sum() / (mask | truth).sum())
+        yield Case(part.clip, found.signs[min(near, key=lambda key: abs(key - t))], overlap)
+
+
+def fit(x: Any, y: Any, clips: Any) -> Any:
+    """(1 + n,) bias and weights >= 0 of a logistic regression on soft targets; each clip weighs the same."""
+    names, counts = np.unique(clips, return_counts=True)
+    share = 1 / counts[np.searchsorted(names, clips)] / len(names)
+    theta = np.zeros(1 + x.shape[1])
+    for _ in range(_STEPS):
+        slope = share * (predict(theta, x) - y)
+        theta[0] -= _RATE * slope.sum()
+        theta[1:] -= _RATE * (slope @ x + _RIDGE * theta[1:])
+        theta[1:] = np.maximum(theta[1:], 0)  # no sign speaks against itself
+    return theta
+
+
+def predict(theta: Any, x: Any) -> Any:
+    """(n,) expected IoU."""
+    return 1 / (1 + np.exp(-(theta[0] + x @ theta[1:])))
+
+
+if __name__ == "__main__":
+    main()
