@@ -106,8 +106,8 @@ def look_over(
     if not keys:
         return Over([], {}, {}, {})
     looks = {t: _by_side(looker, frames[t], hands_px[t]) for t in keys}
-    chosen = _choose(looks)
     scale = scene.shape[1] / frames.shape[2]
+    chosen = _choose(scene, looks, scale, every)
     seen = {t: _key_of(chosen[t], scene.shape, scale) for t in keys}
     held = dict(zip(keys, _smoothed([seen[t].held for t in keys]).tolist(), strict=True))
     is_held = {t: held[t] > _HELD for t in keys}
@@ -144,19 +144,42 @@ def _by_side(
     return [(frozenset(sides[i] for i in look.hands), look) for look in looks]
 
 
-def _choose(looks: dict[int, list[tuple[frozenset[int], Look]]]) -> dict[int, Look]:
-    """Per key the look at the hand that holds over the clip, or at the other one where that is far better."""
-    totals = {
-        side: sum(
-            max((k.score for s, k in found if side in s), default=0.0) for found in looks.values()
-        )
-        for side in (0, 1)
-    }
+def _choose(
+    scene: Scene, looks: dict[int, list[tuple[frozenset[int], Look]]], scale: float, every: int
+) -> dict[int, Look]:
+    """Per key the look at the hand that holds over the clip, or at the other one where that is far better.
+
+    What is held is there at the next key too; what a look makes of an empty palm is not.
+    """
+    totals = {side: _steadiness(scene, looks, side, scale, every) for side in (0, 1)}
     main = max(totals, key=lambda side: totals[side])
     return {
         t: max(found, key=lambda one: one[1].score + (_HANDOVER if main in one[0] else 0.0))[1]
         for t, found in looks.items()
     }
+
+
+def _steadiness(
+    scene: Scene, looks: dict[int, list[tuple[frozenset[int], Look]]], side: int, scale: float,
+    every: int,
+) -> float:  # fmt: skip
+    """Sum over keys of how sure the looks at one hand are, times how far they agree with the key before."""
+    flow, total = cues.make_flow(), 0.0
+    mine = {
+        t: max(own, key=lambda look: look.score)
+        for t, found in looks.items()
+        if (own := [look for sides, look in found if side in sides])
+    }
+    planes = {t: _key_of(look, scene.shape, scale).chance for t, look in mine.items()}
+    for a, b in itertools.pairwise(mine):
+        if b - a > _MAX_GAP * every:
+            continue
+        if not ((planes[a] > _PRODUCT).any() and (planes[b] > _PRODUCT).any()):
+            continue
+        moved = warp_plane(planes[a], flow.calc(scene.grey[b], scene.grey[a], None))
+        same = cues.iou(moved > _PRODUCT, planes[b] > _PRODUCT)
+        total += same * min(mine[a].score, mine[b].score)
+    return total
 
 
 def _key_of(look: Look, shape: tuple[int, int], scale: float) -> _Key:

@@ -50,9 +50,9 @@ class ObjectsGate(GateConfig):
 class ObjectsConfig(StageConfig):
     """How to look for the product."""
 
-    backend: Literal["held", "cues", "sam2", "sam3"] = "held"
-    """``held`` is a small network of ours that looks around the hands (training/held_product); ``cues`` knows hands,
-    colours and motion alone. ``sam2`` and ``sam3`` carry the surest mask over the clip with the user's checkpoint."""
+    backend: Literal["cues", "held", "sam2", "sam3"] = "cues"
+    """``cues`` knows hands, colours and motion alone. ``held`` is a small network of ours that looks around the hands
+    (training/held_product): better on real products of many colours, worse on rendered people. ``sam2`` and ``sam3`` carry the surest mask over the clip with the user's checkpoint."""
     prompts: Annotated[Literal["held", "cues"], used_by("backend", "sam2", "sam3")] = "held"
     """``sam2``, ``sam3``: whose masks they are prompted with."""
     weights_file: Annotated[str, PLACE] = ""
@@ -77,7 +77,9 @@ class ObjectsConfig(StageConfig):
     short_side_px: int = Field(default=256, ge=64)
     every: int = Field(default=4, ge=1)
     """Cut every n-th frame; flow carries masks in between."""
-    reach_hands: float = Field(default=1.2, gt=0)
+    reach_hands: Annotated[float, used_by("backend", "cues", "sam2", "sam3")] = Field(
+        default=1.2, gt=0
+    )
     """``cues``: how far from the grasp a product may extend, in hand lengths."""
     gate: ObjectsGate = ObjectsGate()
 

@@ -54,7 +54,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "objects": {
         "backend": CONTENT, "weights_file": PLACE, "weights_sha256": PIN,
-        "max_prompts": Only({"sam2", "sam3"}), "sam2_config": Only({"sam2"}),
+        "max_prompts": Only({"sam2", "sam3"}), "prompts": Only({"sam2", "sam3"}), "sam2_config": Only({"sam2"}),
         "sam2_image_size_px": Only({"sam2"}), "sam2_chunk_frames": Only({"sam2"}),
         "sam2_device": Only({"sam2"}), "sam3_prompt": Only({"sam3"}), "sam3_bpe_file": PLACE,
         "sam3_chunk_frames": Only({"sam3"}), "short_side_px": CONTENT, "every": CONTENT,
@@ -62,6 +62,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "references": {
         "backend": CONTENT, "every": CONTENT, "num_donors": CONTENT, "num_tries": CONTENT,
+        "look_again": CONTENT,
         "weights_file": PLACE, "weights_sha256": PIN, "margin_share": CONTENT,
         "padding_share": CONTENT,
     },
@@ -71,11 +72,12 @@ KINDS: dict[str, dict[str, Any]] = {
         "checkpoint_file": PLACE, "checkpoint_sha256": PIN, "mhr_file": PLACE, "mhr_sha256": PIN,
         "max_gap_frames": SAM3D, "smooth_frames": SAM3D,
         "focal_ratio": Only({"default", "smplx", "sam3d-package"}), "rounds": FITTED,
-        "steps": FITTED, "finger_steps": FITTED, "num_shape": FITTED,
+        "steps": FITTED, "finger_steps": FITTED, "num_shape": FITTED, "outline_frames": FITTED,
     },
     "structure": {
         "style": CONTENT, "contact_reach_head": CONTENT, "band_head": CONTENT,
-        "max_gap_frames": CONTENT, "min_area_share": CONTENT, "smplx_model_file": PLACE,
+        "max_gap_frames": CONTENT, "max_hand_gap_frames": CONTENT, "min_area_share": CONTENT,
+        "smplx_model_file": PLACE,
         "crf": CONTENT,
     },
     "caption": {"backend": CONTENT, "hoi_prefix": CONTENT},
