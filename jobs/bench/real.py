@@ -160,7 +160,9 @@ def row_of(part: Part, files: Files) -> Clip:
 
 
 def _measure(chain: Chain, files: Files, part: Part, pictures: Path | None) -> PartScores:
-    row, lost_at, cpu_s = row_of(part, files), "", {}
+    with files.row_scope():
+        row = row_of(part, files)
+    lost_at, cpu_s = "", {}
     for name in ("detect", "objects"):
         begun = time.process_time()
         with files.row_scope():

@@ -20,6 +20,7 @@ import numpy as np
 from jobs.bench.real import Part, annotated_videos, parts_of, row_of
 from jobs.bench.scores import calibration_error
 from stages.backends.held_product import HeldProduct
+from stages.base import Kept
 from stages.detect import DetectConfig, DetectStage
 from stages.files import Files, FolderBlobs
 from stages.held_masks import log_odds, look_over, masks_of
@@ -86,8 +87,11 @@ def boxes_of(part: Part, detect: DetectStage, kept: Path) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             files = Files(FolderBlobs(Path(folder) / "root"), Path(folder) / "scratch")
             with files.row_scope():
-                row = detect.process(row_of(part, files), files).rows[0]  # type: ignore[union-attr]
-                np.savez_compressed(kept, **files.arrays(row.boxes.arrays))  # type: ignore[union-attr]
+                done = detect.process(row_of(part, files), files)
+                assert isinstance(done, Kept)
+                assert done.rows[0].boxes is not None
+                arrays: Any = files.arrays(done.rows[0].boxes.arrays)
+                np.savez_compressed(kept, **arrays)
     with np.load(kept) as packed:
         return dict(packed)
 

@@ -8,7 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from jobs.bench.real import PART_FRAMES, PartScores, parts_of, render_real, summarise_real
+from jobs.bench.real import (
+    PART_FRAMES,
+    PartScores,
+    measure_real,
+    parts_of,
+    render_real,
+    summarise_real,
+)
 from jobs.bench.scores import calibration_error
 from stages.media import write_video
 
@@ -47,6 +54,23 @@ def test_parts_hold_every_frame_once_and_masks_lie_on_their_frames(data):
         columns = np.flatnonzero(mask.any(axis=0)) / (width / 96)
         assert columns.min() == pytest.approx(index // 2, abs=0.5)
     assert PART_FRAMES == 81
+
+
+def test_the_whole_bench_runs_and_counts_what_shows_nobody_as_missed(data, tmp_path):
+    with_video = data / "held_products" / "frames.csv"
+    frames = np.full((24, 64, 96, 3), 90, np.uint8)
+    (data / "v.mp4").unlink()
+    write_video(data / "v.mp4", frames)
+    lines = with_video.read_text().splitlines()
+    with_video.write_text("\n".join(lines[:2]) + "\n")
+    held, none = measure_real(data, {}, lambda *_: None, tmp_path / "pictures")
+    assert [s.part for s in held] == ["a-0000"]
+    assert held[0].overlap == [0.0]
+    assert held[0].lost_at
+    assert none == []
+    assert (tmp_path / "pictures" / "a-0000.png").exists()
+    figures = summarise_real(held, none)
+    assert figures["product mask J"] == figures["parts kept"] == 0
 
 
 def part(name, overlap, confidence, lost_at=""):
