@@ -540,7 +540,8 @@ def test_a_real_result_is_drawn_by_the_structure_stage(shared_data: Path, tmp_pa
     x, y = result.keypoints_px[HAND_POINTS["R"]].mean(0)
     held[:, int(y) - 40 : int(y), int(x) - 15 : int(x) + 15] = True
     for style in ("silhouette", "shaded"):
-        scene = Scene(arrays, held, nothing, np.full((3, height, width, 3), 90, np.uint8), 0)
+        seen = np.ones((3, 2), bool)
+        scene = Scene(arrays, held, nothing, np.full((3, height, width, 3), 90, np.uint8), 0, seen)
         renderer = MeshRenderer(model.faces, model.part_labels, camera)
         frames, metrics = draw(model, renderer, scene, StructureConfig(style=style))
         renderer.close()
