@@ -194,6 +194,8 @@ class ObjectsFacet(Model):
     visible_share: Share
     """Share of target frames with a mask."""
     in_hand_share: Share
+    holding_hand_share: Share = 1.0
+    """Share of the frames with a mask in which a hand that holds it is seen."""
     confidence: Share
     """Median over target frames of the mask's expected IoU with the truth. The gate uses it."""
     area_share: Share

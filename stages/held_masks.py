@@ -19,6 +19,7 @@ from stages import product_cues as cues
 from stages.backends.held_crop import Crop
 from stages.backends.held_product import Look
 from stages.held_colours import with_colours
+from stages.held_motion import with_motion
 from stages.product_scene import Scene
 
 Frames = NDArray[np.uint8]
@@ -64,8 +65,8 @@ class Over:
     """(h,w) of the scene: of being the product."""
     is_held: dict[int, bool]
     signs: dict[int, NDArray[np.float64]]
-    """(4,) 0..1: the network's own expected IoU, agreement with neighbours, with the clip's colours, chance of
-    anything being held."""
+    """(4,) 0..1: the network's own expected IoU, agreement with neighbours, with the clip's motion and colours, chance
+    of anything being held."""
 
 
 def segment_by_looks(
@@ -101,7 +102,7 @@ def masks_of(scene: Scene, found: Over, num_frames: int, every: int) -> tuple[Ma
 def look_over(
     scene: Scene, frames: Frames, hands_px: Sequence[dict[int, Floats]], looker: Looker, every: int
 ) -> Over:
-    """Look at key frames and let neighbours and colours have their say; as ``segment_by_looks``."""
+    """Look at key frames and let neighbours, motion and colours have their say; as ``segment_by_looks``."""
     keys = [t for t in range(0, len(frames), every) if hands_px[t]]
     if not keys:
         return Over([], {}, {}, {})
@@ -112,14 +113,15 @@ def look_over(
     held = dict(zip(keys, _smoothed([seen[t].held for t in keys]).tolist(), strict=True))
     is_held = {t: held[t] > _HELD for t in keys}
     voted, agreement = _vote(scene, keys, seen, every)
-    coloured = voted | with_colours(scene, {t: voted[t] for t in keys if is_held[t]})
+    surer = voted | with_motion(scene, {t: voted[t] for t in keys if is_held[t]})
+    surer |= with_colours(scene, {t: surer[t] for t in keys if is_held[t]})
     signs = {
         t: np.array([
-            seen[t].quality, agreement[t], cues.iou(coloured[t] > 0.5, voted[t] > 0.5), held[t],
+            seen[t].quality, agreement[t], cues.iou(surer[t] > 0.5, voted[t] > 0.5), held[t],
         ])
         for t in keys
     }  # fmt: skip
-    return Over(keys, coloured, is_held, signs)
+    return Over(keys, surer, is_held, signs)
 
 
 def sureness(signs: NDArray[np.float64]) -> float:

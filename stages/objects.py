@@ -25,6 +25,7 @@ from stages.held_product import segment_product
 from stages.masks import encode_masks
 from stages.product_cues import Mask
 from stages.product_scene import Scene, load_scene
+from stages.tracks import is_seen
 
 _DRIFT_IOU, _SURE = 0.3, 0.6
 _JUMP = 4 / 3
@@ -40,6 +41,8 @@ class ObjectsGate(GateConfig):
 
     min_visible_share: float = Field(default=0.6, ge=0, le=1)
     min_in_hand_share: float = Field(default=0.4, ge=0, le=1)
+    min_holding_hand_share: float = Field(default=0.6, ge=0, le=1)
+    """Share of the frames with a mask in which a hand that holds it is seen."""
     min_confidence: float = Field(default=0.45, ge=0, le=1)
     min_area_share: float = Field(default=0.002, ge=0, le=1)
     max_area_share: float = Field(default=0.35, ge=0, le=1)
@@ -89,14 +92,14 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
     """Fills ``objects``."""
 
     name = "objects"
-    version = 3
+    version = 4
     facet = "objects"
     config_type = ObjectsConfig
     row_in = row_out = Clip
     needs = ("segment", "detect")
     reasons: ClassVar[frozenset[str]] = frozenset({
         "no_held_object", "low_confidence", "object_rarely_visible", "object_too_small",
-        "object_too_large", "object_unsteady", "clip_unreadable",
+        "object_too_large", "object_unsteady", "holding_hand_lost", "clip_unreadable",
     })  # fmt: skip
 
     def __init__(self, config: ObjectsConfig) -> None:
@@ -174,6 +177,7 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
             arrays=files.put_arrays(arrays),
             visible_share=float(visible.mean()),
             in_hand_share=float(in_hand[target].any(axis=1).mean()),
+            holding_hand_share=holding_hand_share(in_hand[target], _seen(boxes)[target], visible),
             confidence=float(np.median(confidence[target])),
             area_share=float(np.median(areas[visible])) if visible.any() else 0.0,
             flicker=float(np.mean(flicker_of(scene, small)[target])),
@@ -212,6 +216,8 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
         checks = (
             ("no_held_object", found.in_hand_share < gate.min_in_hand_share,
              f"{found.in_hand_share=:.2f} < {gate.min_in_hand_share}"),
+            ("holding_hand_lost", found.holding_hand_share < gate.min_holding_hand_share,
+             f"{found.holding_hand_share=:.2f} < {gate.min_holding_hand_share}"),
             ("object_rarely_visible", found.visible_share < gate.min_visible_share,
              f"{found.visible_share=:.2f} < {gate.min_visible_share}"),
             ("low_confidence", found.confidence < gate.min_confidence,
@@ -247,6 +253,31 @@ def touch(scene: Scene, masks: Mask) -> NDArray[np.uint8]:
             grown = cv2.dilate(hand_pixels, np.ones((width, width), np.uint8))
             out[t, side] = bool((grown.astype(bool) & mask).any())
     return out
+
+
+def _seen(boxes: Arrays) -> Mask:
+    """(T,2) the left, the right hand was seen."""
+    return np.stack(
+        [is_seen(boxes[f"{side}_hand_landmarks_px"][..., :2]) for side in ("left", "right")], axis=1
+    )
+
+
+def holding_hand_share(in_hand: NDArray[np.uint8], seen: Mask, visible: Mask) -> float:
+    """Share of the frames with a mask in which a hand that holds it is seen; 0 where no hand ever touches it.
+
+    A hand holds where it touches the mask at least half as often as the hand that touches it most: things pass from hand
+    to hand.
+
+    Args:
+        in_hand: (T,2) the mask touches the left, the right hand.
+        seen: (T,2) the hand was seen.
+        visible: (T,) there is a mask.
+    """
+    touches = in_hand[visible].sum(axis=0)
+    if not touches.any():
+        return 0.0
+    holding = 2 * touches >= touches.max()
+    return float(seen[visible][:, holding].any(axis=1).mean())
 
 
 def jump_share(areas: NDArray[np.floating]) -> float:

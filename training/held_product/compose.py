@@ -48,8 +48,58 @@ class Sample:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+_RENDERED_SHARE = 0.35
+
+
 def compose(material: Material, random: np.random.Generator) -> Sample:
-    """One picture."""
+    """One picture: an object laid into a real person's hand, or a rendered person who holds one or nothing."""
+    if material.rendered and random.random() < _RENDERED_SHARE:
+        return _of_rendered(material, random)
+    return _of_person(material, random)
+
+
+def _of_rendered(material: Material, random: np.random.Generator) -> Sample:
+    """A square of a rendered frame: everything is lit and covered as it should be, nothing is pasted."""
+    one = material.rendered[int(random.integers(len(material.rendered)))]
+    frame = cv2.imdecode(np.frombuffer(one.jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    full = cv2.imdecode(np.frombuffer(one.png, np.uint8), cv2.IMREAD_GRAYSCALE)
+    hands = list(one.hands)
+    if random.random() < 0.5:
+        frame, full = frame[:, ::-1], full[:, ::-1]
+        hands = [np.stack([full.shape[1] - 1 - h[:, 0], h[:, 1]], axis=1) for h in hands]
+    shown = _grouped(hands, one.holding, random)
+    is_wide = random.random() < 0.25
+    crop = _jittered(crop_around(shown), random, 1.7 if is_wide else 1.0)
+    picture = _coloured(crop.warp(np.ascontiguousarray(frame)), random)
+    mask = crop.warp(np.ascontiguousarray(full), outside=0).astype(np.float32) / 255
+    hands = [crop.apply(h) for h in hands]
+    return _finished(picture, mask, hands, random, is_wide=is_wide)
+
+
+def _grouped(
+    hands: Sequence[Plane], holding: Sequence[int], random: np.random.Generator
+) -> list[Plane]:
+    """The hands that a square is around: both where they are close, else mostly one that holds."""
+    if len(hands) == 2:
+        apart = float(np.linalg.norm(hands[0].mean(axis=0) - hands[1].mean(axis=0)))
+        if apart < 2.2 * max(map(hand_size_px, hands)):
+            return list(hands)
+    if holding and random.random() < 0.8:
+        return [hands[holding[int(random.integers(len(holding)))]]]
+    return [hands[int(random.integers(len(hands)))]]
+
+
+def _coloured(picture: Picture, random: np.random.Generator) -> Picture:
+    """Rendered rooms and clothes in other colours and as a camera would see them."""
+    if random.random() < 0.5:
+        everywhere = np.ones(picture.shape[:2], np.float32)
+        picture = shifted(
+            picture, everywhere, random.uniform(-12, 12), random.uniform(0.2, 1.3), 1.0
+        )
+    return _roughened(picture, random)
+
+
+def _of_person(material: Material, random: np.random.Generator) -> Sample:
     person = _mirrored(material.people[int(random.integers(len(material.people)))], random)
     used, shown = _choose_hands(person, random)
     is_wide = random.random() < 0.25  # a second look that steps back from what filled the first
@@ -77,9 +127,17 @@ def compose(material: Material, random: np.random.Generator) -> Sample:
                 picture, *sprite(material, random), _anywhere(random), random.uniform(20, 60), 0.0
             )
             mask = mask * (1 - over)
+    return _finished(picture, mask, hands, random, is_wide=is_wide)
+
+
+def _finished(
+    picture: Picture, mask: Plane, hands: Sequence[Plane], random: np.random.Generator, *,
+    is_wide: bool,
+) -> Sample:  # fmt: skip
+    """The camera's part, landmarks as a detector would give them, and what an earlier look may have found."""
     is_held = bool((mask > 0.5).mean() > 0.002)
     if not is_held:
-        mask[:] = 0
+        mask = np.zeros_like(mask)
     drawn = draw_hands([_shaken(h, random) for h in hands if random.random() < 0.92])
     before = _earlier(mask, random)
     if is_wide:

@@ -17,6 +17,8 @@ from training.held_product.people import VALIDATION
 Picture = NDArray[np.uint8]
 Plane = NDArray[Any]
 """Floats, most of them (N,N)."""
+_MIN_SEEN_SHARE = 0.6
+"""Of a hand's landmarks in the picture."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,31 @@ class Person:
 
 
 @dataclass(frozen=True)
+class Rendered:
+    """One frame of a rendered person, with the truth."""
+
+    jpeg: bytes
+    png: bytes
+    """The product's visible pixels."""
+    hands: tuple[Plane, ...]
+    """(21,2) pixels each; those in the picture."""
+    holding: tuple[int, ...]
+    """Which of them hold the product."""
+
+
+@dataclass(frozen=True)
 class Material:
-    """All that pictures are made of; sprites and grounds are kept compressed."""
+    """All that pictures are made of; sprites, grounds and rendered frames are kept compressed."""
 
     people: Sequence[Person]
+    rendered: Sequence[Rendered]
     sprites: Sequence[bytes]
     furniture: Sequence[bytes]
     grounds: Sequence[bytes]
 
 
 def load_material(work: Path, grounds: Sequence[Path], *, validation: bool) -> Material:
-    """Read what ``people`` and ``sprites`` wrote; objects, people and grounds of the two splits are disjoint."""
+    """Read what ``people``, ``rendered`` and ``sprites`` wrote; objects, people and grounds of the two splits are disjoint."""
     people = []
     for path in sorted((work / "people").glob("*.npz")):
         if (path.stem in VALIDATION) == validation:
@@ -50,14 +66,31 @@ def load_material(work: Path, grounds: Sequence[Path], *, validation: bool) -> M
             ):
                 seen = tuple(h for h in hands if np.isfinite(h).all())
                 people.append(Person(frame, matte, seen))
-    folder = work / "sprites" / ("validation" if validation else "training")
+    split = "validation" if validation else "training"
+    folder = work / "sprites" / split
     pictures = [p for i, p in enumerate(sorted(grounds)) if (i % 8 == 0) == validation]
     return Material(
         people,
+        [one for p in sorted((work / "rendered" / split).glob("*.npz")) if (one := _rendered(p))],
         [p.read_bytes() for p in sorted(folder.glob("*-h*.png"))],
         [p.read_bytes() for p in sorted(folder.glob("*-f*.png"))],
         [_small(p) for p in pictures],
     )
+
+
+def _rendered(path: Path) -> Rendered | None:
+    """What ``rendered`` wrote of a frame; None where no hand is in the picture."""
+    mask = path.with_suffix(".png").read_bytes()
+    with np.load(path) as packed:
+        hands, holds = packed["hands_px"], packed["holds"]
+    height, width = cv2.imdecode(np.frombuffer(mask, np.uint8), cv2.IMREAD_GRAYSCALE).shape
+    inside = ((hands > 0) & (hands < (width, height))).all(axis=2).mean(axis=1) > _MIN_SEEN_SHARE
+    if not inside.any():
+        return None
+    return Rendered(
+        path.with_suffix(".jpg").read_bytes(), mask, tuple(hands[inside]),
+        tuple(np.flatnonzero(holds[inside]).tolist()),
+    )  # fmt: skip
 
 
 def _small(path: Path) -> bytes:

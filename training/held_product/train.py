@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -47,7 +47,7 @@ def main() -> None:
         p for folder in given.grounds for p in folder.rglob("*")
         if p.suffix.lower() in _SUFFIXES and p.stat().st_size > _MIN_GROUND_BYTES
     ]  # fmt: skip
-    trainer = Trainer(recipe, given.work, given.encoder)
+    trainer = Trainer(recipe, given.work, given.encoder, given.start)
     validation = _validation_batches(load_material(given.work, grounds, validation=True))
     material = load_material(given.work, grounds, validation=False)
     stream = Pictures(material, recipe["seed"] + 1 + trainer.step)
@@ -74,6 +74,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--grounds", type=Path, action="append", required=True)
     parser.add_argument(
         "--encoder", type=Path, help="MobileNetV2 weights (state dict); only to begin with."
+    )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="Weights that this script wrote, to go on from with a new schedule.",
     )
     parser.add_argument("--minutes", type=float, default=18)
     parser.add_argument("--workers", type=int, default=1)
@@ -116,7 +121,9 @@ def _validation_batches(material: Material) -> list[dict[str, Any]]:
 class Trainer:
     """Network, optimiser and averaged weights."""
 
-    def __init__(self, recipe: dict[str, Any], work: Path, encoder: Path | None) -> None:
+    def __init__(
+        self, recipe: dict[str, Any], work: Path, encoder: Path | None, start: Path | None = None
+    ) -> None:
         self._recipe, self._work, self.step = recipe, work, 0
         self._net = HeldNet().to(memory_format=torch.channels_last)  # a quarter faster on CPUs
         self._optimiser = torch.optim.AdamW(
@@ -132,7 +139,9 @@ class Trainer:
             self._optimiser.load_state_dict(saved["optimiser"])
             self.step = saved["step"]
         else:
-            if encoder is not None:
+            if start is not None:
+                load_weights(self._net, start)
+            elif encoder is not None:
                 load_encoder(self._net, encoder)
             self._average = copy.deepcopy(self._net)
         self._average.eval()
@@ -239,6 +248,13 @@ def iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """(b,) of masks (b,h,w); 1 where both are empty."""
     either = (a | b).sum((1, 2))
     return torch.where(either > 0, (a & b).sum((1, 2)) / either.clamp(min=1), 1.0).float()
+
+
+def load_weights(net: HeldNet, path: Path) -> None:
+    """What ``Trainer.save`` wrote."""
+    arrays = {name: value.float() for name, value in load_file(path).items()}
+    counters = {n: v for n, v in net.state_dict().items() if n.endswith("num_batches_tracked")}
+    net.load_state_dict(arrays | counters)
 
 
 def load_encoder(net: HeldNet, path: Path) -> None:
