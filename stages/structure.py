@@ -22,6 +22,7 @@ from schemas.errors import ConfigError, InvariantError, ModelOutputError
 from schemas.facets import StructureFacet
 from schemas.rows import Clip
 from schemas.settings import PLACE
+from stages import tracks
 from stages.backends.bodies import BodyModel, body_ref, check_body, stored_body
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.body_targets import HEAD_M
@@ -284,11 +285,8 @@ def near_valid(is_valid: Mask, max_gap: int) -> Mask:
 
 def hands_seen(boxes: Arrays, max_gap: int) -> Mask:
     """(T,2) frames at most ``max_gap`` away from one with landmarks of the left, the right hand."""
-    seen = [
-        np.asarray(np.isfinite(boxes[f"{side}_hand_landmarks_px"][..., :2]).all(axis=(1, 2)))
-        for side in ("left", "right")
-    ]
-    return np.stack([near_valid(one, max_gap) for one in seen], axis=1)
+    points = (boxes[f"{side}_hand_landmarks_px"][..., :2] for side in ("left", "right"))
+    return np.stack([near_valid(tracks.is_seen(one), max_gap) for one in points], axis=1)
 
 
 def fuse(rendered: Rendered, object_mask: Mask, rgb: Frames, style: Style) -> Frames:
