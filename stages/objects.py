@@ -14,7 +14,7 @@ from schemas.facets import ObjectsFacet
 from schemas.rows import Clip
 from schemas.settings import PIN, PLACE, used_by
 from stages import product_cues as cues
-from stages.backends.carried_masks import MaskCarrier, Prompt, drifted, make_prompt
+from stages.backends.carried_masks import MaskCarrier, Prompt, box_of, drifted, make_prompt
 from stages.backends.held_product import HeldProduct
 from stages.backends.sam2_objects import Sam2Objects
 from stages.backends.sam3_objects import Sam3Objects
@@ -25,6 +25,7 @@ from stages.held_product import segment_product
 from stages.masks import encode_masks
 from stages.product_cues import Mask
 from stages.product_scene import Scene, load_scene
+from stages.seen_hands import landmarks_at
 
 _DRIFT_IOU, _SURE = 0.3, 0.6
 _JUMP = 4 / 3
@@ -201,9 +202,7 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
 
     @staticmethod
     def _prompt(boxes: Arrays, masks: Mask, t: int) -> Prompt:
-        sides = (boxes[f"{side}_hand_landmarks_px"][t] for side in ("left", "right"))
-        hands = [hand[:, :2] for hand in sides if np.isfinite(hand).all()]
-        return make_prompt(t, masks[t], hands)
+        return make_prompt(t, masks[t], list(landmarks_at(boxes, t).values()))
 
     def gate(self, row: Clip) -> Dropped | None:
         """A product is in a hand for most of the clip, and the cues agree on it."""
@@ -228,11 +227,7 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
 
 def hands_of(boxes: Arrays) -> list[dict[int, Floats]]:
     """Per frame the landmarks (21,2) in pixels of the hands that were seen, 0 left, 1 right."""
-    points = [boxes[f"{side}_hand_landmarks_px"][..., :2] for side in ("left", "right")]
-    return [
-        {side: points[side][t] for side in (0, 1) if np.isfinite(points[side][t]).all()}
-        for t in range(len(points[0]))
-    ]
+    return [landmarks_at(boxes, t) for t in range(len(boxes["left_hand_landmarks_px"]))]
 
 
 def touch(scene: Scene, masks: Mask) -> NDArray[np.uint8]:
@@ -291,10 +286,10 @@ def _downsample(masks: Mask, shape: tuple[int, int]) -> Mask:
     return np.stack(small) > 0.5
 
 
-def _boxes(masks: NDArray[np.bool_]) -> Floats:
+def _boxes(masks: Mask) -> Floats:
+    """(T,4) xyxy of masks (T,H,W), NaN where one is empty."""
     out = np.full((len(masks), 4), np.nan, np.float32)
     for t, mask in enumerate(masks):
-        rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if len(rows):
-            out[t] = (cols[0], rows[0], cols[-1] + 1, rows[-1] + 1)
+        if mask.any():
+            out[t] = box_of(mask)
     return out

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stages.files import Arrays
 from stages.product_cues import Hand
+from stages.seen_hands import landmarks_at
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -100,9 +101,9 @@ def _extent(mask: Mask) -> tuple[int, int]:
 
 def _size_hands(side_px: float, boxes: Arrays) -> float | None:
     """A side over the length of the person's hand, which is seldom seen shorter than most of the face."""
-    points = np.concatenate([boxes[f"{side}_hand_landmarks_px"] for side in ("left", "right")])
-    lengths = [Hand.of(p).size_px for p in points if np.isfinite(p).all()]
     faces = boxes["face_box_xyxy_px"]
+    hands = (points for t in range(len(faces)) for points in landmarks_at(boxes, t).values())
+    lengths = [Hand.of(points).size_px for points in hands]
     heights = (faces[:, 3] - faces[:, 1])[np.isfinite(faces).all(axis=1)]
     seen = []
     if lengths:

@@ -19,6 +19,7 @@ from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Arrays, Files
 from stages.masks import decode_masks
 from stages.product_traces import leak_share
+from stages.seen_hands import hand_boxes_at
 
 FEATURES = BackendRef(name="features", version="1", licence="Apache-2.0")
 Image = NDArray[np.uint8]
@@ -208,12 +209,7 @@ def hand_in_product_share(triplet: Triplet) -> float:
     if not mask.any() or not np.isfinite(face).all():
         return 0.0
     skin = _skin_mask(triplet, frame)
-    inside = np.zeros(mask.shape, bool)
-    for side in ("left", "right"):
-        box = triplet.boxes[f"{side}_hand_box_xyxy_px"][t]
-        if np.isfinite(box).all():
-            x0, y0, x1, y1 = (int(v) for v in box)
-            inside[y0:y1, x0:x1] = True
+    inside = hand_boxes_at(triplet.boxes, t, mask.shape)
     return float((skin & inside & mask).sum() / mask.sum())
 
 
