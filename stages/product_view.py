@@ -17,6 +17,7 @@ from schemas.errors import DataError
 from stages.alignment import by_corners, by_moments
 from stages.files import Arrays
 from stages.product_cues import hull_of, iou
+from stages.product_words import sure_frames
 from stages.seen_hands import fingers_at
 
 Image = NDArray[np.uint8]
@@ -29,8 +30,6 @@ _BESIDE_PX = 2
 """A pixel of the outline this near to a finger or the border may be cut off there."""
 _VIEW_SIDE_PX = 128
 """Views are made this large before their sharpness is compared: sqrt of the mask's area."""
-_MIN_CONFIDENCE_SHARE = 0.9
-"""Of the clip's median: masks that are less sure may be of something else."""
 _USUAL, _SIZE_WEIGHT, _TOO_LARGE = 0.7, 0.6, 1.5
 """The area of a whole product is this quantile over the views; how much less of it counts, and more of it from where on."""
 _SHARP_ENOUGH = 0.5
@@ -118,12 +117,10 @@ def rank_views(seen: Seen, every: int) -> list[View]:
     Raises:
         DataError: ``product_too_small`` if there is no mask at all.
     """
-    shown = [t for t in range(0, len(seen.frames), every) if seen.masks[t].any()]
-    if not shown:
+    sure = every * sure_frames(seen.masks[::every], seen.confidence[::every])
+    if not len(sure):
         raise DataError("product_too_small", "no frame has a product mask")
-    usual = float(np.median(seen.confidence[shown]))
-    sure = [t for t in shown if seen.confidence[t] >= _MIN_CONFIDENCE_SHARE * usual]
-    views = [view_of(seen, t) for t in sure]
+    views = [view_of(seen, t) for t in sure.tolist()]
     sharpest = max(view.sharpness for view in views)
     usual_area = float(np.quantile([view.area_px for view in views], _USUAL))
     return sorted(views, key=lambda v: (-v.score(sharpest, usual_area), v.frame))

@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
 _SURE_SHARE = 0.9
-"""Of the median confidence of the frames with a mask."""
+"""Of the median confidence of the frames with a mask: less sure masks may be of something else."""
 _MAX_LOOKS = 12
 _MOSTLY = 0.5
 _SECOND_COLOUR = 0.3
@@ -85,7 +85,7 @@ def look_at_product(
 
 
 def sure_frames(masks: Mask, confidence: Floats) -> NDArray[np.intp]:
-    """Frames whose masks are as sure as the clip's usual ones."""
+    """Frames (N,) whose masks (T,H,W) are as sure as the clip's usual ones, by confidences (T,)."""
     shown = np.flatnonzero(masks.any(axis=(1, 2)))
     if not len(shown):
         return shown

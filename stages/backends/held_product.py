@@ -16,7 +16,7 @@ from schemas.base import BackendRef
 from schemas.errors import ConfigError
 from stages.backends.held_crop import CROP_PX, Crop, crop_around, draw_hands, hand_size_px
 from stages.backends.torch_threads import one_thread
-from stages.backends.weight_files import check_weight_file, sha256_of
+from stages.backends.weight_files import check_weight_file, fill_net, sha256_of
 
 if TYPE_CHECKING:
     from stages.backends.held_net import HeldNet
@@ -110,17 +110,11 @@ class HeldProduct:
         from stages.backends.held_net import HeldNet
 
         net = HeldNet()
-        try:
-            arrays = {name: value.float() for name, value in load_file(self._weights_file).items()}
-            missing, unknown = net.load_state_dict(arrays, strict=False)
-        except Exception as error:
-            raise ConfigError(f"{self._setting}: {self._weights_file}: {error}") from error
-        lost = [name for name in missing if not name.endswith("num_batches_tracked")]
-        if lost or unknown:
-            raise ConfigError(
-                f"{self._setting}: {self._weights_file} is of another network: missing {lost[:3]}, "
-                f"unknown {unknown[:3]}"
-            )
+
+        def read(path: str) -> dict[str, Any]:
+            return {name: value.float() for name, value in load_file(path).items()}
+
+        fill_net(net, read, self._weights_file, self._setting)
         self._net = net.eval()
 
     def look(self, frame: NDArray[np.uint8], hands: Sequence[NDArray[np.float32]]) -> list[Look]:
