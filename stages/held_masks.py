@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from stages import product_cues as cues
 from stages.backends.held_crop import Crop
 from stages.backends.held_product import Look
+from stages.flow import MAX_GAP_STEPS, KeyFlows, make_flow, warp_plane
 from stages.held_colours import with_colours
-from stages.key_flows import MAX_GAP_STEPS, KeyFlows
 from stages.product_scene import Scene
 
 Frames = NDArray[np.uint8]
@@ -115,7 +115,7 @@ def look_over(
     if not keys:
         return Over([], {}, {}, {})
     looks = {t: _look(looker, frames[t], hands_px[t], scene.shape) for t in keys}
-    flows = KeyFlows(scene)
+    flows = KeyFlows(scene.grey)
     seen = _choose(looks, flows, every)
     held = dict(zip(keys, _smoothed([seen[t].held for t in keys]).tolist(), strict=True))
     is_held = {t: held[t] > _HELD for t in keys}
@@ -217,7 +217,7 @@ def _between(
     confidence: Floats, every: int,
 ) -> None:  # fmt: skip
     """Fill the frames between keys in place: both sides' chances, moved and weighted by nearness."""
-    flow = cues.make_flow()
+    flow = make_flow()
     for a, b in itertools.pairwise(keys):
         if b - a > MAX_GAP_STEPS * every or not (held[a] or held[b]):
             continue
@@ -225,13 +225,12 @@ def _between(
             near = (b - t) / (b - a)
             if not held[a if near >= 0.5 else b]:
                 continue
+            shares = {key: share for key, share in ((a, near), (b, 1 - near)) if held[key]}
             parts = [
                 share * warp_plane(voted[key], flow.calc(scene.grey[t], scene.grey[key], None))
-                for key, share in ((a, near), (b, 1 - near))
-                if held[key]
+                for key, share in shares.items()
             ]
-            total = sum(share for key, share in ((a, near), (b, 1 - near)) if held[key])
-            chance = np.sum(parts, axis=0) / total
+            chance = np.sum(parts, axis=0) / sum(shares.values())
             masks[t] = _clean(chance > _PRODUCT, scene.hands_at(t) or scene.hands_at(a))
             confidence[t] = (
                 near * confidence[a] + (1 - near) * confidence[b] if masks[t].any() else 0
@@ -244,14 +243,6 @@ def _between(
                 _clean(moved > _PRODUCT, scene.hands_at(last)),
                 confidence[last],
             )
-
-
-def warp_plane(plane: Floats, flow: Floats) -> Floats:
-    """Pull a plane (H,W) along a backward flow (H,W,2): out(p) = plane(p + flow(p)); 0 from outside."""
-    rows, cols = np.indices(plane.shape, dtype=np.float32)
-    return np.asarray(
-        cv2.remap(plane, cols + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR), np.float32
-    )
 
 
 def _clean(mask: Mask, hands: list[cues.Hand]) -> Mask:

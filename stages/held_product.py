@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import product_cues as cues
-from stages.key_flows import MAX_GAP_STEPS, KeyFlows
+from stages.flow import MAX_GAP_STEPS, KeyFlows, make_flow, warp
 from stages.product_cues import Mask
 from stages.product_scene import Scene
 
@@ -54,7 +54,7 @@ def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, Float
             product = refined
     # fingers are thinner than they are drawn: labels between them are strays in the colours of skin
     core_skin = skin.trimmed(_CORE_SHARE)
-    flows = KeyFlows(scene)
+    flows = KeyFlows(scene.grey)
     for t, mask in _vote(flows, cut).items():
         fingers = _is_skin(scene.lab[t], core_skin, product)
         cut[t] = cues.enclosed(mask, fingers, scene.hands_at(t))
@@ -218,8 +218,8 @@ def _vote(flows: KeyFlows, cut: dict[int, Mask]) -> dict[int, Mask]:
                 before = None
                 continue
             field = flows.back(t, source)
-            last = cues.warp(cut[source], field)
-            votes[t] += [last] if before is None else [last, cues.warp(before, field)]
+            last = warp(cut[source], field)
+            votes[t] += [last] if before is None else [last, warp(before, field)]
             before = last
     return {t: np.mean(masks, axis=0) > 0.5 for t, masks in votes.items()}
 
@@ -233,20 +233,20 @@ def _carry(
     product: cues.ColourModel, others: cues.ColourModel,
 ) -> None:  # fmt: skip
     """Carry key masks to the frames between by flow, in place; disagreement lowers confidence."""
-    flow = cues.make_flow()
+    flow = make_flow()
     for before, after in itertools.pairwise(keys):
         if after - before > MAX_GAP_STEPS * _step(keys):
             continue  # the hands were out of sight in between
-        moved = cues.warp(masks[before], flows.back(after, before))
+        moved = warp(masks[before], flows.back(after, before))
         agree = 0.5 + 0.5 * cues.iou(moved, masks[after])
         confidence[after] *= agree
         for t in range(before + 1, after):
             near, other = (before, after) if t - before <= after - t else (after, before)
-            pulled = cues.warp(masks[near], flow.calc(scene.grey[t], scene.grey[near], None))
+            pulled = warp(masks[near], flow.calc(scene.grey[t], scene.grey[near], None))
             masks[t] = cues.correct_outline(pulled, scene.lab[t], product, others)
             weight = abs(t - near) / (after - before)
             confidence[t] = (1 - weight) * confidence[near] + weight * confidence[other]
     last = keys[-1]
     for t in range(last + 1, min(len(masks), last + 1 + _TAIL_FRAMES)):
-        masks[t] = cues.warp(masks[last], flow.calc(scene.grey[t], scene.grey[last], None))
+        masks[t] = warp(masks[last], flow.calc(scene.grey[t], scene.grey[last], None))
         confidence[t] = confidence[last]

@@ -20,6 +20,7 @@ from stages.backends.sam2_objects import Sam2Objects
 from stages.backends.sam3_objects import Sam3Objects
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.files import Arrays, Files
+from stages.flow import make_flow, warp
 from stages.held_masks import segment_by_looks
 from stages.held_product import segment_product
 from stages.masks import encode_masks
@@ -258,12 +259,12 @@ def jump_share(areas: NDArray[np.floating]) -> float:
 
 def flicker_of(scene: Scene, masks: Mask) -> Floats:
     """(T,) 1 - IoU of each mask with the one before, moved by optical flow; 0 for the first."""
-    engine = cues.make_flow()
+    engine = make_flow()
     out = np.zeros(len(masks), np.float32)
     for t in range(1, len(masks)):
         if masks[t].any() or masks[t - 1].any():
             flow = engine.calc(scene.grey[t], scene.grey[t - 1], None)
-            out[t] = 1 - cues.iou(cues.warp(masks[t - 1], flow), masks[t])
+            out[t] = 1 - cues.iou(warp(masks[t - 1], flow), masks[t])
     return out
 
 
