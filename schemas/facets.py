@@ -200,7 +200,7 @@ class ObjectsFacet(Model):
     flicker: Share
     """Mean over steps of 1 - IoU with the previous mask moved by optical flow."""
     area_jump_share: Share = 0.0
-    """Share of steps in which the mask grows or shrinks by more than a third, or comes or goes."""
+    """Share of steps in which the mask becomes larger or smaller by more than 4 : 3, or comes or goes."""
     backend: BackendRef
 
 

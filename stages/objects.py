@@ -29,8 +29,9 @@ from stages.product_scene import Scene, load_scene
 from stages.seen_hands import landmarks_at
 
 _DRIFT_IOU, _SURE = 0.3, 0.6
-_JUMP = 4 / 3
 """A predictor is prompted again where it overlaps less with cues that are at least this sure."""
+_JUMP = 4 / 3
+"""Areas of neighbouring frames whose ratio is larger are a jump."""
 CUES = BackendRef(name="cues", version="1", licence="Apache-2.0")
 _SAM2, _SAM3 = used_by("backend", "sam2"), used_by("backend", "sam3")
 Frames = NDArray[np.uint8]
@@ -46,7 +47,7 @@ class ObjectsGate(GateConfig):
     min_area_share: float = Field(default=0.002, ge=0, le=1)
     max_area_share: float = Field(default=0.35, ge=0, le=1)
     max_area_jump_share: float = Field(default=0.1, ge=0, le=1)
-    """Share of steps in which the mask grows or shrinks by more than a third, or comes or goes."""
+    """Share of steps in which the mask becomes larger or smaller by more than 4 : 3, or comes or goes."""
 
 
 class ObjectsConfig(StageConfig):
@@ -246,7 +247,7 @@ def touch(scene: Scene, masks: Mask) -> NDArray[np.uint8]:
 
 
 def jump_share(areas: NDArray[np.floating]) -> float:
-    """Share of the steps between areas (T,) that are jumps: by more than a third, from nothing or to nothing.
+    """Share of the steps between areas (T,) that are jumps: by more than 4 : 3, from nothing or to nothing.
 
     >>> jump_share(np.array([4, 4.5, 9, 9, 0.0]))
     0.5

@@ -35,8 +35,11 @@ class Person:
     """A person's picture and what was seen in it."""
 
     frame: int
+    """What it was made of."""
     image: Image
+    """(H,W,3) RGB."""
     filled_share: float
+    """Of the picture's pixels."""
     scores: PersonScores
 
     @property

@@ -50,9 +50,13 @@ class Seen:
     """A clip as the references stage sees it."""
 
     frames: Image
+    """(T,H,W,3) RGB."""
     masks: Mask
+    """(T,H,W) the product."""
     boxes: Arrays
+    """Of the ``boxes`` facet."""
     confidence: Floats
+    """(T,) 0..1, of the masks."""
 
 
 @dataclass(frozen=True)

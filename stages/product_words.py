@@ -93,10 +93,9 @@ def sure_frames(masks: Mask, confidence: Floats) -> NDArray[np.intp]:
 
 
 def _extent(mask: Mask) -> tuple[int, int]:
-    """Height and width in pixels."""
-    return int(np.ptp(np.flatnonzero(mask.any(axis=1)))) + 1, int(
-        np.ptp(np.flatnonzero(mask.any(axis=0)))
-    ) + 1
+    """Height and width in pixels of a mask (H,W) that is not empty."""
+    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1
 
 
 def _size_hands(side_px: float, boxes: Arrays) -> float | None:

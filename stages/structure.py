@@ -88,9 +88,13 @@ class Scene:
     """What the frames of one clip are drawn from."""
 
     body: Arrays
+    """Of the ``body`` facet."""
     object_masks: Mask
+    """(T,H,W)."""
     mattes: Mask
+    """(T,H,W) the person."""
     rgb: Frames
+    """(T,H,W,3)."""
     num_motion_frames: int
     hands_seen: Mask
     """(T,2) the left, the right hand was seen; one that was not is drawn as a part of the arm."""
@@ -244,9 +248,8 @@ def draw(
         if not np.isfinite(vertices).all():
             raise ModelOutputError("bad_mesh", f"frames {start} to {stop}: vertices not finite")
         for index in range(start, stop):
-            rendered = (
-                renderer.render(vertices[index - start]) if drawn[index] else (renderer.empty())
-            )
+            here = vertices[index - start]
+            rendered = renderer.render(here) if drawn[index] else renderer.empty()
             for label, is_seen in zip(
                 (LEFT_HAND, RIGHT_HAND), scene.hands_seen[index], strict=True
             ):

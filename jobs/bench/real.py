@@ -44,7 +44,9 @@ class Part:
 
     clip: str
     first: int
+    """Number of its first frame in the video."""
     frames: Frames
+    """(T,H,W,3) RGB."""
     masks: dict[int, Mask]
     """Index inside the part: mask at the frames' size. Empty for hands that hold nothing."""
 
