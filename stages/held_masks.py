@@ -159,7 +159,7 @@ def _choose(looks: dict[int, list[_Seen]], flows: KeyFlows, every: int) -> dict[
 
     What is held is there at the next key too; what a look makes of an empty palm is not.
     """
-    if all(len(found) == 1 for found in looks.values()):
+    if all(len(found) == 1 for found in looks.values()):  # nothing to choose: no flow is needed
         return {t: found[0] for t, found in looks.items()}
     totals = {side: _steadiness(looks, flows, side, every) for side in (0, 1)}
     main = max(totals, key=lambda side: totals[side])
