@@ -83,8 +83,8 @@ def touches(points, mask):
 def agreement(plain, mirrored, width):
     """Of the hands seen in both, the share that has the other name in the mirrored clip."""
     same = []
+    flipped = {s: mirrored[s] * (-1, 1) + (width - 1, 0) for s in SIDES}
     for side, other in zip(SIDES, SIDES[::-1], strict=True):
-        flipped = {s: mirrored[s] * (-1, 1) + (width - 1, 0) for s in SIDES}
         for t, points in enumerate(plain[side]):
             away = {s: np.linalg.norm(flipped[s][t].mean(0) - points.mean(0)) for s in SIDES}
             size = np.linalg.norm(points[9] - points[0])

@@ -26,6 +26,7 @@ from stages import media
 from stages import product_cues as cues
 from stages.detect import DetectConfig, DetectStage
 from stages.files import Files, FolderBlobs
+from stages.flow import make_flow, warp
 from stages.masks import decode_masks
 from stages.objects import ObjectsConfig, ObjectsStage
 from stages.references import ReferencesStage
@@ -130,7 +131,7 @@ def measure_cogeneration(data: Path, files: Files, limit: int) -> dict[str, floa
 def measure_chair(data: Path) -> dict[str, float]:
     """J of the first true mask, carried by flow from frame to frame and corrected by its colours."""
     folder = data / "gt" / "xmem2_chair"
-    size, engine, scores = (576, 384), cues.make_flow(is_fine=True), []
+    size, engine, scores = (576, 384), make_flow(is_fine=True), []
     inside, outside = cues.ColourModel(), cues.ColourModel()
     mask, before = None, None
     for path in sorted((folder / "JPEGImages").iterdir()):
@@ -144,7 +145,7 @@ def measure_chair(data: Path) -> dict[str, float]:
             inside.feed(lab, truth)
             outside.feed(lab, around & ~truth)
         else:
-            moved = cues.warp(mask, engine.calc(grey, before, None))
+            moved = warp(mask, engine.calc(grey, before, None))
             mask = cues.correct_outline(moved, lab, inside, outside)
             scores.append(cues.iou(mask, truth))
         before = grey

@@ -202,7 +202,7 @@ class ObjectsFacet(Model):
     flicker: Share
     """Mean over steps of 1 - IoU with the previous mask moved by optical flow."""
     area_jump_share: Share = 0.0
-    """Share of steps in which the mask grows or shrinks by more than a third, or comes or goes."""
+    """Share of steps in which the mask becomes larger or smaller by more than 4 : 3, or comes or goes."""
     backend: BackendRef
 
 
@@ -217,14 +217,14 @@ class ReferencesFacet(Model):
     """Share of the person image that was filled in."""
     person_held_chance: Share | None = None
     """Chance that a hand of the person image still holds something, by a network that knows nothing of the product mask.
-    None: no weights (``person_held_backend`` None) or no hand to look at."""
+    None: not asked (``person_held_backend`` None), or no hand to look at."""
     person_hands_kept_share: Share | None = None
     """Of the hands that are seen in the frame, how many are still found in the image in their place with five fingers.
     None: none was seen."""
     person_seam: NonNegative | None = None
     """Steps of colour across the edge of what was filled over steps beside it: 1 is no seam. None: nothing was filled."""
     person_held_backend: BackendRef | None = None
-    """What gave ``person_held_chance``; None: no weights were there, nothing was looked for."""
+    """What gave ``person_held_chance``; None: nothing was looked for (``references.look_again`` off)."""
     product_height_px: int = Field(gt=0)
     product_width_px: int = Field(gt=0)
     product_confidence: Share

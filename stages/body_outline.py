@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from stages.body_shape import LIMIT
 from stages.body_solve import Float, Pinhole, project, projection_jacobian
+from stages.rendering import face_to_vertex, vertex_normals
 
 Mask = NDArray[np.bool_]
 NUM_SHAPE = 16
@@ -91,11 +92,14 @@ def shape_from_outline(
     count = min(NUM_SHAPE, len(shape))
     before = shape.astype(np.float64)
     out = before.copy()
+    to_vertices = face_to_vertex(body.faces, len(body.part_labels))
     for _ in range(_ROUNDS):
         vertices, joints = _posed(body, still, out)
         edges = [
-            find_edge(body, vertices[k], matte, camera, head_px, still.hair_px[k])
-            for k, matte in enumerate(still.mattes)
+            find_edge(
+                body, v, vertex_normals(v, body.faces, to_vertices), matte, camera, head_px, hair_px
+            )
+            for v, matte, hair_px in zip(vertices, still.mattes, still.hair_px, strict=True)
         ]
         if sum(len(e.gaps_px) for e in edges) < _MIN_POINTS:
             return shape
@@ -127,11 +131,21 @@ def _moves(
 
 
 def find_edge(
-    body: Skin, vertices: Float, matte: Mask, camera: Pinhole, head_px: float, hair_px: float
-) -> _Edge:
-    """Outline vertices of a frame (V,3) and how far along their normals the matte ends; none above row ``hair_px``."""
+    body: Skin, vertices: Float, normals: Float, matte: Mask, camera: Pinhole, head_px: float,
+    hair_px: float,
+) -> _Edge:  # fmt: skip
+    """Outline vertices of a frame and how far along their normals the matte ends.
+
+    Args:
+        body: Whose vertices they are.
+        vertices: (V,3) metres, in camera axes.
+        normals: (V,3) unit vectors, outwards.
+        matte: (H,W) the person.
+        camera: That looks at them.
+        head_px: Head height in pixels.
+        hair_px: No vertex above this row is taken.
+    """
     pixels = project(vertices, camera)
-    normals = vertex_normals(vertices, np.asarray(body.faces))
     toward = -vertices / np.linalg.norm(vertices, axis=1, keepdims=True)
     flat = projection_jacobian(vertices, camera) @ normals[..., None]
     normals_px = flat[..., 0] / np.maximum(
@@ -180,20 +194,6 @@ def splat(pixels: Float, shape: tuple[int, int], head_px: float) -> Mask:
     width = max(3, round(0.08 * head_px)) | 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     return np.asarray(cv2.morphologyEx(out, cv2.MORPH_CLOSE, disc), bool)
-
-
-def vertex_normals(vertices: Float, faces: NDArray[np.integer]) -> Float:
-    """(V,3) unit normals, areas as weights."""
-    corners = vertices[faces]
-    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    out = np.stack(
-        [
-            np.bincount(faces.ravel(), np.repeat(across[:, axis], 3), len(vertices))
-            for axis in range(3)
-        ],
-        axis=1,
-    )
-    return np.asarray(out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12))
 
 
 def _solve(

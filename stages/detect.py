@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -10,11 +9,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from schemas.base import BackendRef
-from schemas.errors import ConfigError
 from schemas.facets import BoxesFacet
 from schemas.rows import Clip
 from schemas.settings import PIN, PLACE, used_by
 from stages import tracks
+from stages.backends.mediapipe_package import check_mediapipe
 from stages.backends.mediapipe_people import (
     LEFT_WRIST,
     MEDIAPIPE,
@@ -104,8 +103,7 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
 
     def check(self) -> None:
         """Check that packages and weights are there."""
-        if importlib.util.find_spec("mediapipe") is None:
-            raise ConfigError("detect: mediapipe is not installed; run make setup")
+        check_mediapipe()
         if self._finder is not None:
             self._finder.check()
 

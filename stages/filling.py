@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.product_cues import make_flow
+from stages.flow import make_flow
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

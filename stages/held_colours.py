@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import product_cues as cues
-from stages.held_product import learn_others
+from stages.held_product import learn_skin
 from stages.product_scene import Scene
 
 Floats = NDArray[np.float32]
@@ -38,13 +38,14 @@ def with_colours(scene: Scene, chances: Mapping[int, Floats]) -> dict[int, Float
     out = dict(chances)
     if sum(int((c > 0.5).sum()) for c in chances.values()) < _MIN_PIXELS:
         return out
-    skin, _ = learn_others(scene, list(chances))
+    skin = learn_skin(scene, list(chances))
     places = {t: _place(scene, t) for t in chances}
+    clear = {t: ~_fingers(scene, t) for t in chances}
     for _ in range(_ROUNDS):
         product, rest = cues.ColourModel(), cues.ColourModel()
         for t, chance in out.items():
             inside = chance > 0.5
-            product.feed(scene.lab[t], inside & ~_fingers(scene, t))
+            product.feed(scene.lab[t], inside & clear[t])
             rest.feed(scene.lab[t], places[t] & ~inside)
         if product.num_pixels < _MIN_PIXELS:
             return out

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stages import product_cues as cues
 from stages.backends.held_crop import Crop
 from stages.backends.held_product import Look
+from stages.flow import MAX_GAP_STEPS, KeyFlows, make_flow, warp_plane
 from stages.held_colours import with_colours
 from stages.held_motion import with_motion
 from stages.product_scene import Scene
@@ -25,8 +26,6 @@ from stages.product_scene import Scene
 Frames = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
-_MAX_GAP = 4
-"""Key frames farther apart than this many steps are not neighbours: the hands were out of sight."""
 _WEIGHTS = (0.6, 1.0, 0.6)
 """Of the key before, the key itself and the key after: both neighbours together outvote it."""
 _HANDOVER = 0.3
@@ -47,13 +46,23 @@ class Looker(Protocol):
 
 
 @dataclass(frozen=True)
-class _Key:
-    """What was made of one key frame."""
+class _Seen:
+    """A look at a key frame, in the scene's pixels."""
 
+    sides: frozenset[int]
+    """Of the hands that it was at: 0 left, 1 right."""
     chance: Floats
     """(h,w) of the scene: of being the product."""
     held: float
     quality: float
+    score: float
+
+    @classmethod
+    def of(cls, look: Look, sides: Sequence[int], shape: tuple[int, int], scale: float) -> _Seen:
+        """From a look at a frame with these hands; ``scale`` makes its pixels the scene's (h,w)."""
+        crop = Crop(look.crop.x_px * scale, look.crop.y_px * scale, look.crop.side_px * scale)
+        mine = frozenset(sides[i] for i in look.hands)
+        return cls(mine, crop.back(look.chance, shape), look.held, look.quality, look.score)
 
 
 @dataclass(frozen=True)
@@ -106,13 +115,12 @@ def look_over(
     keys = [t for t in range(0, len(frames), every) if hands_px[t]]
     if not keys:
         return Over([], {}, {}, {})
-    looks = {t: _by_side(looker, frames[t], hands_px[t]) for t in keys}
-    scale = scene.shape[1] / frames.shape[2]
-    chosen = _choose(scene, looks, scale, every)
-    seen = {t: _key_of(chosen[t], scene.shape, scale) for t in keys}
+    looks = {t: _look(looker, frames[t], hands_px[t], scene.shape) for t in keys}
+    flows = KeyFlows(scene.grey)
+    seen = _choose(looks, flows, every)
     held = dict(zip(keys, _smoothed([seen[t].held for t in keys]).tolist(), strict=True))
     is_held = {t: held[t] > _HELD for t in keys}
-    voted, agreement = _vote(scene, keys, seen, every)
+    voted, agreement = _vote(seen, flows, every)
     surer = voted | with_motion(scene, {t: voted[t] for t in keys if is_held[t]})
     surer |= with_colours(scene, {t: surer[t] for t in keys if is_held[t]})
     signs = {
@@ -138,55 +146,44 @@ def log_odds(signs: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.log(p / (1 - p)))
 
 
-def _by_side(
-    looker: Looker, frame: Frames, hands: dict[int, Floats]
-) -> list[tuple[frozenset[int], Look]]:
+def _look(
+    looker: Looker, frame: Frames, hands: dict[int, Floats], shape: tuple[int, int]
+) -> list[_Seen]:
+    """One look per hand, or one at both where they are close."""
     sides = sorted(hands)
+    scale = shape[1] / frame.shape[1]
     looks = looker.look(frame, [hands[s] for s in sides])
-    return [(frozenset(sides[i] for i in look.hands), look) for look in looks]
+    return [_Seen.of(look, sides, shape, scale) for look in looks]
 
 
-def _choose(
-    scene: Scene, looks: dict[int, list[tuple[frozenset[int], Look]]], scale: float, every: int
-) -> dict[int, Look]:
+def _choose(looks: dict[int, list[_Seen]], flows: KeyFlows, every: int) -> dict[int, _Seen]:
     """Per key the look at the hand that holds over the clip, or at the other one where that is far better.
 
     What is held is there at the next key too; what a look makes of an empty palm is not.
     """
-    totals = {side: _steadiness(scene, looks, side, scale, every) for side in (0, 1)}
+    if all(len(found) == 1 for found in looks.values()):  # nothing to choose: no flow is needed
+        return {t: found[0] for t, found in looks.items()}
+    totals = {side: _steadiness(looks, flows, side, every) for side in (0, 1)}
     main = max(totals, key=lambda side: totals[side])
     return {
-        t: max(found, key=lambda one: one[1].score + (_HANDOVER if main in one[0] else 0.0))[1]
+        t: max(found, key=lambda one: one.score + (_HANDOVER if main in one.sides else 0.0))
         for t, found in looks.items()
     }
 
 
-def _steadiness(
-    scene: Scene, looks: dict[int, list[tuple[frozenset[int], Look]]], side: int, scale: float,
-    every: int,
-) -> float:  # fmt: skip
+def _steadiness(looks: dict[int, list[_Seen]], flows: KeyFlows, side: int, every: int) -> float:
     """Sum over keys of how sure the looks at one hand are, times how far they agree with the key before."""
-    flow, total = cues.make_flow(), 0.0
-    mine = {
-        t: max(own, key=lambda look: look.score)
-        for t, found in looks.items()
-        if (own := [look for sides, look in found if side in sides])
-    }
-    planes = {t: _key_of(look, scene.shape, scale).chance for t, look in mine.items()}
+    total = 0.0
+    mine = {t: one for t, found in looks.items() for one in found if side in one.sides}
     for a, b in itertools.pairwise(mine):
-        if b - a > _MAX_GAP * every:
+        if b - a > MAX_GAP_STEPS * every:
             continue
-        if not ((planes[a] > _PRODUCT).any() and (planes[b] > _PRODUCT).any()):
+        if not ((mine[a].chance > _PRODUCT).any() and (mine[b].chance > _PRODUCT).any()):
             continue
-        moved = warp_plane(planes[a], flow.calc(scene.grey[b], scene.grey[a], None))
-        same = cues.iou(moved > _PRODUCT, planes[b] > _PRODUCT)
+        moved = warp_plane(mine[a].chance, flows.back(b, a))
+        same = cues.iou(moved > _PRODUCT, mine[b].chance > _PRODUCT)
         total += same * min(mine[a].score, mine[b].score)
     return total
-
-
-def _key_of(look: Look, shape: tuple[int, int], scale: float) -> _Key:
-    crop = Crop(look.crop.x_px * scale, look.crop.y_px * scale, look.crop.side_px * scale)
-    return _Key(crop.back(look.chance, shape), look.held, look.quality)
 
 
 def _smoothed(values: Sequence[float]) -> Floats:
@@ -199,25 +196,22 @@ def _smoothed(values: Sequence[float]) -> Floats:
 
 
 def _vote(
-    scene: Scene, keys: Sequence[int], seen: dict[int, _Key], every: int
+    seen: dict[int, _Seen], flows: KeyFlows, every: int
 ) -> tuple[dict[int, Floats], dict[int, float]]:
     """Chances averaged with those of neighbours, moved by flow; how far the key agrees with them (0..1)."""
-    flow = cues.make_flow()
-    sums = {t: _WEIGHTS[1] * seen[t].chance for t in keys}
-    weights = dict.fromkeys(keys, _WEIGHTS[1])
-    same: dict[int, list[float]] = {t: [] for t in keys}
-    for a, b in itertools.pairwise(keys):
-        if b - a > _MAX_GAP * every:
+    sums = {t: _WEIGHTS[1] * one.chance for t, one in seen.items()}
+    weights = dict.fromkeys(seen, _WEIGHTS[1])
+    same: dict[int, list[float]] = {t: [] for t in seen}
+    for a, b in itertools.pairwise(seen):
+        if b - a > MAX_GAP_STEPS * every:
             continue
         for t, other, weight in ((b, a, _WEIGHTS[0]), (a, b, _WEIGHTS[2])):
-            moved = warp_plane(
-                seen[other].chance, flow.calc(scene.grey[t], scene.grey[other], None)
-            )
+            moved = warp_plane(seen[other].chance, flows.back(t, other))
             sums[t] = sums[t] + weight * moved
             weights[t] += weight
             same[t].append(cues.iou(moved > 0.5, seen[t].chance > 0.5))
-    voted = {t: np.asarray(sums[t] / weights[t], np.float32) for t in keys}
-    return voted, {t: float(np.mean(same[t])) if same[t] else 0.5 for t in keys}
+    voted = {t: np.asarray(sums[t] / weights[t], np.float32) for t in seen}
+    return voted, {t: float(np.mean(same[t])) if same[t] else 0.5 for t in seen}
 
 
 def _between(
@@ -225,21 +219,20 @@ def _between(
     confidence: Floats, every: int,
 ) -> None:  # fmt: skip
     """Fill the frames between keys in place: both sides' chances, moved and weighted by nearness."""
-    flow = cues.make_flow()
+    flow = make_flow()
     for a, b in itertools.pairwise(keys):
-        if b - a > _MAX_GAP * every or not (held[a] or held[b]):
+        if b - a > MAX_GAP_STEPS * every or not (held[a] or held[b]):
             continue
         for t in range(a + 1, b):
             near = (b - t) / (b - a)
             if not held[a if near >= 0.5 else b]:
                 continue
+            shares = {key: share for key, share in ((a, near), (b, 1 - near)) if held[key]}
             parts = [
                 share * warp_plane(voted[key], flow.calc(scene.grey[t], scene.grey[key], None))
-                for key, share in ((a, near), (b, 1 - near))
-                if held[key]
+                for key, share in shares.items()
             ]
-            total = sum(share for key, share in ((a, near), (b, 1 - near)) if held[key])
-            chance = np.sum(parts, axis=0) / total
+            chance = np.sum(parts, axis=0) / sum(shares.values())
             masks[t] = _clean(chance > _PRODUCT, scene.hands_at(t) or scene.hands_at(a))
             confidence[t] = (
                 near * confidence[a] + (1 - near) * confidence[b] if masks[t].any() else 0
@@ -254,15 +247,7 @@ def _between(
             )
 
 
-def warp_plane(plane: Floats, flow: Floats) -> Floats:
-    """Pull a plane (H,W) along a backward flow (H,W,2): out(p) = plane(p + flow(p)); 0 from outside."""
-    rows, cols = np.indices(plane.shape, dtype=np.float32)
-    return np.asarray(
-        cv2.remap(plane, cols + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR), np.float32
-    )
-
-
-def _clean(mask: Mask, hands: Sequence[cues.Hand]) -> Mask:
+def _clean(mask: Mask, hands: list[cues.Hand]) -> Mask:
     """Without specks, and without parts much smaller than the largest that no hand touches."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
         mask.astype(np.uint8), connectivity=8
@@ -270,9 +255,7 @@ def _clean(mask: Mask, hands: Sequence[cues.Hand]) -> Mask:
     if count <= 1:
         return np.zeros(mask.shape, bool)
     areas = stats[1:, cv2.CC_STAT_AREA]
-    near = np.zeros(mask.shape, bool)
-    for hand in hands:
-        near |= cues.broad_hands([hand], mask.shape, 0.25)
+    near = cues.broad_hands(hands, mask.shape, 0.25)
     touching = set(np.unique(labels[near]).tolist())
     kept = [
         n + 1 for n, area in enumerate(areas)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import product_cues as cues
+from stages.flow import make_flow
 from stages.product_cues import Mask
 from stages.product_scene import Scene
 
@@ -66,7 +67,7 @@ def _arms(scene: Scene, t: int) -> Mask:
 
 def _evidence(scene: Scene, t: int, other: int, inside: Mask, places: list[Mask]) -> Floats | None:
     """(h,w) log odds of moving with the product from ``t`` to ``other``; None where that motion is not known."""
-    engine = cues.make_flow(is_fine=True)
+    engine = make_flow(is_fine=True)
     flow = engine.calc(scene.grey[t], scene.grey[other], None)
     trust = _trust(flow, engine.calc(scene.grey[other], scene.grey[t], None))
     product = _affine(flow, trust, inside)
@@ -105,13 +106,12 @@ def _affine(flow: Floats, trust: Floats, where: Mask) -> Floats | None:
     rows, cols = rows[some], cols[some]
     x = np.stack([cols, rows, np.ones(len(rows))], axis=1)
     y, prior = flow[rows, cols].astype(np.float64), trust[rows, cols] + 1e-3
-    weights = prior.astype(np.float64)
+    weights, motion = prior.astype(np.float64), np.zeros((3, 2))
     for _ in range(_ROUNDS):
         weighted = x * weights[:, None]
         motion = np.linalg.solve(weighted.T @ x + _STIFFNESS, weighted.T @ y)
         squared = ((x @ motion - y) ** 2).sum(axis=1)
         scale = 4 * max(float(np.median(squared)), 0.09)
         weights = prior * (scale / (scale + squared)) ** 2
-    all_rows, all_cols = np.indices(flow.shape[:2], dtype=np.float32)
-    out = all_cols[..., None] * motion[0] + all_rows[..., None] * motion[1] + motion[2]
-    return np.asarray(out, np.float32)
+    places = np.stack([*np.indices(flow.shape[:2], dtype=np.float32)[::-1], np.ones_like(trust)], 2)
+    return np.asarray(places @ motion, np.float32)

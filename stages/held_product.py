@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import product_cues as cues
+from stages.flow import MAX_GAP_STEPS, KeyFlows, make_flow, warp
 from stages.product_cues import Mask
 from stages.product_scene import Scene
 
@@ -24,8 +25,8 @@ _CORE_SHARE = 0.8
 """Share of the skin's pixels whose colours are surely skin."""
 _TRIALS = 6
 """Key frames on which each hand is tried."""
-_MAX_GAP = 4
-"""Key frames farther apart than this many steps are not neighbours: the hands were out of sight."""
+_TAIL_FRAMES = 8
+"""So many frames after the last key frame keep its mask, moved."""
 
 
 def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, Floats]:
@@ -41,7 +42,7 @@ def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, Float
     confidence = np.zeros(len(scene.frames), np.float32)
     if not keys:
         return masks, confidence
-    skin, others = learn_others(scene, keys)
+    skin, others = learn_skin(scene, keys), learn_others(scene, keys)
     product = _learn_product(scene, keys, skin, others, reach)
     cut: dict[int, Mask] = {}
     for rounds in (1, 3):  # the second pass knows the product's colours from the first one's masks
@@ -53,31 +54,41 @@ def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, Float
             product = refined
     # fingers are thinner than they are drawn: labels between them are strays in the colours of skin
     core_skin = skin.trimmed(_CORE_SHARE)
-    for t, mask in _vote(scene, cut).items():
+    flows = KeyFlows(scene.grey)
+    for t, mask in _vote(flows, cut).items():
         fingers = _is_skin(scene.lab[t], core_skin, product)
         cut[t] = cues.enclosed(mask, fingers, scene.hands_at(t))
     for t, mask in cut.items():
         masks[t] = mask
         confidence[t] = _agreement(scene, t, mask, product, others, skin)
-    _carry(scene, keys, masks, confidence, product, others)
+    _carry(scene, flows, keys, masks, confidence, product, others)
     return masks, confidence
 
 
-def learn_others(scene: Scene, keys: Sequence[int]) -> tuple[cues.ColourModel, cues.ColourModel]:
-    """Colours of skin, and of everything away from the hands (clothes, hair, room)."""
-    skin, others = cues.ColourModel(), cues.ColourModel()
-    shape = scene.shape
+def learn_skin(scene: Scene, keys: Sequence[int]) -> cues.ColourModel:
+    """Colours of faces, away from the hands, and of fingers over some frames."""
+    skin = cues.ColourModel()
     for t in keys:
-        hands = scene.hands_at(t)
-        near = cues.reach_mask(hands, shape, 0.8)
+        skin.feed(scene.lab[t], scene.faces[t] & ~_near_hands(scene, t))
+        for hand in scene.hands_at(t):
+            skin.feed(scene.lab[t], cues.finger_cores(hand, scene.shape))
+    return skin
+
+
+def learn_others(scene: Scene, keys: Sequence[int]) -> cues.ColourModel:
+    """Colours of everything away from hands and heads over some frames: clothes, room."""
+    others = cues.ColourModel()
+    for t in keys:
+        # hair is often as dark as a product, and never in the hand
         span = max(3, round(0.8 * np.sqrt(scene.faces[t].sum()))) | 1
         head = cv2.dilate(scene.faces[t].astype(np.uint8), np.ones((span, span), np.uint8))
-        skin.feed(scene.lab[t], scene.faces[t] & ~near)
-        for hand in hands:
-            skin.feed(scene.lab[t], cues.finger_cores(hand, shape))
-        # hair is often as dark as a product, and never in the hand
-        others.feed(scene.lab[t], ~near & ~head.astype(bool))
-    return skin, others
+        others.feed(scene.lab[t], ~_near_hands(scene, t) & ~head.astype(bool))
+    return others
+
+
+def _near_hands(scene: Scene, t: int) -> Mask:
+    """(h,w) where the product may be."""
+    return cues.reach_mask(scene.hands_at(t), scene.shape, 0.8)
 
 
 def _learn_product(
@@ -174,13 +185,14 @@ def _agreement(
     everywhere = np.ones(mask.shape, bool)
     posterior = cues.product_posterior(lab, product, others, everywhere)
     ring = cv2.dilate(mask.astype(np.uint8), np.ones((15, 15), np.uint8)).astype(bool) & ~mask
-    for hand in hands:
-        ring &= ~cues.hand_mask(hand, mask.shape)
+    drawn = [cues.hand_mask(hand, mask.shape) for hand in hands]
+    ring &= ~np.any(drawn, axis=0)
     outside = posterior[ring].mean() if ring.any() else 1.0
     contrast = float(np.clip(posterior[mask].mean() - outside, 0, 1))
-    skinness = skin.probability(lab) / (skin.probability(lab) + product.probability(lab) + 1e-9)
+    likely = skin.probability(lab)
+    skinness = likely / (likely + product.probability(lab) + 1e-9)
     not_skin = 1.0 - float(skinness[mask].mean())
-    hand_area = max(cues.hand_mask(h, mask.shape).sum() for h in hands)
+    hand_area = max(hand.sum() for hand in drawn)
     ratio = float(mask.sum() / max(hand_area, 1))
     plausible = float(np.clip(ratio / 0.35, 0, 1) * np.clip((12 - ratio) / 4, 0, 1))
     rows, cols = np.nonzero(mask)
@@ -191,23 +203,23 @@ def _agreement(
     return float((contrast * not_skin * plausible * near) ** (1 / 2))
 
 
-def _vote(scene: Scene, cut: dict[int, Mask]) -> dict[int, Mask]:
+def _vote(flows: KeyFlows, cut: dict[int, Mask]) -> dict[int, Mask]:
     """Each key mask by majority with its neighbours' masks, moved to it by flow.
 
     A held product hardly changes from one key frame to the next: what one cut alone lost comes back, what one
     alone took goes.
     """
-    keys, flow = list(cut), cues.make_flow()
+    keys = list(cut)
     votes: dict[int, list[Mask]] = {t: [mask] for t, mask in cut.items()}
     for order in (keys, keys[::-1]):
         before: Mask | None = None
         for source, t in itertools.pairwise(order):
-            if abs(t - source) > _MAX_GAP * _step(keys):
+            if abs(t - source) > MAX_GAP_STEPS * _step(keys):
                 before = None
                 continue
-            field = flow.calc(scene.grey[t], scene.grey[source], None)
-            last = cues.warp(cut[source], field)
-            votes[t] += [last] if before is None else [last, cues.warp(before, field)]
+            field = flows.back(t, source)
+            last = warp(cut[source], field)
+            votes[t] += [last] if before is None else [last, warp(before, field)]
             before = last
     return {t: np.mean(masks, axis=0) > 0.5 for t, masks in votes.items()}
 
@@ -217,28 +229,24 @@ def _step(keys: Sequence[int]) -> int:
 
 
 def _carry(
-    scene: Scene, keys: Sequence[int], masks: Mask, confidence: Floats,
+    scene: Scene, flows: KeyFlows, keys: Sequence[int], masks: Mask, confidence: Floats,
     product: cues.ColourModel, others: cues.ColourModel,
 ) -> None:  # fmt: skip
     """Carry key masks to the frames between by flow, in place; disagreement lowers confidence."""
-    flow = cues.make_flow()
+    flow = make_flow()
     for before, after in itertools.pairwise(keys):
-        if after - before > _MAX_GAP * _step(keys):
+        if after - before > MAX_GAP_STEPS * _step(keys):
             continue  # the hands were out of sight in between
-        moved = cues.warp(masks[before], flow.calc(scene.grey[after], scene.grey[before], None))
+        moved = warp(masks[before], flows.back(after, before))
         agree = 0.5 + 0.5 * cues.iou(moved, masks[after])
         confidence[after] *= agree
         for t in range(before + 1, after):
             near, other = (before, after) if t - before <= after - t else (after, before)
-            pulled = cues.warp(masks[near], flow.calc(scene.grey[t], scene.grey[near], None))
+            pulled = warp(masks[near], flow.calc(scene.grey[t], scene.grey[near], None))
             masks[t] = cues.correct_outline(pulled, scene.lab[t], product, others)
             weight = abs(t - near) / (after - before)
             confidence[t] = (1 - weight) * confidence[near] + weight * confidence[other]
-    if keys:  # frames after the last key keep its mask, moved
-        for t in range(keys[-1] + 1, len(masks)):
-            if t - keys[-1] > 8:
-                break
-            masks[t] = cues.warp(
-                masks[keys[-1]], flow.calc(scene.grey[t], scene.grey[keys[-1]], None)
-            )
-            confidence[t] = confidence[keys[-1]]
+    last = keys[-1]
+    for t in range(last + 1, min(len(masks), last + 1 + _TAIL_FRAMES)):
+        masks[t] = warp(masks[last], flow.calc(scene.grey[t], scene.grey[last], None))
+        confidence[t] = confidence[last]

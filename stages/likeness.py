@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.alignment import fit_similarity, match_corners
+
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -15,6 +17,7 @@ _FACE_ANCHORS = (33, 263, 1, 61, 291)
 """Outer eye corners, nose, mouth corners (mediapipe's face mesh)."""
 _FACE_TEMPLATE_PX = np.array([[18, 24], [46, 24], [32, 38], [22, 50], [42, 50]], np.float32)
 _BINS = (8, 12, 12)
+_MIN_MATCHES, _MATCH_ERROR_PX = 4, 6.0
 
 
 def aligned_face(frame: Image, face_points_px: Floats) -> Image | None:
@@ -90,28 +93,13 @@ def colour_overlap(a: Image, where_a: Mask, b: Image, where_b: Mask) -> float:
 def num_matches(a: Image, where_a: Mask, b: Image, where_b: Mask) -> tuple[int, int]:
     """SIFT corners of ``a`` that match in ``b`` and agree on one similarity transform, and all of ``a``'s.
 
-    Lowe's ratio 0.8; the transform by RANSAC, 6 px.
+    Fewer than four that agree to 6 px are none.
     """
-    sift = cv2.SIFT_create(nfeatures=400, contrastThreshold=0.02)  # type: ignore[attr-defined]
-    found = [
-        sift.detectAndCompute(cv2.cvtColor(i, cv2.COLOR_RGB2GRAY), m.astype(np.uint8))
-        for i, m in ((a, where_a), (b, where_b))
-    ]
-    (keys_a, marks_a), (keys_b, marks_b) = found
-    if marks_a is None or marks_b is None or len(keys_b) < 2:
-        return 0, len(keys_a)
-    pairs = cv2.BFMatcher().knnMatch(marks_a, marks_b, k=2)
-    good = [p[0] for p in pairs if len(p) == 2 and p[0].distance < 0.8 * p[1].distance]
-    if len(good) < 4:
-        return 0, len(keys_a)
-    cv2.setRNGSeed(0)
-    _, inliers = cv2.estimateAffinePartial2D(
-        np.array([keys_a[m.queryIdx].pt for m in good], np.float32),
-        np.array([keys_b[m.trainIdx].pt for m in good], np.float32),
-        ransacReprojThreshold=6.0,
-    )
-    agreeing = int(inliers.sum()) if inliers is not None else 0
-    return (agreeing if agreeing >= 4 else 0), len(keys_a)
+    matches = match_corners(a, where_a, b, where_b)
+    if len(matches.a_px) < _MIN_MATCHES:
+        return 0, matches.num_corners
+    _, agreeing = fit_similarity(matches, _MATCH_ERROR_PX)
+    return (agreeing if agreeing >= _MIN_MATCHES else 0), matches.num_corners
 
 
 def product_similarity(a: Image, where_a: Mask, b: Image, where_b: Mask) -> float:

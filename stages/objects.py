@@ -14,22 +14,25 @@ from schemas.facets import ObjectsFacet
 from schemas.rows import Clip
 from schemas.settings import PIN, PLACE, used_by
 from stages import product_cues as cues
-from stages.backends.carried_masks import MaskCarrier, Prompt, drifted, make_prompt
+from stages.backends.carried_masks import MaskCarrier, Prompt, box_of, drifted, make_prompt
 from stages.backends.held_product import HeldProduct
 from stages.backends.sam2_objects import Sam2Objects
 from stages.backends.sam3_objects import Sam3Objects
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.files import Arrays, Files
+from stages.flow import make_flow, warp
 from stages.held_masks import segment_by_looks
 from stages.held_product import segment_product
 from stages.masks import encode_masks
 from stages.product_cues import Mask
 from stages.product_scene import Scene, load_scene
+from stages.seen_hands import SIDES, landmarks_at
 from stages.tracks import is_seen
 
 _DRIFT_IOU, _SURE = 0.3, 0.6
-_JUMP = 4 / 3
 """A predictor is prompted again where it overlaps less with cues that are at least this sure."""
+_JUMP = 4 / 3
+"""Areas of neighbouring frames whose ratio is larger are a jump."""
 CUES = BackendRef(name="cues", version="1", licence="Apache-2.0")
 _SAM2, _SAM3 = used_by("backend", "sam2"), used_by("backend", "sam3")
 Frames = NDArray[np.uint8]
@@ -47,7 +50,7 @@ class ObjectsGate(GateConfig):
     min_area_share: float = Field(default=0.002, ge=0, le=1)
     max_area_share: float = Field(default=0.35, ge=0, le=1)
     max_area_jump_share: float = Field(default=0.1, ge=0, le=1)
-    """Share of steps in which the mask grows or shrinks by more than a third, or comes or goes."""
+    """Share of steps in which the mask becomes larger or smaller by more than 4 : 3, or comes or goes."""
 
 
 class ObjectsConfig(StageConfig):
@@ -172,7 +175,8 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
             **encode_masks(masks, "mask"),
         }  # fmt: skip
         target = slice(row.media.num_motion_frames, None)
-        visible, areas = masks[target].any(axis=(1, 2)), masks[target].mean(axis=(1, 2))
+        visible = np.asarray(masks[target].any(axis=(1, 2)))
+        areas = masks[target].mean(axis=(1, 2))
         facet = ObjectsFacet(
             arrays=files.put_arrays(arrays),
             visible_share=float(visible.mean()),
@@ -205,9 +209,7 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
 
     @staticmethod
     def _prompt(boxes: Arrays, masks: Mask, t: int) -> Prompt:
-        sides = (boxes[f"{side}_hand_landmarks_px"][t] for side in ("left", "right"))
-        hands = [hand[:, :2] for hand in sides if np.isfinite(hand).all()]
-        return make_prompt(t, masks[t], hands)
+        return make_prompt(t, masks[t], list(landmarks_at(boxes, t).values()))
 
     def gate(self, row: Clip) -> Dropped | None:
         """A product is in a hand for most of the clip, and the cues agree on it."""
@@ -234,11 +236,7 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
 
 def hands_of(boxes: Arrays) -> list[dict[int, Floats]]:
     """Per frame the landmarks (21,2) in pixels of the hands that were seen, 0 left, 1 right."""
-    points = [boxes[f"{side}_hand_landmarks_px"][..., :2] for side in ("left", "right")]
-    return [
-        {side: points[side][t] for side in (0, 1) if np.isfinite(points[side][t]).all()}
-        for t in range(len(points[0]))
-    ]
+    return [landmarks_at(boxes, t) for t in range(len(boxes["left_hand_landmarks_px"]))]
 
 
 def touch(scene: Scene, masks: Mask) -> NDArray[np.uint8]:
@@ -258,7 +256,7 @@ def touch(scene: Scene, masks: Mask) -> NDArray[np.uint8]:
 def _seen(boxes: Arrays) -> Mask:
     """(T,2) the left, the right hand was seen."""
     return np.stack(
-        [is_seen(boxes[f"{side}_hand_landmarks_px"][..., :2]) for side in ("left", "right")], axis=1
+        [is_seen(boxes[f"{side}_hand_landmarks_px"][..., :2]) for side in SIDES], axis=1
     )
 
 
@@ -281,7 +279,7 @@ def holding_hand_share(in_hand: NDArray[np.uint8], seen: Mask, visible: Mask) ->
 
 
 def jump_share(areas: NDArray[np.floating]) -> float:
-    """Share of the steps between areas (T,) that are jumps: by more than a third, from nothing or to nothing.
+    """Share of the steps between areas (T,) that are jumps: by more than 4 : 3, from nothing or to nothing.
 
     >>> jump_share(np.array([4, 4.5, 9, 9, 0.0]))
     0.5
@@ -294,12 +292,12 @@ def jump_share(areas: NDArray[np.floating]) -> float:
 
 def flicker_of(scene: Scene, masks: Mask) -> Floats:
     """(T,) 1 - IoU of each mask with the one before, moved by optical flow; 0 for the first."""
-    engine = cues.make_flow()
+    engine = make_flow()
     out = np.zeros(len(masks), np.float32)
     for t in range(1, len(masks)):
         if masks[t].any() or masks[t - 1].any():
             flow = engine.calc(scene.grey[t], scene.grey[t - 1], None)
-            out[t] = 1 - cues.iou(cues.warp(masks[t - 1], flow), masks[t])
+            out[t] = 1 - cues.iou(warp(masks[t - 1], flow), masks[t])
     return out
 
 
@@ -322,10 +320,10 @@ def _downsample(masks: Mask, shape: tuple[int, int]) -> Mask:
     return np.stack(small) > 0.5
 
 
-def _boxes(masks: NDArray[np.bool_]) -> Floats:
+def _boxes(masks: Mask) -> Floats:
+    """(T,4) xyxy of masks (T,H,W), NaN where one is empty."""
     out = np.full((len(masks), 4), np.nan, np.float32)
     for t, mask in enumerate(masks):
-        rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if len(rows):
-            out[t] = (cols[0], rows[0], cols[-1] + 1, rows[-1] + 1)
+        if mask.any():
+            out[t] = box_of(mask)
     return out

@@ -44,7 +44,7 @@ class PersonScores:
     """What was seen in the finished picture; None where it could not be looked for."""
 
     held_chance: float | None
-    """Of the surest hand to hold something; None without the network, or where no hand is to look at."""
+    """Of the surest hand to hold something; None where the network is not asked, or no hand is to look at."""
     hands_kept_share: float | None
     """Of the hands that the finder sees in the frame, how many it sees in the picture too; None where there were none."""
     seam: float | None
@@ -63,7 +63,7 @@ def look_at_person(
         hole: (H,W) what was replaced.
         hands_px: Landmarks (21,2+) of the hands in ``frame``.
         finder: Finds hands in both.
-        looker: The held-product network; None where there are no weights.
+        looker: The held-product network; None where it is not asked.
     """
     found = [_same_hand(finder.find(person, hand[:, :2]), hand) for hand in hands_px]
     there = [_same_hand(finder.find(frame, hand[:, :2]), hand) is not None for hand in hands_px]

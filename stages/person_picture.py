@@ -12,14 +12,16 @@ from schemas.errors import DataError
 from stages import filling
 from stages.held_masks import Looker
 from stages.person_check import HandFinder, PersonScores, look_at_person
-from stages.product_cues import Hand, broad_hands
 from stages.product_traces import ProductColours, grow, neighbourhood
 from stages.product_view import Seen
 from stages.references_config import ReferencesConfig
+from stages.seen_hands import fingers_at, hand_boxes_at, landmarks_at
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 _FINGER_LIKENESS = 0.5
+_THIN_HANDS, _BROAD_HANDS = 0.05, 0.25
+"""Hand lengths by which bones are grown: surely the hand, and all that may be."""
 _APART_FRAMES = 8
 """Frames that are tried for the person's picture lie this far apart: neighbours fail alike."""
 _GOOD_ENOUGH = 0.4
@@ -33,8 +35,11 @@ class Person:
     """A person's picture and what was seen in it."""
 
     frame: int
+    """What it was made of."""
     image: Image
+    """(H,W,3) RGB."""
     filled_share: float
+    """Of the picture's pixels."""
     scores: PersonScores
 
     @property
@@ -56,8 +61,7 @@ def make_person(
     best: Person | None = None
     for t in person_frames(seen, config.every)[: config.num_tries]:
         image, hole = remove_product(seen, t, config)
-        points = (seen.boxes[f"{side}_hand_landmarks_px"][t] for side in ("left", "right"))
-        hands = [hand for hand in points if np.isfinite(hand).all()]
+        hands = list(landmarks_at(seen.boxes, t).values())
         scores = look_at_person(image, seen.frames[t], hole, hands, finder, looker)
         made = Person(t, image, float(hole.mean()), scores)
         if best is None or made.badness < best.badness:
@@ -128,10 +132,13 @@ def remove_product(seen: Seen, t: int, config: ReferencesConfig) -> tuple[Image,
     hole = product_place(seen, t, colours, config)
     margin = round(2 * config.margin_share * min(hole.shape))
     donors = [
-        filling.Donor(seen.frames[o], grow(seen.masks[o], margin) | _hands(seen, o))
+        filling.Donor(
+            seen.frames[o], grow(seen.masks[o], margin) | hand_boxes_at(seen.boxes, o, hole.shape)
+        )
         for o in sorted(set(spread) - {t})
     ]
-    person, _ = filling.fill_region(seen.frames[t], hole, donors, _fingers(seen, t, 0.25))
+    hands = fingers_at(seen.boxes, t, hole.shape, _BROAD_HANDS)
+    person, _ = filling.fill_region(seen.frames[t], hole, donors, hands)
     return person, hole
 
 
@@ -149,24 +156,5 @@ def product_place(seen: Seen, t: int, colours: ProductColours, config: Reference
     found = mask | (traces & np.isin(labels, beside[beside > 0]))
     doubt = 1 - float(seen.confidence[t])
     hole = grow(found, round(config.margin_share * (1 + 2 * doubt) * short_side))
-    fingers = (
-        _fingers(seen, t, 0.05) & ~mask & (colours.likeness(seen.frames[t]) < _FINGER_LIKENESS)
-    )
-    return hole & ~fingers
-
-
-def _fingers(seen: Seen, t: int, width_hands: float) -> Mask:
-    """Both hands (H,W), their bones grown by a share of their length."""
-    points = (seen.boxes[f"{side}_hand_landmarks_px"][t] for side in ("left", "right"))
-    hands = [Hand.of(p) for p in points if np.isfinite(p).all()]
-    return broad_hands(hands, (seen.masks.shape[1], seen.masks.shape[2]), width_hands)
-
-
-def _hands(seen: Seen, t: int) -> Mask:
-    out = np.zeros(seen.masks.shape[1:], bool)
-    for side in ("left", "right"):
-        box = seen.boxes[f"{side}_hand_box_xyxy_px"][t]
-        if np.isfinite(box).all():
-            x0, y0, x1, y1 = (int(v) for v in box)
-            out[y0:y1, x0:x1] = True
-    return out
+    fingers = fingers_at(seen.boxes, t, mask.shape, _THIN_HANDS) & ~mask
+    return hole & ~(fingers & (colours.likeness(seen.frames[t]) < _FINGER_LIKENESS))

@@ -8,7 +8,6 @@ these independent cues agree is the confidence.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -260,14 +259,6 @@ def hull_of(mask: Mask) -> Mask:
     return canvas.astype(bool)
 
 
-def warp(mask: Mask, flow: Floats) -> Mask:
-    """Pull a mask along a backward flow (H,W,2): out(p) = mask(p + flow(p))."""
-    rows, cols = np.indices(mask.shape, dtype=np.float32)
-    moved = cv2.remap(mask.astype(np.float32), cols + flow[..., 0], rows + flow[..., 1],
-                      cv2.INTER_LINEAR)  # fmt: skip
-    return np.asarray(moved > 0.5)
-
-
 def correct_outline(moved: Mask, lab: Image, inside: ColourModel, outside: ColourModel) -> Mask:
     """Move the outline of a carried mask (H,W) to where the colours change.
 
@@ -295,9 +286,3 @@ def iou(a: Mask, b: Mask) -> float:
     """Intersection over union; 1 where both are empty."""
     union = int((a | b).sum())
     return float((a & b).sum() / union) if union else 1.0
-
-
-def make_flow(*, is_fine: bool = False) -> Any:
-    """Dense inverse search flow (Kroeger et al. 2016): the fast preset, or the medium one for long ways."""
-    preset = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM if is_fine else cv2.DISOPTICAL_FLOW_PRESET_FAST
-    return cv2.DISOpticalFlow_create(preset)  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ from stages import product_cues as cues
 from stages.files import Arrays
 from stages.masks import decode_masks
 from stages.product_cues import Hand
+from stages.seen_hands import landmarks_at
 
 Frames = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -63,7 +64,6 @@ def load_scene(frames: Frames, boxes: Arrays, short_side_px: int) -> Scene:
     scale = min(1.0, short_side_px / min(height, width))
     size = (round(width * scale), round(height * scale))
     small = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames])
-    points = [boxes[f"{side}_hand_landmarks_px"] * scale for side in ("left", "right")]
     face_points = boxes["face_landmarks_px"] * scale
     pose = boxes["pose_landmarks_px"][..., :2] * scale
     return Scene(
@@ -71,7 +71,7 @@ def load_scene(frames: Frames, boxes: Arrays, short_side_px: int) -> Scene:
         lab=np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2LAB) for f in small]),
         grey=np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in small]),
         hands=[
-            {s: Hand.of(points[s][t]) for s in (0, 1) if np.isfinite(points[s][t]).all()}
+            {side: Hand.of(points * scale) for side, points in landmarks_at(boxes, t).items()}
             for t in range(len(frames))
         ],
         faces=np.stack([cues.face_mask(p, small.shape[1:3]) for p in face_points]),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stages.files import Arrays
 from stages.product_cues import ColourModel
+from stages.seen_hands import hand_boxes_at
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -72,14 +73,8 @@ def grow(mask: Mask, radius_px: int) -> Mask:
 
 def neighbourhood(mask: Mask, boxes: Arrays, t: int) -> Mask:
     """Where the product or what is left of it may be (H,W): around its mask, and around both hands."""
-    out = grow(mask, round(_NEAR * min(mask.shape)))
-    for side in ("left", "right"):
-        box = boxes[f"{side}_hand_box_xyxy_px"][t]
-        if np.isfinite(box).all():
-            margin = _HAND_MARGIN * max(box[2] - box[0], box[3] - box[1])
-            x0, y0, x1, y1 = (max(0, int(v)) for v in (*(box[:2] - margin), *(box[2:] + margin)))
-            out[y0:y1, x0:x1] = True
-    return out
+    near = grow(mask, round(_NEAR * min(mask.shape)))
+    return near | hand_boxes_at(boxes, t, mask.shape, _HAND_MARGIN)
 
 
 def leak_share(

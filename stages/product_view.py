@@ -14,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import DataError
+from stages.alignment import by_corners, by_moments
 from stages.files import Arrays
-from stages.product_cues import Hand, broad_hands, hull_of, iou
+from stages.product_cues import hull_of, iou
+from stages.product_words import sure_frames
+from stages.seen_hands import fingers_at
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -27,8 +30,6 @@ _BESIDE_PX = 2
 """A pixel of the outline this near to a finger or the border may be cut off there."""
 _VIEW_SIDE_PX = 128
 """Views are made this large before their sharpness is compared: sqrt of the mask's area."""
-_MIN_CONFIDENCE_SHARE = 0.9
-"""Of the clip's median: masks that are less sure may be of something else."""
 _USUAL, _SIZE_WEIGHT, _TOO_LARGE = 0.7, 0.6, 1.5
 """The area of a whole product is this quantile over the views; how much less of it counts, and more of it from where on."""
 _SHARP_ENOUGH = 0.5
@@ -40,8 +41,6 @@ _MAX_GAP_ERROR = 24.0
 _REST = 0.002
 """Of the product: so little of a gap is not looked for in more frames."""
 _SPECK = np.ones((3, 3), np.uint8)
-_LONG = 0.2
-"""How uneven a mask's moments are, 0 for a disc or a square: 0.2 is an axis longer by a quarter."""
 _MIN_OVERLAP = 0.75
 """IoU of two aligned masks, both with their gaps closed."""
 
@@ -51,9 +50,13 @@ class Seen:
     """A clip as the references stage sees it."""
 
     frames: Image
+    """(T,H,W,3) RGB."""
     masks: Mask
+    """(T,H,W) the product."""
     boxes: Arrays
+    """Of the ``boxes`` facet."""
     confidence: Floats
+    """(T,) 0..1, of the masks."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,10 @@ def rank_views(seen: Seen, every: int) -> list[View]:
     Raises:
         DataError: ``product_too_small`` if there is no mask at all.
     """
-    shown = [t for t in range(0, len(seen.frames), every) if seen.masks[t].any()]
-    if not shown:
+    sure = every * sure_frames(seen.masks[::every], seen.confidence[::every])
+    if not len(sure):
         raise DataError("product_too_small", "no frame has a product mask")
-    usual = float(np.median(seen.confidence[shown]))
-    sure = [t for t in shown if seen.confidence[t] >= _MIN_CONFIDENCE_SHARE * usual]
-    views = [view_of(seen, t) for t in sure]
+    views = [view_of(seen, t) for t in sure.tolist()]
     sharpest = max(view.sharpness for view in views)
     usual_area = float(np.quantile([view.area_px for view in views], _USUAL))
     return sorted(views, key=lambda v: (-v.score(sharpest, usual_area), v.frame))
@@ -131,21 +132,23 @@ def rank_views(seen: Seen, every: int) -> list[View]:
 
 def view_of(seen: Seen, t: int) -> View:
     """Measure the view of one frame; its mask is not empty."""
-    mask, fingers = product_at(seen, t), fingers_at(seen, t)
+    fingers = fingers_at(seen.boxes, t, seen.masks.shape[1:], _FINGER_HANDS)
+    mask = main_part(seen.masks[t], fingers)
     edge, beside = outline_shares(mask, fingers)
-    gap = gap_of(mask, fingers)
-    area = int(mask.sum())
+    area, hidden = int(mask.sum()), int(gap_of(mask, fingers).sum())
     sharp = sharpness_at_one_size(seen.frames[t], mask)
-    return View(t, edge, beside, float(gap.sum() / (gap.sum() + area)), sharp, area)
+    return View(t, edge, beside, hidden / (hidden + area), sharp, area)
 
 
-def product_at(seen: Seen, t: int) -> Mask:
-    """The mask's part that hangs together, across fingers where they divide it; small holes closed."""
-    return main_part(seen.masks[t], fingers_at(seen, t))
+def product_and_gap(seen: Seen, t: int) -> tuple[Mask, Mask]:
+    """The product in a frame (H,W), as ``main_part`` has it, and what fingers hide of it."""
+    fingers = fingers_at(seen.boxes, t, seen.masks.shape[1:], _FINGER_HANDS)
+    mask = main_part(seen.masks[t], fingers)
+    return mask, gap_of(mask, fingers)
 
 
 def main_part(mask: Mask, fingers: Mask) -> Mask:
-    """A mask's largest part and those that fingers join to it (H,W).
+    """A mask's largest part and those that fingers join to it (H,W); small holes closed.
 
     >>> mask = np.zeros((9, 30), bool); mask[:, :6] = mask[:, 8:12] = mask[:, 25:28] = True
     >>> fingers = np.zeros_like(mask); fingers[:, 6:8] = True
@@ -164,13 +167,6 @@ def main_part(mask: Mask, fingers: Mask) -> Mask:
     limit = _MAX_HOLE * float(kept.sum())
     small = [n for n in range(1, count) if sizes[n, cv2.CC_STAT_AREA] < limit]
     return np.asarray(kept | (np.isin(holes, small) & ~fingers))
-
-
-def fingers_at(seen: Seen, t: int) -> Mask:
-    """Both hands (H,W), as broad as fingers are."""
-    points = (seen.boxes[f"{side}_hand_landmarks_px"][t] for side in ("left", "right"))
-    hands = [Hand.of(p) for p in points if np.isfinite(p).all()]
-    return broad_hands(hands, (seen.masks.shape[1], seen.masks.shape[2]), _FINGER_HANDS)
 
 
 def gap_of(mask: Mask, fingers: Mask) -> Mask:
@@ -216,13 +212,12 @@ def sharpness_at_one_size(frame: Image, mask: Mask) -> float:
 def fill_gaps(seen: Seen, view: View, donors: Sequence[View]) -> ProductView:
     """Fill what fingers hide in one view with what others show there."""
     t = view.frame
-    image, mask = seen.frames[t].copy(), product_at(seen, t)
-    left = gap_of(mask, fingers_at(seen, t))
-    alpha, whole = mask.copy(), int(mask.sum() + left.sum())
+    image, (mask, gap) = seen.frames[t].copy(), product_and_gap(seen, t)
+    alpha, left, whole = mask.copy(), gap.copy(), int(mask.sum() + gap.sum())
     for donor in donors:
         if left.sum() < _REST * whole:
             break
-        aligned = _align(seen, donor.frame, t)
+        aligned = _align(seen, donor.frame, t, mask, gap)
         if aligned is None:
             continue
         picture, shown = aligned
@@ -235,24 +230,23 @@ def fill_gaps(seen: Seen, view: View, donors: Sequence[View]) -> ProductView:
     return ProductView(view, image, alpha, float(left.sum() / whole), borrowed / whole)
 
 
-def _align(seen: Seen, other: int, t: int) -> tuple[Image, Mask] | None:
+def _align(seen: Seen, other: int, t: int, mask: Mask, gap: Mask) -> tuple[Image, Mask] | None:
     """Frame ``other`` and its mask moved onto the product of frame ``t``; None where they do not show the same side.
 
-    By matched corners, or by the masks' moments where there are too few.
+    By matched corners or by the masks' moments, whichever fits better. ``mask`` and ``gap`` (H,W) are that product and what
+    fingers hide of it.
     """
-    mask, there = product_at(seen, t), product_at(seen, other)
-    whole, whole_there = (
-        m | gap_of(m, fingers_at(seen, at)) for m, at in ((mask, t), (there, other))
-    )
+    there, gap_there = product_and_gap(seen, other)
+    whole, whole_there = mask | gap, there | gap_there
+    inner = cv2.erode(there.astype(np.uint8), _SPECK)  # its edge has the finger's colour
     size = (mask.shape[1], mask.shape[0])
     best: tuple[float, Image, Mask] | None = None
     for matrix in (
-        _by_corners(seen.frames[other], there, seen.frames[t], mask),
-        _by_moments(whole_there, whole),
+        by_corners(seen.frames[other], there, seen.frames[t], mask),
+        by_moments(whole_there, whole),
     ):
         if matrix is None:
             continue
-        inner = cv2.erode(there.astype(np.uint8), _SPECK)  # its edge has the finger's colour
         moved = cv2.warpAffine(inner, matrix, size, flags=cv2.INTER_NEAREST) > 0
         moved_whole = cv2.warpAffine(whole_there.astype(np.uint8), matrix, size) > 0
         both = moved & mask
@@ -270,46 +264,3 @@ def _relit(picture: Image, like: Image, where: Mask) -> tuple[Image, float]:
     shift = like[where].mean(axis=0) - picture[where].mean(axis=0)
     out = np.clip(picture + shift, 0, 255).astype(np.uint8)
     return out, float(np.abs(out[where].astype(np.float32) - like[where]).mean())
-
-
-def _by_corners(a: Image, where_a: Mask, b: Image, where_b: Mask) -> Floats | None:
-    """Similarity (2,3) from ``a`` to ``b`` by SIFT corners inside both masks (Lowe's ratio 0.8, RANSAC at 3 px)."""
-    sift = cv2.SIFT_create(nfeatures=400, contrastThreshold=0.02)  # type: ignore[attr-defined]
-    (keys_a, marks_a), (keys_b, marks_b) = (
-        sift.detectAndCompute(cv2.cvtColor(i, cv2.COLOR_RGB2GRAY), m.astype(np.uint8))
-        for i, m in ((a, where_a), (b, where_b))
-    )
-    if marks_a is None or marks_b is None or len(keys_b) < 2:
-        return None
-    pairs = cv2.BFMatcher().knnMatch(marks_a, marks_b, k=2)
-    good = [p[0] for p in pairs if len(p) == 2 and p[0].distance < 0.8 * p[1].distance]
-    if len(good) < 8:
-        return None
-    cv2.setRNGSeed(0)
-    matrix, inliers = cv2.estimateAffinePartial2D(
-        np.array([keys_a[m.queryIdx].pt for m in good], np.float32),
-        np.array([keys_b[m.trainIdx].pt for m in good], np.float32),
-        ransacReprojThreshold=3.0,
-    )
-    return np.asarray(matrix, np.float32) if matrix is not None and inliers.sum() >= 8 else None
-
-
-def _by_moments(a: Mask, b: Mask) -> Floats:
-    """Similarity (2,3) that brings a mask's centre, size and long axis onto another's, the smaller turn."""
-    (xa, ya, ta), (xb, yb, tb) = _pose(a), _pose(b)
-    scale = float(np.sqrt(b.sum() / a.sum()))
-    turn = 0.0 if ta is None or tb is None else (tb - ta + np.pi / 2) % np.pi - np.pi / 2
-    cos, sin = scale * np.cos(turn), scale * np.sin(turn)
-    return np.array(
-        [[cos, -sin, xb - cos * xa + sin * ya], [sin, cos, yb - sin * xa - cos * ya]], np.float32
-    )
-
-
-def _pose(mask: Mask) -> tuple[float, float, float | None]:
-    """Centre xy and direction of the long axis, None where no axis is much longer."""
-    m = cv2.moments(mask.astype(np.uint8), binaryImage=True)
-    x, y = m["m10"] / m["m00"], m["m01"] / m["m00"]
-    between = float(np.hypot(2 * m["mu11"], m["mu20"] - m["mu02"]))
-    if between < _LONG * (m["mu20"] + m["mu02"]):
-        return x, y, None
-    return x, y, 0.5 * float(np.arctan2(2 * m["mu11"], m["mu20"] - m["mu02"]))

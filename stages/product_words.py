@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from stages.files import Arrays
 from stages.product_cues import Hand
+from stages.seen_hands import landmarks_at
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
 _SURE_SHARE = 0.9
-"""Of the median confidence of the frames with a mask."""
+"""Of the median confidence of the frames with a mask: less sure masks may be of something else."""
 _MAX_LOOKS = 12
 _MOSTLY = 0.5
 _SECOND_COLOUR = 0.3
@@ -84,7 +85,7 @@ def look_at_product(
 
 
 def sure_frames(masks: Mask, confidence: Floats) -> NDArray[np.intp]:
-    """Frames whose masks are as sure as the clip's usual ones."""
+    """Frames (N,) whose masks (T,H,W) are as sure as the clip's usual ones, by confidences (T,)."""
     shown = np.flatnonzero(masks.any(axis=(1, 2)))
     if not len(shown):
         return shown
@@ -92,17 +93,16 @@ def sure_frames(masks: Mask, confidence: Floats) -> NDArray[np.intp]:
 
 
 def _extent(mask: Mask) -> tuple[int, int]:
-    """Height and width in pixels."""
-    return int(np.ptp(np.flatnonzero(mask.any(axis=1)))) + 1, int(
-        np.ptp(np.flatnonzero(mask.any(axis=0)))
-    ) + 1
+    """Height and width in pixels of a mask (H,W) that is not empty."""
+    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1
 
 
 def _size_hands(side_px: float, boxes: Arrays) -> float | None:
     """A side over the length of the person's hand, which is seldom seen shorter than most of the face."""
-    points = np.concatenate([boxes[f"{side}_hand_landmarks_px"] for side in ("left", "right")])
-    lengths = [Hand.of(p).size_px for p in points if np.isfinite(p).all()]
     faces = boxes["face_box_xyxy_px"]
+    hands = (points for t in range(len(faces)) for points in landmarks_at(boxes, t).values())
+    lengths = [Hand.of(points).size_px for points in hands]
     heights = (faces[:, 3] - faces[:, 1])[np.isfinite(faces).all(axis=1)]
     seen = []
     if lengths:

@@ -21,7 +21,7 @@ from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -32,6 +32,7 @@ from schemas.errors import ConfigError
 
 Platform = Literal["egl", "osmesa"]
 Float = NDArray[np.float32]
+AnyFloat = TypeVar("AnyFloat", np.float32, np.float64)
 _FLOAT_BYTES = 4
 _HELP = (
     "install one of them (Debian: apt install libosmesa6, or libegl1 libgl1-mesa-dri); "
@@ -270,8 +271,16 @@ def split_by_part(
     return unique // 3, inverse.reshape(faces.shape).astype(np.uint32), is_hand
 
 
-def vertex_normals(vertices: Float, faces: NDArray[np.int64], to_vertices: Any) -> Float:
-    """Unit normals (V,3): area-weighted mean of the normals of the faces around."""
+def vertex_normals(
+    vertices: NDArray[AnyFloat], faces: NDArray[np.integer], to_vertices: Any
+) -> NDArray[AnyFloat]:
+    """Unit normals (V,3) as exact as the vertices (V,3): area-weighted mean of those of the faces around.
+
+    Args:
+        vertices: (V,3).
+        faces: (F,3) triangles, counter-clockwise from outside.
+        to_vertices: What ``face_to_vertex`` gives for them.
+    """
     a, b, c = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]
     u, v = b - a, c - a
     flat = np.stack(
@@ -284,7 +293,7 @@ def vertex_normals(vertices: Float, faces: NDArray[np.int64], to_vertices: Any) 
     )
     summed = to_vertices @ flat
     length = np.sqrt((summed * summed).sum(1, keepdims=True))
-    return np.asarray(summed / np.maximum(length, 1e-12), np.float32)
+    return np.asarray(summed / np.maximum(length, 1e-12), vertices.dtype)
 
 
 def face_to_vertex(faces: NDArray[Any], num_vertices: int) -> Any:

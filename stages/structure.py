@@ -22,6 +22,7 @@ from schemas.errors import ConfigError, InvariantError, ModelOutputError
 from schemas.facets import StructureFacet
 from schemas.rows import Clip
 from schemas.settings import PLACE
+from stages import tracks
 from stages.backends.bodies import BodyModel, body_ref, check_body, stored_body
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.body_targets import HEAD_M
@@ -87,9 +88,13 @@ class Scene:
     """What the frames of one clip are drawn from."""
 
     body: Arrays
+    """Of the ``body`` facet."""
     object_masks: Mask
+    """(T,H,W)."""
     mattes: Mask
+    """(T,H,W) the person."""
     rgb: Frames
+    """(T,H,W,3)."""
     num_motion_frames: int
     hands_seen: Mask
     """(T,2) the left, the right hand was seen; one that was not is drawn as a part of the arm."""
@@ -243,9 +248,8 @@ def draw(
         if not np.isfinite(vertices).all():
             raise ModelOutputError("bad_mesh", f"frames {start} to {stop}: vertices not finite")
         for index in range(start, stop):
-            rendered = (
-                renderer.render(vertices[index - start]) if drawn[index] else (renderer.empty())
-            )
+            here = vertices[index - start]
+            rendered = renderer.render(here) if drawn[index] else renderer.empty()
             for label, is_seen in zip(
                 (LEFT_HAND, RIGHT_HAND), scene.hands_seen[index], strict=True
             ):
@@ -284,11 +288,8 @@ def near_valid(is_valid: Mask, max_gap: int) -> Mask:
 
 def hands_seen(boxes: Arrays, max_gap: int) -> Mask:
     """(T,2) frames at most ``max_gap`` away from one with landmarks of the left, the right hand."""
-    seen = [
-        np.asarray(np.isfinite(boxes[f"{side}_hand_landmarks_px"][..., :2]).all(axis=(1, 2)))
-        for side in ("left", "right")
-    ]
-    return np.stack([near_valid(one, max_gap) for one in seen], axis=1)
+    points = (boxes[f"{side}_hand_landmarks_px"][..., :2] for side in ("left", "right"))
+    return np.stack([near_valid(tracks.is_seen(one), max_gap) for one in points], axis=1)
 
 
 def fuse(rendered: Rendered, object_mask: Mask, rgb: Frames, style: Style) -> Frames:

@@ -130,8 +130,7 @@ def swapped_sides(
         chirality: (T,2) -1..1 how much the hands named left, right look like a left hand; NaN where unknown.
     """
     hands = np.stack([left[:, 0, :2], right[:, 0, :2]], axis=1)
-    lengths = np.linalg.norm(np.stack([h[:, 9, :2] - h[:, 0, :2] for h in (left, right)]), axis=2)
-    size = float(np.median(lengths[np.isfinite(lengths)])) if np.isfinite(lengths).any() else 1.0
+    size = _median_length(left, right)
     own = _naming_costs(hands, wrists, size, chirality)
     states: dict[_Naming, float] = {(0, (-1, 0), (-1, 1)): 0.0}  # right until shown wrong
     steps: list[dict[_Naming, _Naming]] = []
@@ -153,6 +152,13 @@ def swapped_sides(
             out[t] = state[0] == 1
             state = steps[t][state]
     return out
+
+
+def _median_length(left: Track, right: Track) -> float:
+    """Pixels from wrist to middle knuckle over both tracks (T,21,2+); 1 where no hand is seen."""
+    lengths = np.linalg.norm(np.stack([h[:, 9, :2] - h[:, 0, :2] for h in (left, right)]), axis=2)
+    known = lengths[np.isfinite(lengths)]
+    return float(np.median(known)) if known.size else 1.0
 
 
 _Naming = tuple[int, tuple[int, int], tuple[int, int]]
@@ -180,11 +186,12 @@ def _named(hands: Track, t: int, now: int, state: _Naming, size: float) -> tuple
 def _naming_costs(hands: Track, wrists: Track, size: float, chirality: Track | None) -> Track:
     """(T,2) what bodies and the hands' own looks say against naming a frame as it is, or swapped."""
     costs = []
+    mean = _mean_distance(hands, wrists)
     for now in (0, 1):
         named = hands[:, ::-1] if now else hands
         away = np.linalg.norm(named - wrists, axis=2)
-        # a side whose wrist is not seen says nothing: as far as the other naming's
-        cost = np.where(np.isfinite(away), away, np.nan_to_num(_unseen(hands, wrists), nan=0.0))
+        # a side whose wrist is not seen says nothing: as far as hands are from wrists in the mean
+        cost = np.where(np.isfinite(away), away, mean)
         cost = np.where(np.isfinite(named[..., 0]), cost, 0.0).sum(axis=1)
         if chirality is not None:
             looks = np.nan_to_num(chirality[:, ::-1] if now else chirality) * (1, -1)
@@ -193,8 +200,8 @@ def _naming_costs(hands: Track, wrists: Track, size: float, chirality: Track | N
     return np.stack(costs, axis=1)
 
 
-def _unseen(hands: Track, wrists: Track) -> Track:
-    """(T,1) the median distance of hands to the wrists that are seen."""
+def _mean_distance(hands: Track, wrists: Track) -> Track:
+    """(T,1) pixels: the mean distance of the hands that are seen to the wrists that are, 0 where none are."""
     away = np.linalg.norm(hands[:, :, None] - wrists[:, None], axis=3).reshape(len(hands), -1)
     known = np.isfinite(away)
     filled = np.where(known, away, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -13,14 +11,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from schemas.base import BackendRef
-from schemas.errors import ConfigError
 from schemas.facets import TripletsFacet
 from schemas.rows import Clip
 from stages import likeness, tracks
+from stages.backends.mediapipe_package import check_mediapipe, load_solutions
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Arrays, Files
 from stages.masks import decode_masks
 from stages.product_traces import leak_share
+from stages.seen_hands import hand_boxes_at
 
 FEATURES = BackendRef(name="features", version="1", licence="Apache-2.0")
 Image = NDArray[np.uint8]
@@ -93,16 +92,11 @@ class TripletsStage(Stage[TripletsConfig, Clip, Clip]):
 
     def check(self) -> None:
         """Check that mediapipe is there: the person picture is searched for a face."""
-        if importlib.util.find_spec("mediapipe") is None:
-            raise ConfigError("triplets: mediapipe is not installed; run make setup")
+        check_mediapipe()
 
     def setup(self) -> None:
         """Load the face detector."""
-        os.environ.setdefault("GLOG_minloglevel", "3")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        import mediapipe as mp
-
-        self._faces = mp.solutions.face_detection.FaceDetection(
+        self._faces = load_solutions().face_detection.FaceDetection(
             model_selection=1, min_detection_confidence=0.4
         )
 
@@ -215,12 +209,7 @@ def hand_in_product_share(triplet: Triplet) -> float:
     if not mask.any() or not np.isfinite(face).all():
         return 0.0
     skin = _skin_mask(triplet, frame)
-    inside = np.zeros(mask.shape, bool)
-    for side in ("left", "right"):
-        box = triplet.boxes[f"{side}_hand_box_xyxy_px"][t]
-        if np.isfinite(box).all():
-            x0, y0, x1, y1 = (int(v) for v in box)
-            inside[y0:y1, x0:x1] = True
+    inside = hand_boxes_at(triplet.boxes, t, mask.shape)
     return float((skin & inside & mask).sum() / mask.sum())
 
 

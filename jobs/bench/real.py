@@ -35,6 +35,7 @@ PART_FRAMES, SHORT_SIDE_PX = 81, 480
 _GOOD, _BAD = 0.7, 0.5
 _NO_STAGE = BackendRef(name="bench", version="1", licence="none")
 Frames = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,10 @@ class Part:
 
     clip: str
     first: int
+    """Number of its first frame in the video."""
     frames: Frames
-    masks: dict[int, NDArray[np.bool_]]
+    """(T,H,W,3) RGB."""
+    masks: dict[int, Mask]
     """Index inside the part: mask at the frames' size. Empty for hands that hold nothing."""
 
 
@@ -77,12 +80,17 @@ def measure_real(
         clips: Names to measure; all when empty.
 
     Raises:
-        ConfigError: There are no annotated frames.
+        ConfigError: There are no annotated frames, or none of a clip that is named.
     """
+    videos = annotated_videos(data)
+    if unknown := sorted(set(clips) - set(videos)):
+        raise ConfigError(
+            f"{data}: no annotated clip {unknown[0]!r}; there are {', '.join(videos)}"
+        )
+    videos = {clip: videos[clip] for clip in videos if not clips or clip in clips}
     chain = build_chain(Recipe(name="accuracy", stages=stages))
     for name in ("detect", "objects"):
         chain[name].setup()
-    videos = {k: v for k, v in annotated_videos(data).items() if not clips or k in clips}
     empty = sorted((data / "empty_hands").glob("*.mkv")) if not clips else []
     held, none = [], []
     with tempfile.TemporaryDirectory(prefix="handloom-bench-") as folder:
@@ -196,7 +204,8 @@ def _measure(chain: Chain, files: Files, part: Part, pictures: Path | None) -> P
     return PartScores(name, part.clip, lost_at, overlap, confidence[known].tolist(), shown, cpu_s)
 
 
-def _draw(path: Path, part: Part, masks: Any, true: Any, known: Sequence[int]) -> None:
+def _draw(path: Path, part: Part, masks: Mask, true: Mask, known: Sequence[int]) -> None:
+    """A strip of the annotated frames with masks (T,H,W) and true masks (N,H,W) of these frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = strip(part.frames[known], masks[known], true, None)
     cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))

@@ -68,7 +68,7 @@ def name_hands(
     Args:
         seen: Distinct sightings.
         pose_px: (33,4) x, y, z, visibility.
-        last_px: Where each side's wrist was lately.
+        last_px: By side: where its wrist (2,) was lately, None where it was not seen.
     """
     width = body_width_px(pose_px)
     options = [None, *range(len(seen))]
@@ -88,7 +88,7 @@ def name_hands(
 
 
 def body_width_px(pose_px: Floats) -> float:
-    """Shoulder width as seen from the front, also of a person seen from the side."""
+    """Shoulder width in pixels as seen from the front, also of a person (33,4) seen from the side."""
     shoulders = pose_px[list(_SHOULDER.values()), :2]
     across = float(np.linalg.norm(shoulders[0] - shoulders[1]))
     down = float(np.linalg.norm(shoulders.mean(axis=0) - pose_px[_HIPS, :2].mean(axis=0)))

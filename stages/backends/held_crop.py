@@ -13,16 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.product_cues import FINGERS, Hand
+
 CROP_PX = 192
 Points = NDArray[np.float32]
 A = TypeVar("A", NDArray[np.uint8], NDArray[np.float32])
-_FINGERS = (
-    (0, 1, 2, 3, 4),
-    (0, 5, 6, 7, 8),
-    (0, 9, 10, 11, 12),
-    (0, 13, 14, 15, 16),
-    (0, 17, 18, 19, 20),
-)
 _PALM = [0, 1, 5, 9, 13, 17]
 _SIDE_OF_HAND, _SIDE_OF_EXTENT = 3.0, 1.6
 _FINGER_WIDTH = 0.13
@@ -31,10 +26,7 @@ _FINGER_WIDTH = 0.13
 
 def hand_size_px(points_px: Points) -> float:
     """A hand's length: its longest finger's path from the wrist; the extent of points shrinks in a fist."""
-    paths = [
-        np.linalg.norm(np.diff(points_px[list(f)], axis=0), axis=1).sum() for f in _FINGERS[1:]
-    ]
-    return max(float(max(paths)), 4.0)
+    return Hand.of(points_px).size_px
 
 
 @dataclass(frozen=True)
@@ -89,6 +81,6 @@ def draw_hands(hands: Sequence[Points]) -> NDArray[np.float32]:
         points = np.clip(hand, -4 * CROP_PX, 4 * CROP_PX)
         cv2.fillConvexPoly(out, cv2.convexHull(points[_PALM].astype(np.int32)), 255)
         width = max(2, round(_FINGER_WIDTH * hand_size_px(hand)))
-        for finger in _FINGERS:
+        for finger in FINGERS:
             cv2.polylines(out, [points[list(finger)].astype(np.int32)], False, 255, width)
     return np.asarray(out / 255, np.float32)

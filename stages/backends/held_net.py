@@ -33,7 +33,7 @@ class Found(NamedTuple):
 
 
 class HeldNet(nn.Module):
-    """3.1 M parameters, 1.8 M of them in the encoder.
+    """2.8 M parameters, 1.8 M of them in the encoder.
 
     The encoder sees the picture alone and keeps what it learned from photographs: trained along on made-up pictures it
     learns how these are put together, and real ones come out worse (Hinterstoisser et al. 2017, "On pre-trained image

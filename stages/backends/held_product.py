@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
 from stages.backends.held_crop import CROP_PX, Crop, crop_around, draw_hands, hand_size_px
-from stages.backends.weight_files import check_weight_file, sha256_of
+from stages.backends.torch_threads import one_thread
+from stages.backends.weight_files import check_weight_file, fill_net, sha256_of
 
 if TYPE_CHECKING:
     from stages.backends.held_net import HeldNet
@@ -110,17 +110,11 @@ class HeldProduct:
         from stages.backends.held_net import HeldNet
 
         net = HeldNet()
-        try:
-            arrays = {name: value.float() for name, value in load_file(self._weights_file).items()}
-            missing, unknown = net.load_state_dict(arrays, strict=False)
-        except Exception as error:
-            raise ConfigError(f"{self._setting}: {self._weights_file}: {error}") from error
-        lost = [name for name in missing if not name.endswith("num_batches_tracked")]
-        if lost or unknown:
-            raise ConfigError(
-                f"{self._setting}: {self._weights_file} is of another network: missing {lost[:3]}, "
-                f"unknown {unknown[:3]}"
-            )
+
+        def read(path: str) -> dict[str, Any]:
+            return {name: value.float() for name, value in load_file(path).items()}
+
+        fill_net(net, read, self._weights_file, self._setting)
         self._net = net.eval()
 
     def look(self, frame: NDArray[np.uint8], hands: Sequence[NDArray[np.float32]]) -> list[Look]:
@@ -161,7 +155,7 @@ class HeldProduct:
             for c, b in zip(crops, before, strict=True)
         ])  # fmt: skip
         assert self._net is not None
-        with _one_thread(), torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             found = self._net(torch.from_numpy(x))
         chances = found.mask.sigmoid().numpy()
         held, quality = found.held.sigmoid().tolist(), found.quality.sigmoid().tolist()
@@ -169,19 +163,6 @@ class HeldProduct:
             Look(groups[n], crops[n], _big(chances[n]), held[n], quality[n])
             for n in range(len(crops))
         ]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread per worker: the same numbers on any machine, and no fight over the cores."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def group_hands(hands: Sequence[NDArray[np.float32]]) -> list[tuple[int, ...]]:

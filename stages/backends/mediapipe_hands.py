@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.errors import ConfigError
+from stages.backends.mediapipe_package import check_mediapipe, hands_in, load_solutions
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -34,16 +32,11 @@ class MediapipeHands:
         Raises:
             ConfigError: It is missing.
         """
-        if importlib.util.find_spec("mediapipe") is None:
-            raise ConfigError("mediapipe is not installed; run make setup")
+        check_mediapipe()
 
     def setup(self) -> None:
         """Load the model."""
-        os.environ.setdefault("GLOG_minloglevel", "3")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        import mediapipe as mp
-
-        self._hands = mp.solutions.hands.Hands(
+        self._hands = load_solutions().hands.Hands(
             static_image_mode=True, max_num_hands=2, model_complexity=1,
             min_detection_confidence=self._min_confidence,
         )  # fmt: skip
@@ -67,13 +60,7 @@ class MediapipeHands:
         x0, y0, x1, y1 = corners
         if min(x1 - x0, y1 - y0) < _MIN_SIDE_PX / 2:
             return []
-        seen = self._hands.process(np.ascontiguousarray(image[y0:y1, x0:x1]))
-        scale = np.array([x1 - x0, y1 - y0, x1 - x0], np.float32)
-        return [
-            np.array([(p.x, p.y, p.z) for p in marks.landmark], np.float32) * scale
-            + np.array([x0, y0, 0], np.float32)
-            for marks in seen.multi_hand_landmarks or []
-        ]
+        return [hand.points_px for hand in hands_in(image, corners, self._hands)]
 
 
 def square_around(

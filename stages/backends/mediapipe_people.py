@@ -7,7 +7,6 @@ looked for again in crops around the wrists, which finds small ones and gives me
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +16,14 @@ from numpy.typing import NDArray
 
 from schemas.base import BackendRef
 from stages.backends.hand_names import SeenHand, distinct, name_hands
+from stages.backends.mediapipe_package import NUM_HAND, hands_in, load_solutions, points_of
 from stages.backends.people_count import PeopleCounter
 
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 MEDIAPIPE = BackendRef(name="mediapipe", version="0.10.21", licence="Apache-2.0")
-NUM_POSE, NUM_FACE, NUM_HAND = 33, 468, 21
+NUM_POSE, NUM_FACE = 33, 468
 LEFT_WRIST, RIGHT_WRIST, LEFT_ELBOW, RIGHT_ELBOW = 15, 16, 13, 14
 LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP = 11, 12, 23, 24
 _MIN_TORSO_VISIBILITY = 0.6
@@ -96,19 +96,15 @@ class MediapipePeople:
     ) -> None:  # fmt: skip
         self._every, self._count_every = every, count_every
         self._min_confidence, self._count_people = min_confidence, count_people
-        self._mp: Any = None
+        self._solutions: Any = None
 
     def setup(self) -> None:
         """Load mediapipe; graphs are made per clip because they track over time."""
-        os.environ.setdefault("GLOG_minloglevel", "3")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        import mediapipe as mp
-
-        self._mp = mp
+        self._solutions = load_solutions()
 
     def detect(self, frames: Frames) -> PeopleTracks:
         """Run over a clip (T,H,W,3) u8 RGB."""
-        if self._mp is None:
+        if self._solutions is None:
             self.setup()
         out = PeopleTracks.empty(frames.shape[:3])
         indices = sorted({*range(0, len(frames), self._every), len(frames) - 1})
@@ -130,10 +126,8 @@ class MediapipePeople:
 
     @contextlib.contextmanager
     def _graphs(self) -> Iterator[tuple[Any, Any, PeopleCounter]]:
-        solutions = self._mp.solutions
-        confidence = {
-            "min_detection_confidence": self._min_confidence,
-        }
+        solutions = self._solutions
+        confidence = {"min_detection_confidence": self._min_confidence}
         with (
             solutions.holistic.Holistic(
                 model_complexity=1, enable_segmentation=True, **confidence
@@ -154,14 +148,14 @@ class MediapipePeople:
             out.matte[index] = found.segmentation_mask > 0.5
         if found.pose_landmarks is None:
             return
-        pose = _points(found.pose_landmarks, width, height, NUM_POSE)
+        pose = points_of(found.pose_landmarks, width, height, NUM_POSE)
         visibility = np.array([p.visibility for p in found.pose_landmarks.landmark], np.float32)
         if visibility[[LEFT_SHOULDER, RIGHT_SHOULDER]].max() < _MIN_TORSO_VISIBILITY:
             return  # hands or faces alone make it imagine a body
         out.pose_px[index] = np.concatenate([pose, visibility[:, None]], axis=1)
-        out.pose_world_m[index] = _points(found.pose_world_landmarks, 1, 1, NUM_POSE)
+        out.pose_world_m[index] = points_of(found.pose_world_landmarks, 1, 1, NUM_POSE)
         if found.face_landmarks is not None:
-            out.face_px[index] = _points(found.face_landmarks, width, height, NUM_FACE)
+            out.face_px[index] = points_of(found.face_landmarks, width, height, NUM_FACE)
         self._look_at_hands(index, frame, found, hands, out)
 
     def _look_at_hands(
@@ -171,7 +165,7 @@ class MediapipePeople:
         height, width = frame.shape[:2]
         pose = out.pose_px[index]
         guesses = {
-            side: _points(given, width, height, NUM_HAND)
+            side: points_of(given, width, height, NUM_HAND)
             for side in _SIDES
             if (given := getattr(found, f"{side}_hand_landmarks"))
         }
@@ -179,11 +173,11 @@ class MediapipePeople:
         for side, joints in _SIDES.items():
             crop = _hand_crop(pose, guesses.get(side), *joints, width, height)
             if crop is not None:
-                seen += _hands_in(frame, crop, hands)
+                seen += hands_in(frame, crop, hands)
         seen = distinct(seen)
         last = {side: _last_seen(getattr(out, f"{side}_hand_px"), index) for side in _SIDES}
         if len(seen) < 2 and _may_show_both(pose, last, width, height):
-            seen = distinct(seen + _hands_in(frame, (0, 0, width, height), hands))
+            seen = distinct(seen + hands_in(frame, (0, 0, width, height), hands))
         # holistic's own hands are rougher: only where nothing better is there
         seen = distinct(seen + [
             SeenHand(guess, np.full((NUM_HAND, 3), np.nan, np.float32), 0.5, 1.0 if side == "left" else -1.0)
@@ -194,13 +188,6 @@ class MediapipePeople:
             getattr(out, f"{side}_hand_world_m")[index] = hand.world_m
             getattr(out, f"{side}_score")[index] = hand.score
             getattr(out, f"{side}_chirality")[index] = hand.chirality
-
-
-def _points(landmarks: Any, width: float, height: float, count: int) -> Floats:
-    """Landmarks as (count,3) f32 in pixels; z has x's scale."""
-    scale = (width, height, width)
-    values = [(p.x, p.y, p.z) for p in landmarks.landmark[:count]]
-    return np.asarray(values, np.float32) * np.asarray(scale, np.float32)
 
 
 def _hand_crop(
@@ -221,24 +208,6 @@ def _hand_crop(
     x0, y0 = (int(v) for v in np.maximum(centre - size / 2, 0))
     x1, y1 = int(min(centre[0] + size / 2, width)), int(min(centre[1] + size / 2, height))
     return (x0, y0, x1, y1) if min(x1 - x0, y1 - y0) >= 24 else None
-
-
-def _hands_in(frame: Frames, crop: tuple[int, int, int, int], hands: Any) -> list[SeenHand]:
-    """All hands in a part of the picture, in frame pixels."""
-    x0, y0, x1, y1 = crop
-    seen = hands.process(np.ascontiguousarray(frame[y0:y1, x0:x1]))
-    out = []
-    for marks, world, label in zip(
-        seen.multi_hand_landmarks or [], seen.multi_hand_world_landmarks or [],
-        seen.multi_handedness or [], strict=False,
-    ):  # fmt: skip
-        points = _points(marks, x1 - x0, y1 - y0, NUM_HAND) + np.array([x0, y0, 0], np.float32)
-        named = label.classification[0]
-        # the model was made for mirrored pictures: what it calls right is a left hand
-        sign = 1.0 if named.label == "Right" else -1.0
-        chirality = sign * (2 * float(named.score) - 1)
-        out.append(SeenHand(points, _points(world, 1, 1, NUM_HAND), float(named.score), chirality))
-    return out
 
 
 def _last_seen(track: Floats, index: int) -> Floats | None:

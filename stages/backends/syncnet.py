@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.base import BackendRef
-from schemas.errors import ConfigError
-from stages.backends.weight_files import check_weight_file, sha256_of
+from stages.backends.weight_files import check_weight_file, fill_net, sha256_of
+from stages.sync import WINDOW_FRAMES
 
 if TYPE_CHECKING:
     from stages.backends.syncnet_net import SyncNet
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 _BATCH = 8
-_WINDOW = 5
 _SETTING = "speech.sync_weights_file"
 
 
@@ -72,17 +71,11 @@ class SyncNetBackend:
         from stages.backends.syncnet_net import SyncNet
 
         net = SyncNet()
-        try:
-            state = torch.load(self._weights_file, map_location="cpu", weights_only=True)  # noqa: TID251
-            missing, unknown = net.load_state_dict(state, strict=False)
-        except Exception as error:
-            raise ConfigError(f"{_SETTING}: {self._weights_file}: {error}") from error
-        lost = [name for name in missing if not name.endswith("num_batches_tracked")]
-        if lost or unknown:
-            raise ConfigError(
-                f"{_SETTING}: {self._weights_file} is of another network: missing {lost[:3]}, "
-                f"unknown {unknown[:3]}"
-            )
+
+        def read(path: str) -> dict[str, torch.Tensor]:
+            return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+
+        fill_net(net, read, self._weights_file, _SETTING)
         self._net = net.eval()
 
     def embed(self, lips: Frames, sound: Floats) -> tuple[Floats, Floats]:
@@ -102,7 +95,7 @@ class SyncNetBackend:
         with torch.inference_mode():
             for start in range(0, len(sound), _BATCH):
                 rows = range(start, min(start + _BATCH, len(sound)))
-                windows = torch.stack([pictures[n : n + _WINDOW] for n in rows])
+                windows = torch.stack([pictures[n : n + WINDOW_FRAMES] for n in rows])
                 seen.append(self._net.embed_lips(windows.permute(0, 4, 1, 2, 3).float()).numpy())
                 steps = torch.from_numpy(sound[start : start + _BATCH]).transpose(1, 2)[:, None]
                 heard.append(self._net.embed_sound(steps.contiguous()).numpy())

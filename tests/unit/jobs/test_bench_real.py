@@ -17,6 +17,7 @@ from jobs.bench.real import (
     summarise_real,
 )
 from jobs.bench.scores import calibration_error
+from schemas.errors import ConfigError
 from stages.media import write_video
 
 
@@ -71,6 +72,11 @@ def test_the_whole_bench_runs_and_counts_what_shows_nobody_as_missed(data, tmp_p
     assert (tmp_path / "pictures" / "a-0000.png").exists()
     figures = summarise_real(held, none)
     assert figures["product mask J"] == figures["parts kept"] == 0
+
+
+def test_a_clip_that_is_not_there_is_named_with_those_that_are(data):
+    with pytest.raises(ConfigError, match=r"no annotated clip 'b'; there are a"):
+        measure_real(data, {}, lambda *_: None, clips=["a", "b"])
 
 
 def part(name, overlap, confidence, lost_at=""):

@@ -1,13 +1,17 @@
-"""A synthetic body model shared by the body and structure tests."""
+"""What tests of stages share: a place for their files, a held product, a synthetic body model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stages.files import Files
+from tests.unit.stages import held_scene
+from tests.unit.stages.synth import toy_files
 from tests.unit.stages.toy_body import observe, write_model
 
 SIZE_PX = (240, 416)
@@ -25,6 +29,20 @@ class Truth:
     translation: np.ndarray
     shape: np.ndarray
     arrays: dict[str, np.ndarray]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Files]:
+    """Files of one row, open while the test runs."""
+    files = toy_files(tmp_path)
+    with files.row_scope():
+        yield files
+
+
+@pytest.fixture(scope="module")
+def held() -> held_scene.HeldScene:
+    """Twenty frames of a hand that holds a box; tests change copies."""
+    return held_scene.render(20)
 
 
 @pytest.fixture(scope="session")

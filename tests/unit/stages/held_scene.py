@@ -126,3 +126,14 @@ def clip_of(scene: HeldScene, files: Files, num_motion: int = 5) -> Clip:
             transform=f.ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
         ),
     )  # fmt: skip
+
+
+def with_objects(scene: HeldScene, files: Files, masks: np.ndarray | None = None, **arrays) -> Clip:
+    """The scene's clip with these masks, or the true ones, as what stage objects found."""
+    masks = scene.truth if masks is None else masks
+    arrays |= {"confidence": np.full(len(masks), 0.8, np.float32), **encode_masks(masks, "mask")}
+    facet = f.ObjectsFacet(
+        arrays=files.put_arrays(arrays), visible_share=1, in_hand_share=1, confidence=0.8,
+        area_share=0.02, flicker=0, backend=TOY,
+    )  # fmt: skip
+    return clip_of(scene, files).with_facet("objects", facet)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from schemas import facets as f
 from stages.caption import CaptionConfig, CaptionStage
-from stages.files import Files, FolderBlobs
-from stages.masks import encode_masks
 from stages.product_words import (
     ProductLook,
     colour_shares,
@@ -138,22 +135,11 @@ def test_wide_and_tall_come_from_most_frames():
     assert describe(ProductLook(("red",), None, 0.5, 1, 0, 0, 1)) == "a wide red object"
 
 
-def test_the_stage_reads_the_target_frames_alone(tmp_path):
+def test_the_stage_reads_the_target_frames_alone(held, files):
     """Five motion frames show the product in the left hand; it is then held in the right one."""
-    scene = held_scene.render(20)
-    files = Files(FolderBlobs(tmp_path / "root"), tmp_path / "scratch")
-    with files.row_scope():
-        row = held_scene.clip_of(scene, files)
-        in_hand = np.array([(1, 0)] * 5 + [(0, 1)] * 15, np.uint8)
-        arrays = {
-            "confidence": np.full(20, 0.8, np.float32), "in_hand": in_hand,
-            **encode_masks(scene.truth, "mask"),
-        }  # fmt: skip
-        facet = f.ObjectsFacet(
-            arrays=files.put_arrays(arrays), visible_share=1, in_hand_share=1, confidence=0.8,
-            area_share=0.02, flicker=0, backend=held_scene.TOY,
-        )  # fmt: skip
-        made = CaptionStage(CaptionConfig()).process(row.with_facet("objects", facet), files)
+    in_hand = np.array([(1, 0)] * 5 + [(0, 1)] * 15, np.uint8)
+    row = held_scene.with_objects(held, files, in_hand=in_hand)
+    made = CaptionStage(CaptionConfig()).process(row, files)
     caption = made.rows[0].caption
     assert "who holds a red object in the right hand, without speaking" in caption.prompt
     assert caption.hoi_prompt == CaptionConfig().hoi_prefix + caption.prompt

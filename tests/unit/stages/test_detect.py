@@ -11,7 +11,6 @@ from stages.backends.mediapipe_people import (
     _repeat_nearest,
 )
 from stages.detect import DetectConfig, DetectStage
-from stages.files import Files, FolderBlobs
 from stages.masks import decode_masks
 from tests.unit.stages import held_scene
 
@@ -20,13 +19,6 @@ GOOD = {
     "filled_share": 0, "multi_person_share": 0, "max_person_count": 1, "median_face_height_px": 90,
     "matte_area_share": 0.3,
 }  # fmt: skip
-
-
-@pytest.fixture
-def files(tmp_path):
-    files = Files(FolderBlobs(tmp_path / "root"), tmp_path / "scratch")
-    with files.row_scope():
-        yield files
 
 
 class FakePeople:

@@ -10,10 +10,9 @@ from stages import product_cues as cues
 from stages.backends.held_crop import CROP_PX, crop_around
 from stages.backends.held_product import Look, group_hands
 from stages.held_masks import segment_by_looks
-from stages.objects import ObjectsConfig, ObjectsStage
+from stages.objects import ObjectsConfig, ObjectsStage, hands_of
 from stages.product_scene import load_scene
 from tests.unit.stages import held_scene
-from tests.unit.stages.synth import toy_files
 
 RIGHT = 1
 
@@ -42,12 +41,7 @@ class Teller:
 
 def run(scene, teller, every=4):
     small = load_scene(scene.frames, scene.boxes, 240)
-    hands = [
-        {s: scene.boxes[f"{name}_hand_landmarks_px"][t][:, :2] for s, name in enumerate(("left", "right"))
-         if np.isfinite(scene.boxes[f"{name}_hand_landmarks_px"][t]).all()}
-        for t in range(len(scene.frames))
-    ]  # fmt: skip
-    return segment_by_looks(small, scene.frames, hands, teller, every)
+    return segment_by_looks(small, scene.frames, hands_of(scene.boxes), teller, every)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +91,7 @@ def test_without_hands_there_is_nothing(scene):
     assert CROP_PX == 192
 
 
-def test_the_stage_runs_the_network_with_the_users_weights(scene, tmp_path):
+def test_the_stage_runs_the_network_with_the_users_weights(scene, files, tmp_path):
     """Random weights: loading, squares and shapes are real, what they see is not."""
     import torch
     from safetensors.torch import save_file
@@ -111,9 +105,7 @@ def test_the_stage_runs_the_network_with_the_users_weights(scene, tmp_path):
     stage = ObjectsStage(ObjectsConfig(backend="held", weights_file=str(weights)))
     stage.check()
     stage.setup()
-    files = toy_files(tmp_path)
-    with files.row_scope():
-        row = stage.process(held_scene.clip_of(scene, files, 0), files).rows[0]
+    row = stage.process(held_scene.clip_of(scene, files, 0), files).rows[0]
     assert row.objects.backend.name == "held"
     assert row.objects.backend.weights_sha256 == stage.weights_sha256
 

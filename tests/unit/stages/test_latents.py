@@ -10,18 +10,10 @@ from model.codec_dct import DctCodec
 from model.pixels import to_frames
 from schemas.errors import DataError
 from stages.clip_encoder import clip_boxes
-from stages.files import Files, FolderBlobs
 from stages.latents import LatentsConfig, LatentsGate, LatentsStage
 from tests.support import clips
 
 HEIGHT, WIDTH = 64, 96
-
-
-@pytest.fixture
-def files(tmp_path):
-    files = Files(FolderBlobs(tmp_path), tmp_path / "scratch")
-    with files.row_scope():
-        yield files
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from stages.files import Files, FolderBlobs
 from stages.masks import decode_masks
 from stages.objects import ObjectsConfig, ObjectsGate, ObjectsStage
 from tests.unit.stages import held_scene
@@ -15,13 +14,6 @@ def mean_iou(masks, truth):
 @pytest.fixture(scope="module")
 def held():
     return held_scene.render()
-
-
-@pytest.fixture
-def files(tmp_path):
-    files = Files(FolderBlobs(tmp_path / "root"), tmp_path / "scratch")
-    with files.row_scope():
-        yield files
 
 
 @pytest.fixture

@@ -8,12 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from schemas import facets as f
 from schemas.errors import ConfigError
 from stages.backends.held_product import PACKAGED_WEIGHTS
 from stages.backends.mediapipe_hands import MediapipeHands
-from stages.files import Files, FolderBlobs
-from stages.masks import encode_masks
 from stages.person_check import has_five_fingers, is_same_hand, look_at_person, seam_of
 from stages.person_picture import make_person
 from stages.product_traces import leak_share
@@ -21,18 +18,6 @@ from stages.product_view import Seen
 from stages.references import ReferencesStage, judge
 from stages.references_config import ReferencesConfig, ReferencesGate
 from tests.unit.stages import held_scene
-
-
-@pytest.fixture(scope="module")
-def held():
-    return held_scene.render(20)
-
-
-@pytest.fixture
-def files(tmp_path):
-    files = Files(FolderBlobs(tmp_path / "root"), tmp_path / "scratch")
-    with files.row_scope():
-        yield files
 
 
 class SeesRed:
@@ -129,7 +114,7 @@ def test_no_network_is_no_score_and_is_said(held, files):
     stage._hands = FindsDrawnHands(held.boxes)
     stage.setup()
     assert stage.weights_sha256 == ""
-    made = stage.process(row_of(held, files), files).rows[0].references
+    made = stage.process(held_scene.with_objects(held, files), files).rows[0].references
     assert made.person_held_chance is None
     assert made.person_held_backend is None
     assert made.person_hands_kept_share == 1.0
@@ -137,19 +122,6 @@ def test_no_network_is_no_score_and_is_said(held, files):
     assert strict.reason == "person_not_looked_at"
     assert "references.look_again" in strict.detail
     assert judge(made, ReferencesGate()) is None
-
-
-def row_of(scene, files):
-    row = held_scene.clip_of(scene, files)
-    arrays = {
-        "confidence": np.full(len(scene.truth), 0.8, np.float32),
-        **encode_masks(scene.truth, "mask"),
-    }
-    facet = f.ObjectsFacet(
-        arrays=files.put_arrays(arrays), visible_share=1, in_hand_share=1, confidence=0.8,
-        area_share=0.02, flicker=0, backend=held_scene.TOY,
-    )  # fmt: skip
-    return row.with_facet("objects", facet)
 
 
 def test_the_packaged_network_is_asked_unless_another_is_named(held, files, tmp_path):
@@ -162,7 +134,7 @@ def test_the_packaged_network_is_asked_unless_another_is_named(held, files, tmp_
     stage.check()
     stage.setup()
     stage._hands = FindsDrawnHands(held.boxes)
-    made = stage.process(row_of(held, files), files).rows[0].references
+    made = stage.process(held_scene.with_objects(held, files), files).rows[0].references
     assert 0 < made.person_held_chance < 1
     assert made.person_held_backend.weights_sha256 == stage.weights_sha256
     assert ReferencesStage(ReferencesConfig(look_again=False)).fingerprint != stage.fingerprint

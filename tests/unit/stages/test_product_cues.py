@@ -7,6 +7,7 @@ import numpy as np
 
 from stages import held_product
 from stages import product_cues as cues
+from stages.flow import KeyFlows
 from tests.unit.stages.held_scene import _HAND as HAND
 
 SHAPE = (120, 100)
@@ -71,25 +72,23 @@ def test_the_cut_sees_only_what_is_around_the_reach():
     assert not cues.cut(picture, np.zeros(SHAPE, bool), reach, never).any()
 
 
-class StillScene:
-    """Enough of a scene for a vote: the same textured picture in every frame."""
-
-    def __init__(self, num_frames: int) -> None:
-        rng = np.random.default_rng(0)
-        picture = cv2.GaussianBlur(rng.uniform(0, 255, SHAPE).astype(np.float32), (0, 0), 2)
-        self.grey = np.stack([picture.astype(np.uint8)] * num_frames)
+def still_flows(num_frames: int) -> KeyFlows:
+    """Of the same textured picture in every frame."""
+    rng = np.random.default_rng(0)
+    picture = cv2.GaussianBlur(rng.uniform(0, 255, SHAPE).astype(np.float32), (0, 0), 2)
+    return KeyFlows(np.stack([picture.astype(np.uint8)] * num_frames))
 
 
 def test_neighbours_outvote_one_bad_cut():
     whole, half = rectangle(30, 80, 30, 60), rectangle(30, 50, 30, 60)
     cuts = {t: (half if t == 8 else whole) for t in (0, 4, 8, 12, 16)}
-    voted = held_product._vote(StillScene(17), cuts)
+    voted = held_product._vote(still_flows(17), cuts)
     assert all(cues.iou(mask, whole) > 0.95 for mask in voted.values())
 
 
 def test_frames_beyond_a_gap_have_no_vote():
     whole, half = rectangle(30, 80, 30, 60), rectangle(30, 50, 30, 60)
-    voted = held_product._vote(StillScene(60), {0: whole, 4: whole, 52: half})
+    voted = held_product._vote(still_flows(60), {0: whole, 4: whole, 52: half})
     assert (voted[52] == half).all()
 
 

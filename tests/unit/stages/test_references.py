@@ -1,11 +1,8 @@
 import numpy as np
 import pytest
 
-from schemas import facets as f
 from schemas.errors import DataError
 from stages import filling, likeness
-from stages.files import Files, FolderBlobs
-from stages.masks import encode_masks
 from stages.person_picture import person_frames
 from stages.product_traces import leak_share
 from stages.product_view import Seen, rank_views
@@ -15,32 +12,9 @@ from stages.triplets import TripletsConfig, TripletsStage
 from tests.unit.stages import held_scene
 
 
-@pytest.fixture(scope="module")
-def held():
-    return held_scene.render(20)
-
-
-@pytest.fixture
-def files(tmp_path):
-    files = Files(FolderBlobs(tmp_path / "root"), tmp_path / "scratch")
-    with files.row_scope():
-        yield files
-
-
-def with_objects(scene, files, masks=None):
-    row = held_scene.clip_of(scene, files)
-    masks = scene.truth if masks is None else masks
-    arrays = {"confidence": np.full(len(masks), 0.8, np.float32), **encode_masks(masks, "mask")}
-    facet = f.ObjectsFacet(
-        arrays=files.put_arrays(arrays), visible_share=1, in_hand_share=1, confidence=0.8,
-        area_share=0.02, flicker=0, backend=held_scene.TOY,
-    )  # fmt: skip
-    return row.with_facet("objects", facet)
-
-
 def test_both_references_are_made_of_the_clip_itself(held, files):
     stage = ReferencesStage(ReferencesConfig(look_again=False))
-    row = stage.process(with_objects(held, files), files).rows[0]
+    row = stage.process(held_scene.with_objects(held, files), files).rows[0]
     person, product = (
         files.image(row.references.person_image),
         files.image(row.references.product_image),
@@ -137,7 +111,7 @@ def test_truncation_needs_more_than_a_touch():
 )
 def test_each_reference_gate_names_its_reason(held, files, change, reason):
     stage = ReferencesStage(ReferencesConfig(look_again=False))
-    row = stage.process(with_objects(held, files), files).rows[0]
+    row = stage.process(held_scene.with_objects(held, files), files).rows[0]
     assert stage.gate(row) is None
     bad = row.with_facet("references", row.references.replace(**change))
     gate = ReferencesGate(max_person_seam=3, max_product_gap_share=0.3, max_person_held_chance=0.5)
@@ -150,7 +124,7 @@ def test_each_reference_gate_names_its_reason(held, files, change, reason):
 def triplet_row(held, files):
     return (
         ReferencesStage(ReferencesConfig(look_again=False))
-        .process(with_objects(held, files), files)
+        .process(held_scene.with_objects(held, files), files)
         .rows[0]
     )
 
@@ -219,7 +193,7 @@ def test_a_product_mask_on_the_hand_is_seen(held, files, monkeypatch):
         masks[t, y - 12 : y + 12, x - 8 : x + 8] = True
     row = (
         ReferencesStage(ReferencesConfig(look_again=False))
-        .process(with_objects(held, files, masks), files)
+        .process(held_scene.with_objects(held, files, masks), files)
         .rows[0]
     )
     stage, row = scores_of(row, files, monkeypatch)

@@ -15,7 +15,6 @@ from stages.backends.anny_body import load_anny
 from stages.base import Dropped
 from stages.body import BodyConfig, BodyStage
 from stages.detect import DetectConfig, DetectStage
-from stages.files import Files, FolderBlobs
 from stages.masks import decode_masks
 from stages.objects import ObjectsConfig, ObjectsStage
 from tests.support.clips import make_clip
@@ -45,13 +44,6 @@ def detect():
     stage = DetectStage(DetectConfig())
     stage.setup()
     return stage
-
-
-@pytest.fixture
-def files(tmp_path):
-    files = Files(FolderBlobs(tmp_path / "root"), tmp_path / "scratch")
-    with files.row_scope():
-        yield files
 
 
 def row_of(frames, files):

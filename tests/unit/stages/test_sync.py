@@ -21,7 +21,6 @@ from stages.sync import (
     windows_of_sound,
 )
 from tests.support.clips import make_clip
-from tests.unit.stages.synth import toy_files
 from tests.unit.stages.test_speech import GOOD
 
 
@@ -229,8 +228,7 @@ def test_sound_of_a_clip_is_laid_to_its_frames():
     assert measure_sync(frames[:8], faces[:8], samples[: 8 * 640], Known()) is None
 
 
-def test_sync_is_measured_only_where_it_is_asked(weights, tmp_path):
-    files = toy_files(tmp_path)
+def test_sync_is_measured_only_where_it_is_asked(weights, files):
     asked = SpeechStage(
         SpeechConfig(score_sound=False, sync_backend="syncnet", sync_weights_file=str(weights))
     )
@@ -238,9 +236,8 @@ def test_sync_is_measured_only_where_it_is_asked(weights, tmp_path):
     assert asked.fingerprint != plain.fingerprint
     for stage in (asked, plain):
         stage.setup()
-    with files.row_scope():
-        clip = make_clip(files, num_target=20)
-        heard, unasked = (s.process(clip, files).rows[0].speech for s in (asked, plain))
+    clip = make_clip(files, num_target=20)
+    heard, unasked = (s.process(clip, files).rows[0].speech for s in (asked, plain))
     assert heard.sync_confidence >= 0
     assert -15 <= heard.sync_offset_frames <= 15
     assert heard.sync_backend.weights_sha256
