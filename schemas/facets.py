@@ -203,6 +203,8 @@ class ObjectsFacet(Model):
     """Mean over steps of 1 - IoU with the previous mask moved by optical flow."""
     area_jump_share: Share = 0.0
     """Share of steps in which the mask becomes larger or smaller by more than 4 : 3, or comes or goes."""
+    second_product_share: Share = 0.0
+    """Share of key frames in which the other hand holds something else; 0 where the backend cannot tell."""
     backend: BackendRef
 
 

@@ -30,6 +30,8 @@ _WEIGHTS = (0.6, 1.0, 0.6)
 """Of the key before, the key itself and the key after: both neighbours together outvote it."""
 _HANDOVER = 0.3
 """A look of the other hand must be better by this to be taken: things pass from hand to hand, but seldom."""
+_SECOND, _SHARED = 0.35, 0.3
+"""Score of a look from which another hand holds something too, and the share of its mask that may be the chosen one's."""
 _PRODUCT, _HELD = 0.35, 0.35
 """Chances from which a pixel is the product's, and a hand holds anything: the network was trained on clean edges and is
 shyer on real ones; both chosen on the development set."""
@@ -76,26 +78,12 @@ class Over:
     signs: dict[int, NDArray[np.float64]]
     """(4,) 0..1: the network's own expected IoU, agreement with neighbours, with the clip's motion and colours, chance
     of anything being held."""
-
-
-def segment_by_looks(
-    scene: Scene, frames: Frames, hands_px: Sequence[dict[int, Floats]], looker: Looker, every: int
-) -> tuple[Mask, Floats]:
-    """Masks (T,h,w) in the scene's size and confidences (T,).
-
-    Args:
-        scene: The clip, small.
-        frames: (T,H,W,3) RGB, as large as they are.
-        hands_px: Per frame: landmarks (21,2) in pixels of ``frames``, 0 left, 1 right.
-        looker: The network.
-        every: Step between key frames.
-    """
-    found = look_over(scene, frames, hands_px, looker, every)
-    return masks_of(scene, found, len(frames), every)
+    second_share: float = 0.0
+    """Share of the keys in which another hand holds something else."""
 
 
 def masks_of(scene: Scene, found: Over, num_frames: int, every: int) -> tuple[Mask, Floats]:
-    """Masks and confidences of all frames from what was made of the keys; as ``segment_by_looks``."""
+    """Masks (T,h,w) in the scene's size and confidences (T,) of all frames, from what was made of the keys."""
     masks = np.zeros((num_frames, *scene.shape), bool)
     confidence = np.zeros(num_frames, np.float32)
     if not found.keys:
@@ -111,7 +99,15 @@ def masks_of(scene: Scene, found: Over, num_frames: int, every: int) -> tuple[Ma
 def look_over(
     scene: Scene, frames: Frames, hands_px: Sequence[dict[int, Floats]], looker: Looker, every: int
 ) -> Over:
-    """Look at key frames and let neighbours, motion and colours have their say; as ``segment_by_looks``."""
+    """Look at key frames and let neighbours, motion and colours have their say.
+
+    Args:
+        scene: The clip, small.
+        frames: (T,H,W,3) RGB, as large as they are.
+        hands_px: Per frame: landmarks (21,2) in pixels of ``frames``, 0 left, 1 right.
+        looker: The network.
+        every: Step between key frames.
+    """
     keys = [t for t in range(0, len(frames), every) if hands_px[t]]
     if not keys:
         return Over([], {}, {}, {})
@@ -129,7 +125,19 @@ def look_over(
         ])
         for t in keys
     }  # fmt: skip
-    return Over(keys, surer, is_held, signs)
+    second = float(np.mean([_is_second(looks[t], seen[t]) for t in keys]))
+    return Over(keys, surer, is_held, signs, second)
+
+
+def _is_second(looks: list[_Seen], chosen: _Seen) -> bool:
+    """Does another hand hold something else than what was chosen?"""
+    mine = chosen.chance > _PRODUCT
+    for one in looks:
+        other = one.chance > _PRODUCT
+        is_apart = (other & mine).sum() < _SHARED * other.sum()
+        if one is not chosen and one.score > _SECOND and is_apart:
+            return True
+    return False
 
 
 def sureness(signs: NDArray[np.float64]) -> float:

@@ -1,5 +1,6 @@
-"""Chances of the held product made surer by motion: what is held moves with what was found of it, not with the body or the room.
+"""Chances of the held product made surer by motion.
 
+What is held moves with what was found of it, not with the body or the room.
 The flow to a few frames before and after is compared with two affine motions: the one of what was taken for the product,
 and the nearest of those of the body, of the room and of standing still. Where these are the same nothing is learned;
 where they differ, the rest of a product that was found in part comes back, and a patch of the shirt goes.

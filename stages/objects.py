@@ -21,7 +21,7 @@ from stages.backends.sam3_objects import Sam3Objects
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.files import Arrays, Files
 from stages.flow import make_flow, warp
-from stages.held_masks import segment_by_looks
+from stages.held_masks import look_over, masks_of
 from stages.held_product import segment_product
 from stages.masks import encode_masks
 from stages.product_cues import Mask
@@ -51,6 +51,8 @@ class ObjectsGate(GateConfig):
     max_area_share: float = Field(default=0.35, ge=0, le=1)
     max_area_jump_share: float = Field(default=0.1, ge=0, le=1)
     """Share of steps in which the mask becomes larger or smaller by more than 4 : 3, or comes or goes."""
+    max_second_product_share: float = Field(default=0.3, ge=0, le=1)
+    """Share of key frames in which the other hand holds something else; only the network tells."""
 
 
 class ObjectsConfig(StageConfig):
@@ -102,7 +104,8 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
     needs = ("segment", "detect")
     reasons: ClassVar[frozenset[str]] = frozenset({
         "no_held_object", "low_confidence", "object_rarely_visible", "object_too_small",
-        "object_too_large", "object_unsteady", "holding_hand_lost", "clip_unreadable",
+        "object_too_large", "object_unsteady", "holding_hand_lost", "second_product",
+        "clip_unreadable",
     })  # fmt: skip
 
     def __init__(self, config: ObjectsConfig) -> None:
@@ -158,13 +161,7 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
         assert row.boxes is not None
         frames, boxes = files.frames(row.media.video), files.arrays(row.boxes.arrays)
         scene = load_scene(frames, boxes, self.config.short_side_px)
-        if self._held is None:
-            small, confidence = segment_product(scene, self.config.every, self.config.reach_hands)
-        else:
-            hands = hands_of(boxes)
-            small, confidence = segment_by_looks(
-                scene, frames, hands, self._held, self.config.every
-            )
+        small, confidence, second_share = self._find(frames, boxes, scene)
         masks = _upsample(small, frames.shape[1:3])
         if self._carrier is not None and masks.any():
             masks, confidence = self._refine(frames, boxes, masks, confidence, files)
@@ -186,9 +183,18 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
             area_share=float(np.median(areas[visible])) if visible.any() else 0.0,
             flicker=float(np.mean(flicker_of(scene, small)[target])),
             area_jump_share=jump_share(areas),
+            second_product_share=second_share,
             backend=self._networks[0].ref if self._networks else CUES,
         )
         return Kept((row.with_facet(self.facet, facet),))
+
+    def _find(self, frames: Frames, boxes: Arrays, scene: Scene) -> tuple[Mask, Floats, float]:
+        """Masks (T,h,w), confidences (T,) and the share of key frames in which something else is held too."""
+        every = self.config.every
+        if self._held is None:
+            return *segment_product(scene, every, self.config.reach_hands), 0.0
+        found = look_over(scene, frames, hands_of(boxes), self._held, every)
+        return *masks_of(scene, found, len(frames), every), found.second_share
 
     def _refine(
         self, frames: Frames, boxes: Arrays, masks: Mask, confidence: Floats, files: Files
@@ -220,6 +226,8 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
              f"{found.in_hand_share=:.2f} < {gate.min_in_hand_share}"),
             ("holding_hand_lost", found.holding_hand_share < gate.min_holding_hand_share,
              f"{found.holding_hand_share=:.2f} < {gate.min_holding_hand_share}"),
+            ("second_product", found.second_product_share > gate.max_second_product_share,
+             f"{found.second_product_share=:.2f} > {gate.max_second_product_share}"),
             ("object_rarely_visible", found.visible_share < gate.min_visible_share,
              f"{found.visible_share=:.2f} < {gate.min_visible_share}"),
             ("low_confidence", found.confidence < gate.min_confidence,

@@ -15,11 +15,18 @@ import numpy as np
 
 from stages.backends.held_crop import CROP_PX, Crop, crop_around, draw_hands, hand_size_px
 from training.held_product.material import (
+    BODY,
+    FACE,
+    LEFT_HAND,
+    PRODUCT,
+    RIGHT_HAND,
+    TABLE,
     Material,
     Person,
     Picture,
     Plane,
     blend,
+    decoded,
     ground,
     paste,
     placed,
@@ -48,7 +55,8 @@ class Sample:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-_RENDERED_SHARE = 0.35
+_RENDERED_SHARE = 0.45
+_SOLID = (BODY, PRODUCT, LEFT_HAND, RIGHT_HAND, FACE, TABLE)
 
 
 def compose(material: Material, random: np.random.Generator) -> Sample:
@@ -59,20 +67,29 @@ def compose(material: Material, random: np.random.Generator) -> Sample:
 
 
 def _of_rendered(material: Material, random: np.random.Generator) -> Sample:
-    """A square of a rendered frame: everything is lit and covered as it should be, nothing is pasted."""
+    """A square of a rendered frame, in another place and dress: fingers and shades are as they should be."""
     one = material.rendered[int(random.integers(len(material.rendered)))]
-    frame = cv2.imdecode(np.frombuffer(one.jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    full = cv2.imdecode(np.frombuffer(one.png, np.uint8), cv2.IMREAD_GRAYSCALE)
+    frame, shows = decoded(one.jpeg), decoded(one.shows, cv2.IMREAD_GRAYSCALE)
     hands = list(one.hands)
     if random.random() < 0.5:
-        frame, full = frame[:, ::-1], full[:, ::-1]
-        hands = [np.stack([full.shape[1] - 1 - h[:, 0], h[:, 1]], axis=1) for h in hands]
+        frame, shows = frame[:, ::-1], shows[:, ::-1]
+        hands = [np.stack([shows.shape[1] - 1 - h[:, 0], h[:, 1]], axis=1) for h in hands]
     shown = _grouped(hands, one.holding, random)
     is_wide = random.random() < 0.25
     crop = _jittered(crop_around(shown), random, 1.7 if is_wide else 1.0)
-    picture = _coloured(crop.warp(np.ascontiguousarray(frame)), random)
-    mask = crop.warp(np.ascontiguousarray(full), outside=0).astype(np.float32) / 255
+    picture = crop.warp(np.ascontiguousarray(frame))
+    mask, body, skin, all_of_it = (
+        crop.warp(np.isin(shows, labels).astype(np.float32), outside=0)
+        for labels in ((PRODUCT,), (BODY,), (LEFT_HAND, RIGHT_HAND, FACE), _SOLID)
+    )
     hands = [crop.apply(h) for h in hands]
+    if random.random() < 0.7:
+        picture = _dressed(picture, body, skin, material, random)
+        for _ in range(int(random.integers(0, 4))):
+            picture = _panel(picture, body, skin, hands, material, random)
+    if random.random() < 0.7:
+        picture = _on_ground(picture, all_of_it, material, random)
+    picture = _roughened(picture, random)
     return _finished(picture, mask, hands, random, is_wide=is_wide)
 
 
@@ -87,16 +104,6 @@ def _grouped(
     if holding and random.random() < 0.8:
         return [hands[holding[int(random.integers(len(holding)))]]]
     return [hands[int(random.integers(len(hands)))]]
-
-
-def _coloured(picture: Picture, random: np.random.Generator) -> Picture:
-    """Rendered rooms and clothes in other colours and as a camera would see them."""
-    if random.random() < 0.5:
-        everywhere = np.ones(picture.shape[:2], np.float32)
-        picture = shifted(
-            picture, everywhere, random.uniform(-12, 12), random.uniform(0.2, 1.3), 1.0
-        )
-    return _roughened(picture, random)
 
 
 def _of_person(material: Material, random: np.random.Generator) -> Sample:

@@ -31,13 +31,17 @@ class Person:
     """(21,2) pixels each."""
 
 
+BODY, PRODUCT, LEFT_HAND, RIGHT_HAND, FACE, TABLE = range(1, 7)
+"""What a pixel of a rendered frame shows, as ``jobs.studio.drawing.LABELS`` says; 0 is the room."""
+
+
 @dataclass(frozen=True)
 class Rendered:
     """One frame of a rendered person, with the truth."""
 
     jpeg: bytes
-    png: bytes
-    """The product's visible pixels."""
+    shows: bytes
+    """PNG (H,W) of what each pixel shows."""
     hands: tuple[Plane, ...]
     """(21,2) pixels each; those in the picture."""
     holding: tuple[int, ...]
@@ -56,7 +60,10 @@ class Material:
 
 
 def load_material(work: Path, grounds: Sequence[Path], *, validation: bool) -> Material:
-    """Read what ``people``, ``rendered`` and ``sprites`` wrote; objects, people and grounds of the two splits are disjoint."""
+    """Read what ``people``, ``rendered`` and ``sprites`` wrote.
+
+    Objects, people and grounds of the two splits are disjoint.
+    """
     people = []
     for path in sorted((work / "people").glob("*.npz")):
         if (path.stem in VALIDATION) == validation:
@@ -80,17 +87,27 @@ def load_material(work: Path, grounds: Sequence[Path], *, validation: bool) -> M
 
 def _rendered(path: Path) -> Rendered | None:
     """What ``rendered`` wrote of a frame; None where no hand is in the picture."""
-    mask = path.with_suffix(".png").read_bytes()
+    shows = path.with_suffix(".png").read_bytes()
     with np.load(path) as packed:
         hands, holds = packed["hands_px"], packed["holds"]
-    height, width = cv2.imdecode(np.frombuffer(mask, np.uint8), cv2.IMREAD_GRAYSCALE).shape
+    height, width = decoded(shows, cv2.IMREAD_GRAYSCALE).shape
     inside = ((hands > 0) & (hands < (width, height))).all(axis=2).mean(axis=1) > _MIN_SEEN_SHARE
     if not inside.any():
         return None
     return Rendered(
-        path.with_suffix(".jpg").read_bytes(), mask, tuple(hands[inside]),
+        path.with_suffix(".jpg").read_bytes(), shows, tuple(hands[inside]),
         tuple(np.flatnonzero(holds[inside]).tolist()),
     )  # fmt: skip
+
+
+def decoded(data: bytes, kind: int = cv2.IMREAD_COLOR) -> Picture:
+    """A picture that was kept compressed: RGB (H,W,3), RGBA (H,W,4) or grey (H,W) by ``kind``."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), kind)
+    assert image is not None, "kept by us"
+    if image.ndim == 3:
+        code = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+        image = cv2.cvtColor(image, code)
+    return np.asarray(image, np.uint8)
 
 
 def _small(path: Path) -> bytes:
@@ -121,8 +138,7 @@ def blend(under: Picture, over: Picture, alpha: Plane) -> Picture:
 
 def ground(material: Material, random: np.random.Generator) -> Picture:
     """A square of a wallpaper (N,N,3)."""
-    data = np.frombuffer(material.grounds[int(random.integers(len(material.grounds)))], np.uint8)
-    image = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    image = decoded(material.grounds[int(random.integers(len(material.grounds)))])
     side = int(min(image.shape[:2]) * random.uniform(0.3, 1))
     y = int(random.integers(image.shape[0] - side + 1))
     x = int(random.integers(image.shape[1] - side + 1))
@@ -141,8 +157,7 @@ def sprite(material: Material, random: np.random.Generator) -> tuple[Picture, Pl
     pool = (
         material.sprites if random.random() < 0.75 or not material.furniture else material.furniture
     )
-    data = np.frombuffer(pool[int(random.integers(len(pool)))], np.uint8)
-    rgba = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), cv2.COLOR_BGRA2RGBA)
+    rgba = decoded(pool[int(random.integers(len(pool)))], cv2.IMREAD_UNCHANGED)
     rgb, alpha = np.ascontiguousarray(rgba[..., :3]), rgba[..., 3].astype(np.float32) / 255
     if random.random() < 0.3:  # bigger-scaled things of the same kind are slimmer or flatter
         rgb, alpha = _stretched(rgb, alpha, random)

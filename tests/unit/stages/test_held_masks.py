@@ -9,7 +9,7 @@ from schemas.errors import ConfigError
 from stages import product_cues as cues
 from stages.backends.held_crop import CROP_PX, crop_around
 from stages.backends.held_product import Look, group_hands
-from stages.held_masks import segment_by_looks
+from stages.held_masks import look_over, masks_of
 from stages.objects import ObjectsConfig, ObjectsStage, hands_of
 from stages.product_scene import load_scene
 from tests.unit.stages import held_scene
@@ -41,7 +41,8 @@ class Teller:
 
 def run(scene, teller, every=4):
     small = load_scene(scene.frames, scene.boxes, 240)
-    return segment_by_looks(small, scene.frames, hands_of(scene.boxes), teller, every)
+    found = look_over(small, scene.frames, hands_of(scene.boxes), teller, every)
+    return masks_of(small, found, len(scene.frames), every)
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +86,36 @@ def test_a_single_look_that_sees_nothing_does_not_make_a_hole_but_a_row_of_them_
 def test_without_hands_there_is_nothing(scene):
     small = load_scene(scene.frames, scene.boxes, 240)
     teller = Teller(scene)
-    masks, _ = segment_by_looks(small, scene.frames, [{} for _ in scene.frames], teller, 4)
+    found = look_over(small, scene.frames, [{} for _ in scene.frames], teller, 4)
+    masks, _ = masks_of(small, found, len(scene.frames), 4)
     assert not masks.any()
     assert teller.asked == []
     assert CROP_PX == 192
+
+
+class TwoThings:
+    """A hand far to the left that holds a thing of its own, as sure as it is told."""
+
+    def __init__(self, teller, held):
+        self.teller, self.held = teller, held
+
+    def look(self, frame, hands):
+        mine, other = hands[1:], hands[0]
+        crop = crop_around([other])
+        chance = np.zeros((CROP_PX, CROP_PX), np.float32)
+        chance[60:130, 60:130] = 0.9
+        return [Look((0,), crop, chance, self.held, 0.8)] + [
+            Look((1,), look.crop, look.chance, look.held, look.quality)
+            for look in self.teller.look(frame, mine)
+        ]
+
+
+@pytest.mark.parametrize(("held", "share"), [(0.9, 1.0), (0.1, 0.0)])
+def test_something_else_in_the_other_hand_is_told(scene, held, share):
+    small = load_scene(scene.frames, scene.boxes, 240)
+    hands = [{0: one[RIGHT] + (110, -200), **one} for one in hands_of(scene.boxes)]
+    found = look_over(small, scene.frames, hands, TwoThings(Teller(scene), held), 4)
+    assert found.second_share == share
 
 
 def test_the_stage_runs_the_network_with_the_users_weights(scene, files, tmp_path):
