@@ -52,7 +52,7 @@ def rendered(frame, hand):
     picture = frame.copy()
     picture[held == PRODUCT] = (20, 30, 220)
     return [
-        Rendered(bytes(cv2.imencode(".jpg", image)[1]), bytes(cv2.imencode(".png", plane)[1]), (hand,), holding)
+        Rendered(bytes(cv2.imencode(".jpg", image[..., ::-1])[1]), bytes(cv2.imencode(".png", plane)[1]), (hand,), holding)
         for image, plane, holding in ((picture, held, (0,)), (frame, shows, ()))
     ]  # fmt: skip
 
