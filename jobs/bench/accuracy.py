@@ -54,12 +54,17 @@ def measure(
     clips: Sequence[StudioClip],
     progress: Callable[[str, int, int], None],
     pictures: Path | None = None,
+    stages: dict[str, Any] | None = None,
 ) -> list[ClipScores]:
     """Run the seeing stages on every window of the clips and score them.
 
-    ``pictures`` is a folder for a strip of frames per window.
+    Args:
+        clips: With their truth.
+        progress: Told what is done, how much, of how much.
+        pictures: Folder for a strip of frames per window.
+        stages: Settings per stage, as in a recipe.
     """
-    chain = build_chain(Recipe(name="accuracy", stages={}))
+    chain = build_chain(Recipe(name="accuracy", stages=stages or {}))
     for name in ("probe", "segment", *SEEING):
         chain[name].setup()
     scores = []

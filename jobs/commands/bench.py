@@ -41,14 +41,19 @@ def accuracy(
     as_json: options.Json = False,
 ) -> Exit:
     """Score boxes, masks, bodies and contact against the studio's truth, or masks against hand-made ones."""
+    from curation.recipe import apply_change
+
+    stages: dict[str, Any] = {}
+    for change in sets or ():
+        apply_change(stages, change)
     if real is not None:
-        return _real(real, clips or (), pictures, sets, as_json=as_json)
+        return _real(real, clips or (), pictures, stages, as_json=as_json)
     from jobs.bench.accuracy import measure, render, summarise
     from jobs.studio.generate import generate
 
     with RunProgress() as progress:
         made = generate(studio, clips=clips or ["all"], seed=seed, progress=progress.step)
-        scores = measure(made, progress.step, pictures)
+        scores = measure(made, progress.step, pictures, stages)
     figures = summarise(scores)
     if as_json:
         print_json(
@@ -63,18 +68,14 @@ def _real(
     data: Path,
     clips: Sequence[str],
     pictures: Path | None,
-    sets: list[str] | None,
+    stages: dict[str, Any],
     *,
     as_json: bool,
 ) -> Exit:
     from dataclasses import asdict
 
-    from curation.recipe import apply_change
     from jobs.bench.real import measure_real, render_real, summarise_real
 
-    stages: dict[str, Any] = {}
-    for change in sets or ():
-        apply_change(stages, change)
     with RunProgress() as progress:
         held, none = measure_real(data, stages, progress.step, pictures, clips)
     figures = summarise_real(held, none)

@@ -92,8 +92,10 @@ def test_the_studio_says_what_it_rendered(tmp_path):
 @pytest.mark.long
 def test_benches_say_what_they_measured(tmp_path):
     assert answer("bench model", "--quick")["measured"]
-    found = answer("bench accuracy", "--studio", tmp_path, "--clip", "clean")
+    impossible = ("--set", "objects.gate.min_area_share=1")
+    found = answer("bench accuracy", "--studio", tmp_path, "--clip", "clean", *impossible)
     assert found["figures"]
+    assert set(found["dropped"].values()) == {"objects: object_too_small"}
 
 
 def test_documents_that_are_not_promised_are_refused():
