@@ -29,6 +29,13 @@ class Object3D:
     creator: str
     licence: str
     longest_cm: float
+    turn: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    """Rows of the rotation (3,3) that sets the model upright."""
+
+    @property
+    def key(self) -> str:
+        """What no other object is called: the catalogue and the model's file."""
+        return f"{self.catalogue.stem}/{Path(self.model).stem}"
 
     @property
     def is_hand_sized(self) -> bool:
@@ -79,4 +86,9 @@ def _of_catalogue(path: Path) -> Iterator[Object3D]:
             longest_cm=max(
                 float(fields[f"{side}#{number}"]) for side in ("width", "depth", "height")
             ),
+            turn=_turn(fields.get(f"modelRotation#{number}")),
         )
+
+
+def _turn(text: str | None) -> tuple[float, ...]:
+    return tuple(float(n) for n in text.split()) if text else Object3D.turn
