@@ -7,8 +7,8 @@ that what is held never slides.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -16,25 +16,24 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from jobs.studio.grips import Grip, choose_grips, sign_of
+from jobs.studio.hands import Hand
 from jobs.studio.products import Product
 from jobs.studio.scripts import Take
 from stages.backends.anny_body import AnnyBody
 from stages.backends.linear_body import rotation_matrices
 from stages.body_rig import (
-    FINGERS,
     SIDES,
     Dof,
     anny_roles,
     body_dofs,
-    finger_dofs,
 )
 
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
 _KEY_EVERY = 5
-_CLEARANCE_M = 0.026
-"""Palm surface before the plane of the hand's joints."""
-_JOINT_RADIUS_M = 0.0085
+_OUT_OF_SIGHT = np.array([0.0, -50.0, -50.0], np.float32)
+"""Where there is no product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,44 +56,81 @@ class Actor:
         self.body, self.shape = body, shape
         self.roles = anny_roles(body.bone_names)
         self.rest = body.rest_joints(shape).numpy().astype(np.float64)
-        marks = body.rest_landmarks(shape).numpy().astype(np.float64)
-        self._marks = dict(zip(body.tables.landmark_names, marks, strict=True))
         self._dofs = [d for d in body_dofs(self.roles, self.rest) if _moves(d.name)]
         self._table = torch.from_numpy(self._axes(self._dofs)).float()  # (Q,B,3)
+        self.hands = {side: Hand(body, shape, self.roles, side) for side in SIDES}
         self.chest = self.rest[self.roles.spine[-1]]
 
-    def act(self, take: Take, product: Product, seed: int) -> Acted:
-        """Solve a whole take."""
-        sides = ("L", "R") if take.grip == "both" else ("R" if take.grip == "right" else "L",)
+    def act(self, take: Take, product: Product | None, seed: int) -> Acted:
+        """Solve a whole take; without a product both hands talk."""
         frames = np.arange(0, take.num_frames + _KEY_EVERY, _KEY_EVERY)
-        turn, place = self._path(take, frames)
-        releases = take.put_down_frame is not None
-        angles = self._solve(frames, turn, place, sides, product, seed)
-        spline = CubicSpline(frames, angles)
-        q = torch.from_numpy(spline(np.arange(take.num_frames))).float()
-        rotations = torch.einsum("tq,qbc->tbc", q, self._table)
-        for side in SIDES:
-            rotations += self._hand(side, product if side in sides else None)
-        world, joints = self.body.pose_joints(rotations, torch.zeros(len(q), 3), self.shape)
-        turn_all, place_all = self._follow(world.numpy(), joints.numpy(), sides, product)
-        holds = np.zeros((take.num_frames, 2), bool)
-        holds[: take.put_down_frame, [SIDES.index(s) for s in sides]] = True
-        if releases:
-            assert take.put_down_frame is not None
-            rest_turn = np.eye(3)
-            blend = take.put_down_frame - 1
-            turn_all[blend:] = rest_turn
-            place_all[blend:] = place_all[blend]
-            opened = rotations.clone()
-            for side in sides:
-                opened += self._hand(side, None) - self._hand(side, product)
-            weight = torch.linspace(0, 1, 6)[:, None, None]
-            stop = min(take.put_down_frame + 6, take.num_frames)
-            span = slice(take.put_down_frame, stop)
-            w = weight[: stop - take.put_down_frame]
-            rotations[span] = rotations[span] * (1 - w) + opened[span] * w
-            rotations[stop:] = opened[stop:]
-        return Acted(rotations.numpy(), turn_all, place_all, holds)
+        grips = self._grips(take, product, seed)
+        angles = self._solve(frames, take, grips, seed, smoothness=40.0)
+        every = CubicSpline(frames, angles)(np.arange(take.num_frames))
+        acted = self._acted(every, take, product, grips, seed)
+        if take.put_down_frame is not None and product is not None:
+            self._put_down(acted, take.put_down_frame, product, grips)
+        return acted
+
+    def poses(
+        self, take: Take, product: Product | None, seed: int, frames: NDArray[np.int64]
+    ) -> Acted:
+        """Single frames of a take, each solved by itself: as many rows as ``frames`` (K,)."""
+        grips = self._grips(take, product, seed)
+        angles = self._solve(frames, take, grips, seed, smoothness=0.0)
+        return self._acted(angles, take, product, grips, seed)
+
+    def _grips(self, take: Take, product: Product | None, seed: int) -> dict[str, Grip]:
+        if product is None or not take.sides:
+            return {}
+        palms = {side: hand.palm_skin() for side, hand in self.hands.items()}
+        return choose_grips(product, palms, take.sides, np.random.default_rng(seed))
+
+    def _acted(
+        self, angles: Double, take: Take, product: Product | None, grips: Mapping[str, Grip], seed: int
+    ) -> Acted:  # fmt: skip
+        """Arms from their angles (T,Q), hands closed or free, and the product where the palm carries it."""
+        rotations = torch.einsum("tq,qbc->tbc", torch.from_numpy(angles).float(), self._table)
+        rng = np.random.default_rng([seed, 5])
+        for side, hand in self.hands.items():
+            if product is not None and side in grips:
+                rotations += hand.rotations(hand.closed(product, grips[side]))
+            else:
+                rotations += self._free_hand(hand, len(angles), take, rng)
+        turn = np.tile(np.eye(3, dtype=np.float32), (len(angles), 1, 1))
+        place = np.tile(_OUT_OF_SIGHT, (len(angles), 1))
+        if grips:
+            still = torch.zeros(len(angles), 3)
+            world, joints = self.body.pose_joints(rotations, still, self.shape)
+            turn, place = self._follow(world.numpy(), joints.numpy(), grips)
+        holds = np.zeros((len(angles), 2), bool)
+        holds[:, [SIDES.index(s) for s in grips]] = True
+        return Acted(rotations.numpy(), turn, place, holds)
+
+    def _free_hand(self, hand: Hand, count: int, take: Take, rng: np.random.Generator) -> Tensor:
+        """Rotations (T,B,3) of a hand that holds nothing: it changes with what is said, where the take gestures."""
+        if not take.gestures:
+            return hand.rotations(hand.relaxed())
+        keys = torch.stack([hand.rotations(hand.gesture(rng)) for _ in range(max(count // 20, 1) + 2)])
+        at = torch.linspace(0, len(keys) - 1.001, count)
+        before = at.floor().long()
+        share = ((at - before)[:, None, None] * 2 - 0.5).clamp(0, 1)
+        return keys[before] * (1 - share) + keys[before + 1] * share
+
+    def _put_down(
+        self, acted: Acted, frame: int, product: Product, grips: Mapping[str, Grip]
+    ) -> None:
+        """From ``frame`` on the product stands, and the hands open within six frames."""
+        acted.holds[frame:] = False
+        acted.turn[frame - 1 :] = np.eye(3)
+        acted.place[frame - 1 :] = acted.place[frame - 1]
+        change = np.zeros_like(acted.rotations[0])
+        for side, grip in grips.items():
+            hand = self.hands[side]
+            opened, closed = hand.relaxed(), hand.closed(product, grip)
+            change += (hand.rotations(opened) - hand.rotations(closed)).numpy()
+        weight = np.clip(np.arange(len(acted.rotations) - frame) / 5, 0, 1)
+        acted.rotations[frame:] += weight[:, None, None] * change
 
     def _axes(self, dofs: list[Dof]) -> Double:
         table = np.zeros((len(dofs), len(self.body.bone_names), 3))
@@ -124,44 +160,20 @@ class Actor:
         )  # pitch about x, yaw about y, roll about z
         return rotation_matrices(axis_angle).numpy(), self.chest + values[:, :3]
 
-    def _grip(self, side: str, product: Product) -> tuple[Double, Double, Double]:
-        """Palm centre (3,), direction of the fingers (3,) and out of the palm (3,), in the product's axes."""
-        sign = 1.0 if side == "L" else -1.0
-        along = np.array([-0.25 * sign, 0.38, 1.0])
-        out = np.array([-sign, 0.0, -0.25])
-        along /= np.linalg.norm(along)
-        out -= along * float(out @ along)
-        out /= np.linalg.norm(out)
-        centre = np.array([sign * product.half_m[0], -0.1 * product.half_m[1], -0.012])
-        return centre - out * _CLEARANCE_M, along, out
-
-    def _palm(self, side: str) -> tuple[Double, Double, Double]:
-        """Rest palm centre relative to the wrist, fingers' direction, out of the palm; body axes."""
-        wrist = self.rest[self.roles.wrist[side]]
-        fingers = self.roles.fingers[side]
-        along = self.rest[fingers[3][0]] - wrist
-        centre = 0.75 * along
-        along = along / np.linalg.norm(along)
-        across = self.rest[fingers[2][0]] - self.rest[fingers[5][0]]
-        out = np.cross(along, across)
-        out /= np.linalg.norm(out)
-        if side == "R":
-            out = -out
-        return centre, along, out
-
     def _solve(
-        self, frames: NDArray[np.int64], turn: Double, place: Double, sides: tuple[str, ...],
-        product: Product, seed: int,
+        self, frames: NDArray[np.int64], take: Take, grips: Mapping[str, Grip], seed: int,
+        smoothness: float,
     ) -> Double:  # fmt: skip
         """Angles (K,Q) that bring the palms to the product, close to a relaxed pose and smooth in time."""
         rng = np.random.default_rng(seed)
         mean = torch.tensor([d.mean for d in self._dofs])
-        spread = torch.tensor([_stiffness(d.name, sides) * d.deviation for d in self._dofs])
+        spread = torch.tensor([_stiffness(d.name, tuple(grips)) * d.deviation for d in self._dofs])
         low = torch.tensor([d.low for d in self._dofs]).clamp(min=-10.0)
         high = torch.tensor([d.high for d in self._dofs]).clamp(max=10.0)
         sway = torch.from_numpy(_sway(self._dofs, frames, rng)).float()
         q = (mean + sway).clone().requires_grad_(True)
-        targets = [self._target(side, turn, place, sides, product, frames, rng) for side in SIDES]
+        turn, place = self._path(take, frames)
+        targets = [self._target(s, turn, place, grips.get(s), take, frames, rng) for s in SIDES]
         optimiser = torch.optim.Adam([q], lr=0.06)
         zero = torch.zeros(len(frames), 3)
         for step in range(220):
@@ -171,12 +183,15 @@ class Actor:
             rotations = torch.einsum("tq,qbc->tbc", limited, self._table)
             world, joints = self.body.pose_joints(rotations, zero, self.shape)
             loss = 0.02 * (((limited - mean - sway) / spread) ** 2).sum(1).mean()
-            loss = loss + 40.0 * (limited[2:] - 2 * limited[1:-1] + limited[:-2]).pow(2).mean()
+            if smoothness:
+                bends = limited[2:] - 2 * limited[1:-1] + limited[:-2]
+                loss = loss + smoothness * bends.pow(2).mean()
             loss = loss + 5.0 * (q - limited).pow(2).mean()
             for side, (centre, along, out) in zip(SIDES, targets, strict=True):
                 near, turned = self._misses(side, world, joints, centre, along, out)
                 # A free hand is near its place; how it turns is left to the wrist, which stays nearly straight.
-                loss = loss + (near + turned if side in sides else 0.6 * near + 0.02 * turned)
+                freely = 0.6 * near + (0.1 if take.gestures else 0.02) * turned
+                loss = loss + (near + turned if side in grips else freely)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -184,23 +199,28 @@ class Actor:
         return np.asarray(final, np.float64)
 
     def _target(
-        self, side: str, turn: Double, place: Double, sides: tuple[str, ...], product: Product,
+        self, side: str, turn: Double, place: Double, grip: Grip | None, take: Take,
         frames: NDArray[np.int64], rng: np.random.Generator,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """Palm centre, direction and normal per key frame."""
-        if side in sides:
-            grip = self._grip(side, product)
-            centre = place + np.einsum("tij,j->ti", turn, grip[0])
-            along, out = (np.einsum("tij,j->ti", turn, g) for g in grip[1:])
+        if grip is not None:
+            centre = place + np.einsum("tij,j->ti", turn, grip.centre)
+            along, out = (np.einsum("tij,j->ti", turn, g) for g in (grip.along, grip.out))
             return _floats(centre), _floats(along), _floats(out)
-        sign = 1.0 if side == "L" else -1.0
+        sign = sign_of(side)
         phase = rng.uniform(0, 2 * np.pi, 3)
         wave = np.sin(frames[:, None] / 25 * np.array([2.1, 3.3, 1.7]) + phase)
-        centre = (
-            self.chest + np.array([sign * 0.17, -0.19, 0.24]) + wave * np.array([0.03, 0.07, 0.03])
-        )
-        along = np.tile(np.array([-0.35 * sign, 0.75, 0.55]), (len(frames), 1))
-        out = np.tile(np.array([-0.75 * sign, -0.1, 0.3]), (len(frames), 1))
+        home, reach = np.array([sign * 0.17, -0.19, 0.24]), np.array([0.03, 0.07, 0.03])
+        toward = np.array([-0.35 * sign, 0.75, 0.55])
+        palm = np.array([-0.75 * sign, -0.1, 0.3])
+        if take.gestures:
+            home = home + rng.uniform(-1, 1, 3) * (0.07, 0.12, 0.05)
+            reach = reach + rng.uniform(0, 1, 3) * (0.06, 0.08, 0.04)
+            toward = toward + rng.normal(0, 0.3, 3)
+            palm = palm + rng.normal(0, 0.7, 3)
+        centre = self.chest + home + wave * reach
+        along = np.tile(toward, (len(frames), 1))
+        out = np.tile(palm, (len(frames), 1))
         along /= np.linalg.norm(along, axis=1, keepdims=True)
         out -= along * (out * along).sum(1, keepdims=True)
         out /= np.linalg.norm(out, axis=1, keepdims=True)
@@ -210,101 +230,22 @@ class Actor:
         self, side: str, world: Tensor, joints: Tensor, centre: Tensor, along: Tensor, out: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Squared misses of the palm's place (in units of 1.5 cm) and of its directions (of 0.25)."""
-        index = self.roles.wrist[side]
-        offset, a, o = (torch.from_numpy(v).float() for v in self._palm(side))
-        at = joints[:, index] + world[:, index] @ offset
+        hand = self.hands[side]
+        offset, axes = _floats(hand.offset), _floats(hand.axes)
+        at = joints[:, hand.wrist] + world[:, hand.wrist] @ offset
         place = ((at - centre) / 0.015).pow(2).sum(1).mean()
-        turn = ((world[:, index] @ a - along) / 0.25).pow(2).sum(1)
-        return place, (turn + ((world[:, index] @ o - out) / 0.25).pow(2).sum(1)).mean()
+        turn = ((world[:, hand.wrist] @ axes[:, 0] - along) / 0.25).pow(2).sum(1)
+        return place, (turn + ((world[:, hand.wrist] @ axes[:, 1] - out) / 0.25).pow(2).sum(1)).mean()
 
     def _follow(
-        self, world: Float, joints: Float, sides: tuple[str, ...], product: Product
+        self, world: Float, joints: Float, grips: Mapping[str, Grip]
     ) -> tuple[Float, Float]:
         """The product's turn and place from the first holding palm."""
-        side = sides[-1]
-        index = self.roles.wrist[side]
-        offset, a, o = self._palm(side)
-        centre, along, out = self._grip(side, product)
-        hand = np.stack([a, o, np.cross(a, o)], 1)
-        wanted = np.stack([along, out, np.cross(along, out)], 1)
-        turn = world[:, index] @ (hand @ wanted.T)
-        palm = joints[:, index] + world[:, index] @ offset
-        return turn.astype(np.float32), (palm - turn @ centre).astype(np.float32)
-
-    def _hand(self, side: str, product: Product | None) -> Tensor:
-        """Finger rotations (B,3): relaxed, or closed on the product."""
-        tips = {f: self._marks[f"finger{f}.tip.{side}"] for f in FINGERS}
-        dofs = finger_dofs(self.roles, self.rest, tips, side)
-        relaxed = {d.name: d.mean for d in dofs}
-        if product is None:
-            return self._hand_rotations(dofs, relaxed)
-        closed = dict(relaxed)
-        for finger in FINGERS[1:]:
-            bend = np.linspace(-0.1, 1.45, 32)
-            settings = [
-                {f"finger{finger}.{side}.bend": b, f"finger{finger}.{side}.curl": max(b, 0) * 1.05}
-                for b in bend
-            ]
-            free = self._free(side, finger, dofs, settings, product)
-            touching = int(np.argmin(free)) if not free.all() else len(free)
-            closed |= settings[max(touching - 1, 0)]
-        closed |= self._thumb(side, dofs, product)
-        return self._hand_rotations(dofs, closed)
-
-    def _thumb(self, side: str, dofs: list[Dof], product: Product) -> dict[str, float]:
-        """The thumb's angles whose tip comes nearest to the surface without entering it."""
-        rng = np.random.default_rng(7)
-        names = [d.name for d in dofs if d.name.startswith("finger1.")]
-        samples = rng.uniform(-0.75, 0.75, (600, len(names)))
-        samples[:, -2:] = rng.uniform(-0.1, 0.8, (600, 2))
-        settings = [dict(zip(names, row, strict=True)) for row in samples]
-        distance = self._distances(side, 1, dofs, settings, product)
-        score = np.abs(distance[:, -1] - 0.006) + 10 * np.maximum(0.009 - distance.min(1), 0)
-        return settings[int(np.argmin(score + 0.004 * np.abs(samples).mean(1)))]
-
-    def _free(
-        self,
-        side: str,
-        finger: int,
-        dofs: list[Dof],
-        settings: list[dict[str, float]],
-        product: Product,
-    ) -> NDArray[np.bool_]:
-        distance = self._distances(side, finger, dofs, settings, product)
-        return np.asarray((distance > _JOINT_RADIUS_M).all(1))
-
-    def _distances(
-        self,
-        side: str,
-        finger: int,
-        dofs: list[Dof],
-        settings: list[dict[str, float]],
-        product: Product,
-    ) -> Double:
-        """Distance (N,P) of points along a finger from the product, for N settings of its angles."""
-        rotations = torch.stack([self._hand_rotations(dofs, s) for s in settings])
-        world, joints = self.body.pose_joints(rotations, torch.zeros(len(settings), 3), self.shape)
-        middle, end = self.roles.fingers[side][finger][1:]
-        tip_rest = self._marks[f"finger{finger}.tip.{side}"] - self.rest[end]
-        tip = joints[:, end] + world[:, end] @ torch.from_numpy(tip_rest).float()
-        chain = [joints[:, middle], joints[:, end], tip]
-        points = [a + (b - a) * t for a, b in pairwise(chain) for t in (0.5, 1.0)]
-        wrist = self.roles.wrist[side]
-        offset, a, o = self._palm(side)
-        centre, along, out = self._grip(side, product)
-        hand = np.stack([a, o, np.cross(a, o)], 1)
-        wanted = np.stack([along, out, np.cross(along, out)], 1)
-        stacked = torch.stack([joints[:, middle], *points], 1).numpy()
-        local = stacked - joints[:, wrist].numpy()[:, None] - offset
-        in_product = local @ (wanted @ hand.T).T + centre
-        return np.asarray(product.distance(in_product.astype(np.float32)), np.float64)
-
-    def _hand_rotations(self, dofs: list[Dof], values: dict[str, float]) -> Tensor:
-        out = np.zeros((len(self.body.bone_names), 3))
-        for dof in dofs:
-            for joint, axis in dof.turns:
-                out[joint] += axis * values.get(dof.name, dof.mean)
-        return torch.from_numpy(out).float()
+        side, grip = list(grips.items())[-1]
+        hand = self.hands[side]
+        turn = world[:, hand.wrist] @ (hand.axes @ grip.axes.T)
+        palm = joints[:, hand.wrist] + world[:, hand.wrist] @ hand.offset
+        return turn.astype(np.float32), (palm - turn @ grip.centre).astype(np.float32)
 
 
 def _floats(array: Double) -> Tensor:

@@ -18,7 +18,9 @@ _SMOOTH_RAD = np.deg2rad(40.0)
 """Faces that meet at less are one curved surface; a cylinder's rim and a box's edges stay sharp."""
 _EDGE_M = 0.002
 _PLAIN_EDGE_M = 0.02
-_TEXTURED_FACES = 50_000
+_TEXTURED_FACES = 60_000
+_FACE_PER_EDGE2 = 0.15
+"""Mean area of a triangle, of the square of the longest edge allowed."""
 _OPAQUE = 0.5
 _DARKEST = 0.03
 
@@ -51,7 +53,7 @@ def bake(pieces: list[Piece]) -> Surface:
     normals = _corner_normals(np.concatenate([p.corners for p in pieces]))
     starts = np.cumsum([0] + [len(p.corners) for p in pieces])
     area = sum(_areas(p.corners).sum() for p in pieces if _image(p) is not None)
-    edge = max(_EDGE_M, float(np.sqrt(area / (0.3 * _TEXTURED_FACES))))
+    edge = max(_EDGE_M, float(np.sqrt(area / (_FACE_PER_EDGE2 * _TEXTURED_FACES))))
     parts, count = [], 0
     for piece, start in zip(pieces, starts, strict=False):
         part = _paint(piece, normals[start : start + len(piece.corners)], edge)

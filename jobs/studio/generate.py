@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from jobs.studio.acting import Actor
 from jobs.studio.drawing import LABELS, Drawn, Stage
 from jobs.studio.looks import dress
-from jobs.studio.products import make_product
+from jobs.studio.casting import product_for
 from jobs.studio.scripts import ClipScript, Take, find_scripts
 from jobs.studio.voice import RATE_HZ, Speech, speak
 from schemas.errors import ConfigError
@@ -123,7 +123,7 @@ def _stage(
     shape = body.shape_of(
         gender=person.gender, height=person.height, weight=person.weight, muscle=person.muscle
     )
-    product = make_product(take.product, take.base, take.accent, seed)
+    product = product_for(take, seed)
     actor = Actor(body, shape)
     acted = actor.act(take, product, seed)
     looks = dress(body, shape, person, seed)
