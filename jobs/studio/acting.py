@@ -32,6 +32,9 @@ from stages.body_rig import (
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
 _KEY_EVERY = 5
+_JOINED = 12.0
+"""Weight of the left palm's place once the right hand carries the product."""
+_SHALLOW_M = 0.06
 _OUT_OF_SIGHT = np.array([0.0, -50.0, -50.0], np.float32)
 """Where there is no product."""
 
@@ -65,7 +68,8 @@ class Actor:
         """Solve a whole take; without a product both hands talk."""
         frames = np.arange(0, take.num_frames + _KEY_EVERY, _KEY_EVERY)
         grips = self._grips(take, product, seed)
-        angles = self._solve(frames, take, grips, seed, smoothness=40.0)
+        path = self._path(take, product, frames)
+        angles = self._solve(frames, path, take, grips, seed, smoothness=40.0)
         every = CubicSpline(frames, angles)(np.arange(take.num_frames))
         acted = self._acted(every, take, product, grips, seed)
         if take.put_down_frame is not None and product is not None:
@@ -77,13 +81,14 @@ class Actor:
     ) -> Acted:
         """Single frames of a take, each solved by itself: as many rows as ``frames`` (K,)."""
         grips = self._grips(take, product, seed)
-        angles = self._solve(frames, take, grips, seed, smoothness=0.0)
+        path = self._path(take, product, frames)
+        angles = self._solve(frames, path, take, grips, seed, smoothness=0.0)
         return self._acted(angles, take, product, grips, seed)
 
     def _grips(self, take: Take, product: Product | None, seed: int) -> dict[str, Grip]:
         if product is None or not take.sides:
             return {}
-        palms = {side: hand.palm_skin() for side, hand in self.hands.items()}
+        palms = {side: hand.flat_skin() for side, hand in self.hands.items()}
         return choose_grips(product, palms, take.sides, np.random.default_rng(seed))
 
     def _acted(
@@ -102,7 +107,7 @@ class Actor:
         if grips:
             still = torch.zeros(len(angles), 3)
             world, joints = self.body.pose_joints(rotations, still, self.shape)
-            turn, place = self._follow(world.numpy(), joints.numpy(), grips)
+            turn, place = (v.numpy() for v in self._follow(world, joints, grips))
         holds = np.zeros((len(angles), 2), bool)
         holds[:, [SIDES.index(s) for s in grips]] = True
         return Acted(rotations.numpy(), turn, place, holds)
@@ -139,8 +144,10 @@ class Actor:
                 row[joint] += axis
         return table
 
-    def _path(self, take: Take, frames: NDArray[np.int64]) -> tuple[Double, Double]:
-        """Wanted turn (K,3,3) and place (K,3) of the product at the key frames."""
+    def _path(
+        self, take: Take, product: Product | None, frames: NDArray[np.int64]
+    ) -> tuple[Double, Double]:
+        """Wanted turn (K,3,3) and place (K,3) of the product at the key frames; what is deep stays off the chest."""
         keys = np.array(
             [(k.frame, k.x_m, k.y_m, k.z_m, k.yaw_deg, k.roll_deg, k.pitch_deg) for k in take.keys]
         )
@@ -158,11 +165,12 @@ class Actor:
         axis_angle = torch.from_numpy(
             np.stack([angle[:, 2], angle[:, 0], angle[:, 1]], 1)
         )  # pitch about x, yaw about y, roll about z
-        return rotation_matrices(axis_angle).numpy(), self.chest + values[:, :3]
+        away = 0.0 if product is None else max(product.half_m[2] - _SHALLOW_M, 0.0)
+        return rotation_matrices(axis_angle).numpy(), self.chest + values[:, :3] + (0, 0, away)
 
     def _solve(
-        self, frames: NDArray[np.int64], take: Take, grips: Mapping[str, Grip], seed: int,
-        smoothness: float,
+        self, frames: NDArray[np.int64], path: tuple[Double, Double], take: Take,
+        grips: Mapping[str, Grip], seed: int, smoothness: float,
     ) -> Double:  # fmt: skip
         """Angles (K,Q) that bring the palms to the product, close to a relaxed pose and smooth in time."""
         rng = np.random.default_rng(seed)
@@ -172,11 +180,11 @@ class Actor:
         high = torch.tensor([d.high for d in self._dofs]).clamp(max=10.0)
         sway = torch.from_numpy(_sway(self._dofs, frames, rng)).float()
         q = (mean + sway).clone().requires_grad_(True)
-        turn, place = self._path(take, frames)
-        targets = [self._target(s, turn, place, grips.get(s), take, frames, rng) for s in SIDES]
+        targets = {s: self._target(s, *path, grips.get(s), take, frames, rng) for s in SIDES}
         optimiser = torch.optim.Adam([q], lr=0.06)
         zero = torch.zeros(len(frames), 3)
-        for step in range(220):
+        both = len(grips) == 2
+        for step in range(220 + 60 * both):
             if step == 160:
                 optimiser.param_groups[0]["lr"] = 0.02
             limited = torch.maximum(torch.minimum(q, high), low)
@@ -187,11 +195,14 @@ class Actor:
                 bends = limited[2:] - 2 * limited[1:-1] + limited[:-2]
                 loss = loss + smoothness * bends.pow(2).mean()
             loss = loss + 5.0 * (q - limited).pow(2).mean()
-            for side, (centre, along, out) in zip(SIDES, targets, strict=True):
-                near, turned = self._misses(side, world, joints, centre, along, out)
+            if both and step >= 160:  # the left hand goes where the right hand has brought the product
+                targets["L"] = _held(grips["L"], *self._follow(world, joints, grips))
+            for side, target in targets.items():
+                near, turned = self._misses(side, world, joints, *target)
                 # A free hand is near its place; how it turns is left to the wrist, which stays nearly straight.
                 freely = 0.6 * near + (0.1 if take.gestures else 0.02) * turned
-                loss = loss + (near + turned if side in grips else freely)
+                weight = _JOINED if both and step >= 160 and side == "L" else 1.0
+                loss = loss + (weight * near + turned if side in grips else freely)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -204,9 +215,7 @@ class Actor:
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """Palm centre, direction and normal per key frame."""
         if grip is not None:
-            centre = place + np.einsum("tij,j->ti", turn, grip.centre)
-            along, out = (np.einsum("tij,j->ti", turn, g) for g in (grip.along, grip.out))
-            return _floats(centre), _floats(along), _floats(out)
+            return _held(grip, _floats(turn), _floats(place))
         sign = sign_of(side)
         phase = rng.uniform(0, 2 * np.pi, 3)
         wave = np.sin(frames[:, None] / 25 * np.array([2.1, 3.3, 1.7]) + phase)
@@ -238,14 +247,20 @@ class Actor:
         return place, (turn + ((world[:, hand.wrist] @ axes[:, 1] - out) / 0.25).pow(2).sum(1)).mean()
 
     def _follow(
-        self, world: Float, joints: Float, grips: Mapping[str, Grip]
-    ) -> tuple[Float, Float]:
-        """The product's turn and place from the first holding palm."""
+        self, world: Tensor, joints: Tensor, grips: Mapping[str, Grip]
+    ) -> tuple[Tensor, Tensor]:
+        """The product's turn (T,3,3) and place (T,3) from the palm that carries it: the right one, where both hold."""
         side, grip = list(grips.items())[-1]
         hand = self.hands[side]
-        turn = world[:, hand.wrist] @ (hand.axes @ grip.axes.T)
-        palm = joints[:, hand.wrist] + world[:, hand.wrist] @ hand.offset
-        return turn.astype(np.float32), (palm - turn @ grip.centre).astype(np.float32)
+        turn = world[:, hand.wrist] @ _floats(hand.axes @ grip.axes.T)
+        palm = joints[:, hand.wrist] + world[:, hand.wrist] @ _floats(hand.offset)
+        return turn, palm - turn @ _floats(grip.centre)
+
+
+def _held(grip: Grip, turn: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Palm centre, direction and normal (T,3) of a hand that holds a product at its turn and place."""
+    centre, along, out = (_floats(v) for v in (grip.centre, grip.along, grip.out))
+    return place + turn @ centre, turn @ along, turn @ out
 
 
 def _floats(array: Double) -> Tensor:

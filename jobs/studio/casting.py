@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 
 from jobs.studio.catalogue import Object3D
@@ -25,24 +27,22 @@ def cast_object(item: Object3D, seed: int) -> ClipScript:
     """A clip in which somebody holds up an object."""
     rng = np.random.default_rng([seed, *item.key.encode()])
     longest = held_size_m(item.longest_cm / 100)
-    share = 0.2 if longest < 0.15 else 0.45 if longest < 0.25 else 0.75
+    share = 0.0 if longest < 0.12 else 0.3 if longest < 0.22 else 0.75
     grip: GripName = "both" if rng.random() < share else ("right" if rng.random() < 0.55 else "left")
     name = f"{item.key.replace('/', '-')}-{seed}"
-    return ClipScript(name, (_take(item, grip, longest, rng),))
+    return ClipScript(name, (_take(item, grip, rng),))
 
 
 def cast_empty(index: int, seed: int) -> ClipScript:
     """A clip in which somebody talks with empty hands."""
     rng = np.random.default_rng([seed, index])
-    return ClipScript(f"empty-{index}-{seed}", (_take(None, "none", 0.1, rng),))
+    return ClipScript(f"empty-{index}-{seed}", (_take(None, "none", rng),))
 
 
-def _take(
-    item: Object3D | None, grip: GripName, longest_m: float, rng: np.random.Generator
-) -> Take:
+def _take(item: Object3D | None, grip: GripName, rng: np.random.Generator) -> Take:
     person = _person(rng)
     return Take(
-        _NUM_FRAMES, person, item, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), grip, _keys(grip, longest_m, rng),
+        _NUM_FRAMES, person, item, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), grip, _keys(grip, rng),
         room=int(rng.integers(10_000)), gestures=True,
         pitch_hz=float(105 + 100 * person.gender + rng.uniform(-10, 15)),
     )  # fmt: skip
@@ -53,22 +53,28 @@ def _person(rng: np.random.Generator) -> Person:
         gender=float(rng.random() < 0.5), height=float(rng.uniform(0.2, 0.85)),
         weight=float(rng.uniform(0.2, 0.85)), muscle=float(rng.uniform(0.3, 0.7)),
         skin=_SKINS[int(rng.integers(len(_SKINS)))], hair=_HAIRS[int(rng.integers(len(_HAIRS)))],
-        shirt=(float(rng.uniform(0.05, 0.95)), float(rng.uniform(0.05, 0.95)), float(rng.uniform(0.05, 0.95))),
+        shirt=_cloth_colour(rng),
         long_sleeves=bool(rng.random() < 0.5),
     )  # fmt: skip
 
 
-def _keys(grip: GripName, longest_m: float, rng: np.random.Generator) -> tuple[Key, ...]:
+def _cloth_colour(rng: np.random.Generator) -> Colour:
+    """Mostly muted, from black to white."""
+    hue, saturation, value = rng.random(), rng.beta(1.3, 2.5), rng.uniform(0.06, 0.92)
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return red, green, blue
+
+
+def _keys(grip: GripName, rng: np.random.Generator) -> tuple[Key, ...]:
     """A path of its own: up from below, shown, turned, moved about."""
     side = {"right": -1.0, "left": 1.0}.get(grip, 0.0)
-    forward = 0.26 + 0.35 * longest_m
     keys = []
     for frame in range(0, _NUM_FRAMES + 31, 30):
         x = side * rng.uniform(0.05, 0.17) if side else rng.normal(0, 0.03)
         y = rng.uniform(-0.16, 0.10) if frame else -0.17
         keys.append(
             Key(
-                frame, float(x), float(y), float(forward + rng.uniform(-0.02, 0.05)),
+                frame, float(x), float(y), float(rng.uniform(0.26, 0.34)),
                 yaw_deg=float(rng.uniform(-32, 32) * (1 if side else 0.6)),
                 roll_deg=float(rng.normal(0, 8)), pitch_deg=float(rng.normal(0, 7)),
             )
@@ -77,11 +83,11 @@ def _keys(grip: GripName, longest_m: float, rng: np.random.Generator) -> tuple[K
 
 
 def product_for(take: Take, seed: int) -> Product | None:
-    """What is held in a take; a catalogue's object faces the camera in half of the takes, or is turned."""
+    """What is held in a take; a catalogue's object mostly faces the camera or turns its back to it."""
     if take.product is None:
         return None
     if isinstance(take.product, Object3D):
         rng = np.random.default_rng([seed, take.room])
-        yaw = rng.normal(0, 0.3) + (0 if rng.random() < 0.5 else rng.uniform(0, 2 * np.pi))
-        return load_product(take.product, yaw)
+        about = rng.choice([0.0, np.pi, rng.uniform(0, 2 * np.pi)], p=[0.6, 0.2, 0.2])
+        return load_product(take.product, float(about + rng.normal(0, 0.25)))
     return make_product(take.product, take.base, take.accent, seed)

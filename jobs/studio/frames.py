@@ -87,9 +87,10 @@ def _clip(
     actor = Actor(body, shape)
     times = np.sort(rng.choice(take.num_frames, count, replace=count > take.num_frames))
     acted = actor.poses(take, product, seed, times)
+    held_x = 0.0 if product is None else float(acted.place[:, 0].mean())
     view = View(
-        yaw_rad=rng.normal(0, 0.15), pitch_rad=rng.normal(0, 0.06), zoom=rng.uniform(0.85, 1.6),
-        shift_m=(rng.normal(0, 0.05), rng.normal(0, 0.03)),
+        yaw_rad=rng.normal(0, 0.15), pitch_rad=rng.normal(0, 0.06), zoom=rng.uniform(0.85, 1.45),
+        shift_m=(rng.normal(0, 0.03) - 0.6 * held_x, rng.normal(0, 0.03)),
     )  # fmt: skip
     stage = Stage(
         body, shape, dress(body, shape, person, seed), product, acted, take, float(actor.chest[1]),

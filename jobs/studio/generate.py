@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.studio.acting import Actor
+from jobs.studio.casting import product_for
 from jobs.studio.drawing import LABELS, Drawn, Stage
 from jobs.studio.looks import dress
-from jobs.studio.casting import product_for
 from jobs.studio.scripts import ClipScript, Take, find_scripts
 from jobs.studio.voice import RATE_HZ, Speech, speak
 from schemas.errors import ConfigError

@@ -71,9 +71,11 @@ def choose_grips(
         return {side: built_in_grip(side, product) for side in sides}
     hold = _hold(product, len(sides), rng)
     height, tilt = _height(product, hold, rng), rng.uniform(-0.35, 0.35)
+    apart = _apart(product, height) if len(sides) == 2 and hold == "side" else 0.0
     grips = {}
     for side in sides:
-        anchor, along, out = _approach(hold, side, product, height, tilt, len(sides) == 2)
+        here = height + sign_of(side) * apart
+        anchor, along, out = _approach(hold, side, product, here, tilt, len(sides) == 2)
         grips[side] = _touching(product, palms[side], anchor, along, out)
     return grips
 
@@ -107,6 +109,13 @@ def _height(product: Product, hold: Hold, rng: np.random.Generator) -> float:
     thick = np.array([2 * min(_width_at(product, h)) for h in heights])
     cost = np.maximum(thick - 0.07, 0) / 0.02 + np.abs(heights + 0.1) + rng.uniform(0, 0.7, 9)
     return float(heights[int(np.argmin(cost))])
+
+
+def _apart(product: Product, height: float) -> float:
+    """Relative height by which the left hand is above the middle of both, where they would meet round a thin thing."""
+    if 2 * min(_width_at(product, height)) > _SPAN_M:
+        return 0.0
+    return min(0.055 / product.half_m[1], 0.6)
 
 
 def _approach(

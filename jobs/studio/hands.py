@@ -18,7 +18,10 @@ Double = NDArray[np.float64]
 Angles = dict[str, float]
 _PRESSED_M = 0.001
 """Fingertips give way by so much."""
-_CLOSING_STEPS = 56
+_OPEN, _CLOSING_STEPS = -0.3, 56
+"""Bend of the fingers of an open hand, radians, and how finely they close from there."""
+_HEEL_M = -0.06
+"""The palm begins here, along the hand from its centre."""
 _THUMB_TRIES = 900
 
 
@@ -50,15 +53,17 @@ class Hand:
             out = -out
         return centre, np.stack([along, out, np.cross(along, out)], 1)
 
-    def palm_skin(self) -> Double:
-        """Points (N,3) of the palm's skin in hand axes: the heel of the hand to the knuckles, without the thumb."""
+    def flat_skin(self) -> Double:
+        """Points (N,3) of the inner side of an open hand, in hand axes: what a surface meets first."""
         fingers = self._roles.fingers[self.side]
-        bones = [self.wrist, *(self._body.tables.parents[fingers[f][0]] for f in FINGERS[1:])]
-        bones += [fingers[f][0] for f in FINGERS[1:]]
-        chosen = np.isin(self._owner, bones)
-        local = (self._skin[chosen] - self._rest[self.wrist] - self.offset) @ self.axes
-        is_palm = (local[:, 0] > -0.06) & (local[:, 0] < 0.045) & (local[:, 1] > 0)
-        return local[is_palm]
+        bones = [self.wrist, *(self._body.tables.parents[fingers[f][0]] for f in FINGERS)]
+        chosen = np.flatnonzero(np.isin(self._owner, bones))
+        palm = (self._skin[chosen] - self._rest[self.wrist] - self.offset) @ self.axes
+        is_palm = (palm[:, 0] > _HEEL_M) & (palm[:, 1] > 0)
+        names = [f"finger{f}.{self.side}" for f in FINGERS[1:]]
+        angles = {f"{n}.bend": _OPEN for n in names} | {f"{n}.curl": 0.0 for n in names}
+        spread = [self._posed(f, [angles])[0] for f in FINGERS[1:]]
+        return np.concatenate([palm[is_palm], *spread])
 
     def relaxed(self) -> Angles:
         """A hand at rest."""
@@ -88,7 +93,7 @@ class Hand:
         angles = self.relaxed()
         for finger in FINGERS[1:]:
             bend, curl = f"finger{finger}.{self.side}.bend", f"finger{finger}.{self.side}.curl"
-            bends = np.linspace(-0.25, 1.5, _CLOSING_STEPS)
+            bends = np.linspace(_OPEN, 1.5, _CLOSING_STEPS)
             steps = [{bend: b, curl: 1.05 * max(b, 0.0)} for b in bends]
             angles |= self._last_free(finger, steps, product, grip)
             # where a near joint touches first, the far ones go on
@@ -129,14 +134,18 @@ class Hand:
         self, finger: int, steps: Sequence[Angles], product: Product, grip: Grip
     ) -> Double:
         """Distance (N,P) of a finger's skin from the product, for N settings of its angles."""
+        held = self._posed(finger, steps) @ grip.axes.T + grip.centre
+        return np.asarray(product.distance(held.astype(np.float32)), np.float64)
+
+    def _posed(self, finger: int, steps: Sequence[Angles]) -> Double:
+        """A finger's skin (N,P,3) in hand axes, for N settings of its angles."""
         rotations = torch.stack([self.rotations(s) for s in steps])
         still = torch.zeros(len(steps), 3)
         world, joints = self._body.pose_joints(rotations, still, self._shape)
         chosen = self._finger_skin(finger)
         skin = _skinned(self._body, world.numpy(), joints.numpy(), self._rest, self._skin, chosen)
-        local = (skin - joints[:, self.wrist].numpy()[:, None] - self.offset) @ self.axes
-        held = local @ grip.axes.T + grip.centre
-        return np.asarray(product.distance(held.astype(np.float32)), np.float64)
+        local = skin - joints[:, self.wrist].numpy()[:, None] - self.offset
+        return np.asarray(local @ self.axes, np.float64)
 
     def rotations(self, angles: Angles) -> Tensor:
         """Joint rotations (B,3) of the hand; what ``angles`` does not name is relaxed."""

@@ -22,7 +22,7 @@ _MAX_FACES = 120_000
 _HELD_M = (0.08, 0.35)
 _LARGE_M = (0.18, 3.0)
 """A thing that nobody can hold is shown as a model: so long, if it is as long as a room."""
-_FLAT, _STICK = 0.35, 0.45
+_FLAT, _STICK, _BROAD = 0.35, 0.45, 1.3
 
 
 def held_size_m(longest_m: float) -> float:
@@ -51,7 +51,8 @@ def load_product(item: Object3D, yaw_rad: float = 0.0) -> Product:
         ConfigError: The model is damaged, empty or larger than a held thing may be.
     """
     pieces = _read(item)
-    turn = _yaw(yaw_rad) @ _stand(_extents(pieces)) @ np.array(item.turn).reshape(3, 3)
+    upright = np.array(item.turn).reshape(3, 3)
+    turn = _yaw(yaw_rad) @ _stand(_extents(pieces, upright)) @ upright
     pieces = _placed(pieces, turn, held_size_m(item.longest_cm / 100))
     surface = bake(pieces)
     return product_of(surface)
@@ -129,8 +130,8 @@ def _piece(scene: Any, node: str) -> Piece:
     )
 
 
-def _extents(pieces: list[Piece]) -> Double:
-    points = np.concatenate([p.corners.reshape(-1, 3) for p in pieces])
+def _extents(pieces: list[Piece], turn: Double) -> Double:
+    points = np.concatenate([p.corners.reshape(-1, 3) for p in pieces]) @ turn.T
     return np.asarray(np.ptp(points, axis=0))
 
 
@@ -149,7 +150,7 @@ def _placed(pieces: list[Piece], turn: Double, longest_m: float) -> list[Piece]:
 
 
 def _stand(extents: Double) -> Double:
-    """Turn (3,3) that stands up what lies."""
+    """Turn (3,3) that stands up what lies, and shows the camera the broad side of what stands."""
     x, y, z = extents
     if y < _FLAT * min(x, z):  # a plate, a book: the upper side faces the camera
         upright = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
@@ -159,7 +160,7 @@ def _stand(extents: Double) -> Double:
         if x >= z:
             return np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
         return np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-    return np.eye(3)
+    return _yaw(np.pi / 2) if z > _BROAD * x else np.eye(3)
 
 
 def _yaw(angle: float) -> Double:
