@@ -116,7 +116,9 @@ class Actor:
         """Rotations (T,B,3) of a hand that holds nothing: it changes with what is said, where the take gestures."""
         if not take.gestures:
             return hand.rotations(hand.relaxed())
-        keys = torch.stack([hand.rotations(hand.gesture(rng)) for _ in range(max(count // 20, 1) + 2)])
+        keys = torch.stack(
+            [hand.rotations(hand.gesture(rng)) for _ in range(max(count // 20, 1) + 2)]
+        )
         at = torch.linspace(0, len(keys) - 1.001, count)
         before = at.floor().long()
         share = ((at - before)[:, None, None] * 2 - 0.5).clamp(0, 1)
@@ -184,8 +186,9 @@ class Actor:
         optimiser = torch.optim.Adam([q], lr=0.06)
         zero = torch.zeros(len(frames), 3)
         both = len(grips) == 2
-        for step in range(220 + 60 * both):
-            if step == 160:
+        settle = 160 if smoothness else 90  # poses of their own are found sooner
+        for step in range(settle + 60 + 40 * both):
+            if step == settle:
                 optimiser.param_groups[0]["lr"] = 0.02
             limited = torch.maximum(torch.minimum(q, high), low)
             rotations = torch.einsum("tq,qbc->tbc", limited, self._table)
@@ -195,13 +198,15 @@ class Actor:
                 bends = limited[2:] - 2 * limited[1:-1] + limited[:-2]
                 loss = loss + smoothness * bends.pow(2).mean()
             loss = loss + 5.0 * (q - limited).pow(2).mean()
-            if both and step >= 160:  # the left hand goes where the right hand has brought the product
+            if (
+                both and step >= settle
+            ):  # the left hand goes where the right hand has brought the product
                 targets["L"] = _held(grips["L"], *self._follow(world, joints, grips))
             for side, target in targets.items():
                 near, turned = self._misses(side, world, joints, *target)
                 # A free hand is near its place; how it turns is left to the wrist, which stays nearly straight.
                 freely = 0.6 * near + (0.1 if take.gestures else 0.02) * turned
-                weight = _JOINED if both and step >= 160 and side == "L" else 1.0
+                weight = _JOINED if both and step >= settle and side == "L" else 1.0
                 loss = loss + (weight * near + turned if side in grips else freely)
             optimiser.zero_grad()
             loss.backward()
@@ -244,7 +249,9 @@ class Actor:
         at = joints[:, hand.wrist] + world[:, hand.wrist] @ offset
         place = ((at - centre) / 0.015).pow(2).sum(1).mean()
         turn = ((world[:, hand.wrist] @ axes[:, 0] - along) / 0.25).pow(2).sum(1)
-        return place, (turn + ((world[:, hand.wrist] @ axes[:, 1] - out) / 0.25).pow(2).sum(1)).mean()
+        return place, (
+            turn + ((world[:, hand.wrist] @ axes[:, 1] - out) / 0.25).pow(2).sum(1)
+        ).mean()
 
     def _follow(
         self, world: Tensor, joints: Tensor, grips: Mapping[str, Grip]

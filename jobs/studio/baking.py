@@ -57,9 +57,7 @@ def bake(pieces: list[Piece]) -> Surface:
     parts, count = [], 0
     for piece, start in zip(pieces, starts, strict=False):
         part = _paint(piece, normals[start : start + len(piece.corners)], edge)
-        parts.append(
-            Surface(part.vertices, part.normals, part.colours, part.faces + count)
-        )
+        parts.append(Surface(part.vertices, part.normals, part.colours, part.faces + count))
         count += len(part.vertices)
     return Surface(
         *(np.concatenate([getattr(p, name) for p in parts]) for name in Surface.__slots__)
@@ -140,10 +138,14 @@ def _sample(
     texture = np.asarray(image.convert("RGBA"), np.float32) / 255
     corners = uv[faces] * (width, height)
     flat = np.concatenate([corners, np.zeros((*corners.shape[:2], 1))], 2)
-    density = np.sqrt(_areas(flat).sum() / max(_areas(points[faces]).sum(), 1e-12))  # texels a metre
+    density = np.sqrt(
+        _areas(flat).sum() / max(_areas(points[faces]).sum(), 1e-12)
+    )  # texels a metre
     scale = 1 / max(density * edge, 1.0)
     small = (max(1, round(width * scale)), max(1, round(height * scale)))
-    texture = cv2.resize(texture, small, interpolation=cv2.INTER_AREA).reshape(small[1], small[0], 4)
+    texture = cv2.resize(texture, small, interpolation=cv2.INTER_AREA).reshape(
+        small[1], small[0], 4
+    )
     padded = np.pad(texture, ((1, 1), (1, 1), (0, 0)), mode="wrap")
     x = (uv[:, 0] % 1) * small[0] + 0.5
     y = ((1 - uv[:, 1]) % 1) * small[1] + 0.5

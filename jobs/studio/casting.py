@@ -27,8 +27,10 @@ def cast_object(item: Object3D, seed: int) -> ClipScript:
     """A clip in which somebody holds up an object."""
     rng = np.random.default_rng([seed, *item.key.encode()])
     longest = held_size_m(item.longest_cm / 100)
-    share = 0.0 if longest < 0.12 else 0.3 if longest < 0.22 else 0.75
-    grip: GripName = "both" if rng.random() < share else ("right" if rng.random() < 0.55 else "left")
+    share = 0.0 if longest < 0.12 else 0.3 if longest < 0.22 else 0.8
+    grip: GripName = (
+        "both" if rng.random() < share else ("right" if rng.random() < 0.55 else "left")
+    )
     name = f"{item.key.replace('/', '-')}-{seed}"
     return ClipScript(name, (_take(item, grip, rng),))
 

@@ -104,9 +104,7 @@ def _clip(
         yield Frame(drawn.picture, drawn.shows == _PRODUCT, hands, acted.holds[t], key)
 
 
-def _landmarks(
-    body: AnnyBody, actor: Actor, rotations: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _landmarks(body: AnnyBody, actor: Actor, rotations: NDArray[np.float32]) -> NDArray[np.float32]:
     """Both hands' 21 points (T,2,21,3) in body axes: joints of the rig and fingertips."""
     turns, still = torch.from_numpy(rotations), torch.zeros(len(rotations), 3)
     _, joints = body.pose_joints(turns, still, actor.shape)

@@ -85,7 +85,7 @@ def _hold(product: Product, num_hands: int, rng: np.random.Generator) -> Hold:
     fits: list[Hold] = []
     if 2 * min(_width_at(product, y)[1] for y in (-0.3, 0.0)) <= _SPAN_M or num_hands == 2:
         fits += ["side", "side"]
-    if 2 * hz <= _THIN_M and hx > 0.03:
+    if 2 * hz <= _THIN_M and hx > (0.03 if num_hands == 1 else 0.08):
         fits += ["edge", "edge"]
     if num_hands == 1 and not 2 * hz <= _THIN_M and min(hx, hz) > 0.025 and hy < 2 * max(hx, hz):
         fits += ["under"]
@@ -123,7 +123,7 @@ def _approach(
 ) -> tuple[Double, Double, Double]:
     """A point to reach for, and the hand's directions."""
     sign = sign_of(side)
-    hx, hy, hz = product.half_m
+    hx, hy, _ = product.half_m
     y = height * hy
     middle = _middle_at(product, height)
     if hold == "edge":
