@@ -18,9 +18,7 @@ _SMOOTH_RAD = np.deg2rad(40.0)
 """Faces that meet at less are one curved surface; a cylinder's rim and a box's edges stay sharp."""
 _EDGE_M = 0.002
 _PLAIN_EDGE_M = 0.02
-_TEXTURED_FACES = 60_000
-_FACE_PER_EDGE2 = 0.15
-"""Mean area of a triangle, of the square of the longest edge allowed."""
+_MAX_TEXTURED_FACES = 80_000
 _OPAQUE = 0.5
 _DARKEST = 0.03
 
@@ -52,8 +50,7 @@ def bake(pieces: list[Piece]) -> Surface:
     """
     normals = _corner_normals(np.concatenate([p.corners for p in pieces]))
     starts = np.cumsum([0] + [len(p.corners) for p in pieces])
-    area = sum(_areas(p.corners).sum() for p in pieces if _image(p) is not None)
-    edge = max(_EDGE_M, float(np.sqrt(area / (_FACE_PER_EDGE2 * _TEXTURED_FACES))))
+    edge = _edge_m([p.corners for p in pieces if _image(p) is not None])
     parts, count = [], 0
     for piece, start in zip(pieces, starts, strict=False):
         part = _paint(piece, normals[start : start + len(piece.corners)], edge)
@@ -62,6 +59,22 @@ def bake(pieces: list[Piece]) -> Surface:
     return Surface(
         *(np.concatenate([getattr(p, name) for p in parts]) for name in Surface.__slots__)
     )
+
+
+def _edge_m(textured: list[Double]) -> float:
+    """How short edges are made so that a texture shows, and that there are not more triangles than can be drawn."""
+    if not textured:
+        return _EDGE_M
+    corners = np.concatenate(textured)
+    longest = np.linalg.norm(corners - np.roll(corners, 1, 1), axis=2).max(1)
+    height = 2 * _areas(corners) / np.maximum(longest, 1e-12)
+    edge = _EDGE_M
+    # halving overshoots: on average twice as many as edges of exactly that length would give
+    while 2 * ((1 + longest / edge) * (1 + height / edge)).sum() > _MAX_TEXTURED_FACES + 3 * len(
+        corners
+    ):
+        edge *= 1.15
+    return edge
 
 
 def _areas(corners: Double) -> Double:

@@ -45,7 +45,7 @@ def _take(item: Object3D | None, grip: GripName, rng: np.random.Generator) -> Ta
     person = _person(rng)
     return Take(
         _NUM_FRAMES, person, item, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), grip, _keys(grip, rng),
-        room=int(rng.integers(10_000)), gestures=True,
+        room=int(rng.integers(10_000)), variant=int(rng.integers(10_000)), gestures=True,
         pitch_hz=float(105 + 100 * person.gender + rng.uniform(-10, 15)),
     )  # fmt: skip
 
@@ -89,7 +89,7 @@ def product_for(take: Take, seed: int) -> Product | None:
     if take.product is None:
         return None
     if isinstance(take.product, Object3D):
-        rng = np.random.default_rng([seed, take.room])
+        rng = np.random.default_rng(seed)
         about = rng.choice([0.0, np.pi, rng.uniform(0, 2 * np.pi)], p=[0.6, 0.2, 0.2])
         return load_product(take.product, float(about + rng.normal(0, 0.25)))
     return make_product(take.product, take.base, take.accent, seed)

@@ -112,7 +112,7 @@ def _make(
     holds: list[NDArray[np.bool_]] = []
     for index, take in enumerate(script.takes):
         start = len(drawn)
-        stage, held = _stage(body, take, seed + index, size_px)
+        stage, held = _stage(body, take, seed + index + take.variant, size_px)
         for frame in stage.frames(opening[start : start + take.num_frames]):
             drawn.append(frame)
             tick(len(drawn))

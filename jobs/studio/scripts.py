@@ -44,6 +44,8 @@ class Take:
     """From here the product stands on the table and the hand goes away."""
     room: int = 0
     pitch_hz: float = 120.0
+    variant: int = 0
+    """Added to the seed, so that takes of one run differ."""
     gestures: bool = False
     """Hands that hold nothing open, close and point while the person talks."""
 
