@@ -23,7 +23,10 @@ class DistanceGrid:
     pitch_m: float
 
     def at(self, points: Float) -> Float:
-        """Signed distance (...,) of points (...,3); beyond the grid, the way to the grid is added."""
+        """Signed distance (...,) of points (...,3), metres.
+
+        Beyond the grid, the way to the grid is added: a bound from above, and right to a tenth.
+        """
         cells = (points - self.origin) / self.pitch_m
         inside = np.clip(cells, 0, np.array(self.values.shape) - 1)
         flat = inside.reshape(-1, 3).T

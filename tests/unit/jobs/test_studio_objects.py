@@ -73,7 +73,8 @@ def test_what_lies_is_stood_up_scaled_and_painted(objects):
     tile = load_product(objects["Tile"])
     assert np.allclose(tile.half_m, (0.1, 0.075, 0.006), atol=1e-4)
     front = tile.vertices[:, 2] > 0.005
-    red, green = tile.vertices[:, 0] < -0.01, tile.vertices[:, 0] > 0.01
+    x = tile.vertices[:, 0]  # at the very rim the print repeats
+    red, green = (x < -0.01) & (x > -0.09), (x > 0.01) & (x < 0.09)
     assert (tile.colours[front & red] @ (1, -1, 0) > 0.5).all(), "the print's left half is left"
     assert (tile.colours[front & green] @ (1, -1, 0) < -0.5).all()
     assert np.allclose(np.linalg.norm(tile.normals, axis=1), 1, atol=1e-3)
@@ -91,7 +92,9 @@ def test_distances_are_those_of_the_solid_and_an_open_cup_is_hollow(objects):
     points = np.random.default_rng(0).uniform(-0.15, 0.15, (2000, 3)).astype(np.float32)
     q = np.abs(points) - np.array(tile.half_m)
     true = np.linalg.norm(np.maximum(q, 0), axis=1) + np.minimum(q.max(1), 0)
-    assert np.abs(tile.distance(points) - true).max() < 0.003
+    error = np.abs(tile.distance(points) - true)
+    assert error[true < 0.015].max() < 0.002
+    assert error.max() < 0.012, "far away it is a bound"
     places = np.array([[0, 0.02, 0], [0, -0.049, 0], [0.1, 0, 0]], np.float32)
     inside, floor, outside = cup.distance(places)
     assert inside > 0.02
@@ -197,7 +200,7 @@ def test_frames_are_pictures_with_the_truth_about_them(objects):
 
 @pytest.mark.slow
 def test_clips_of_objects_name_their_author_and_licence(objects, tmp_path, monkeypatch):
-    monkeypatch.setattr(casting, "_NUM_FRAMES", 6)
+    monkeypatch.setattr(casting, "_NUM_FRAMES", 30)
     made = generate(
         tmp_path, objects=[objects["Tile"]], num_empty=1, seed=2, size_px=SIZE_PX
     )  # fmt: skip
