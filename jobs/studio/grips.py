@@ -17,8 +17,7 @@ from jobs.studio.products import Product
 
 Double = NDArray[np.float64]
 Hold = Literal["side", "edge", "under"]
-_CLEARANCE_M = 0.026
-"""Palm surface before the plane of the hand's joints, for the built-in products."""
+_BUILT_IN_HEIGHT = -0.1
 _PRESSED_M = 0.0015
 """Flesh gives way by so much."""
 _STEP_M = 0.001
@@ -47,35 +46,29 @@ def sign_of(side: str) -> float:
     return 1.0 if side == "L" else -1.0
 
 
-def built_in_grip(side: str, product: Product) -> Grip:
-    """At the side of a built-in product, fingers forward round it."""
-    sign = sign_of(side)
-    along, out = _directions((-0.25 * sign, 0.38, 1.0), (-sign, 0.0, -0.25))
-    centre = np.array([sign * product.half_m[0], -0.1 * product.half_m[1], -0.012])
-    return Grip(centre - out * _CLEARANCE_M, along, out)
-
-
 def choose_grips(
     product: Product, palms: Mapping[str, Double], sides: tuple[str, ...], rng: np.random.Generator
 ) -> dict[str, Grip]:
     """A grip for each holding hand.
 
     Args:
-        product: With ``solid``, or a built-in one.
+        product: A catalogue's object; a built-in one is always held at its sides.
         palms: Per side, points (N,3) of the palm's skin in the hand's axes: columns of ``Grip.axes``, from
             its centre.
         sides: The hands that hold, of "L" and "R".
         rng: Chooses among the holds that suit the product, and how high and how turned the hand is.
     """
-    if product.solid is None:
-        return {side: built_in_grip(side, product) for side in sides}
-    hold = _hold(product, len(sides), rng)
-    height, tilt = _height(product, hold, rng), rng.uniform(-0.35, 0.35)
-    apart = _apart(product, height) if len(sides) == 2 and hold == "side" else 0.0
+    if product.solid is None:  # the built-in ones fit a hand at their sides
+        hold, height, tilt = "side", _BUILT_IN_HEIGHT, 0.0
+    else:
+        hold = _hold(product, len(sides), rng)
+        height, tilt = _height(product, hold, rng), rng.uniform(-0.35, 0.35)
+    is_varied = product.solid is not None and len(sides) == 2
+    apart = _apart(product, height) if is_varied and hold == "side" else 0.0
     grips = {}
     for side in sides:
         here = height + sign_of(side) * apart
-        anchor, along, out = _approach(hold, side, product, here, tilt, len(sides) == 2)
+        anchor, along, out = _approach(hold, side, product, here, tilt, is_varied)
         grips[side] = _touching(product, palms[side], anchor, along, out)
     return grips
 

@@ -105,11 +105,12 @@ class Hand:
     def _last_free(
         self, finger: int, steps: Sequence[Angles], product: Product, grip: Grip
     ) -> Angles:
-        """The last setting before the finger would enter the product."""
+        """The last setting before the finger would enter the product, or that in which it enters least."""
         depth = self._distances(finger, steps, product, grip).min(1)
         enters = np.flatnonzero(depth < -_PRESSED_M)
-        stop = int(enters[0]) if len(enters) else len(steps)
-        return steps[max(stop - 1, 0)]
+        if len(enters) and enters[0] == 0:
+            return steps[int(np.argmax(depth))]
+        return steps[int(enters[0]) - 1 if len(enters) else -1]
 
     def _thumb(self, product: Product, grip: Grip) -> Angles:
         """The thumb's angles whose last joint touches the surface while no part of it enters."""
