@@ -17,7 +17,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from jobs.studio.arms import Arms, Reach, Target, floats, held
-from jobs.studio.grips import Grip, choose_grips, sign_of
+from jobs.studio.grips import Grip, choose_grips, directions, sign_of
 from jobs.studio.hands import Hand
 from jobs.studio.products import Product
 from jobs.studio.scripts import Take
@@ -28,6 +28,8 @@ from stages.body_rig import SIDES, anny_roles
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
 _KEY_EVERY = 5
+_POINTS, _REACH_M = 0.35, 0.13
+"""Share of takes in which the free hand is at the product, and how far from its palm fingers reach."""
 _SHALLOW_M = 0.06
 _OUT_OF_SIGHT = np.array([0.0, -50.0, -50.0], np.float32)
 """Where there is no product."""
@@ -137,13 +139,15 @@ class Actor:
         """Angles (K,Q) of trunk and arms at the given frames."""
         rng = np.random.default_rng(seed)
         sway = self._arms.sway(frames, rng)
-        turn, place = (floats(v) for v in self._path(take, product, frames))
-        targets = {
-            side: held(grips[side], turn, place)
-            if side in grips
-            else self._free_target(side, take, frames, rng)
-            for side in SIDES
-        }
+        turn, place = self._path(take, product, frames)
+        targets = {}
+        for side in SIDES:
+            if side in grips:
+                targets[side] = held(grips[side], floats(turn), floats(place))
+                continue
+            targets[side] = self._free_target(side, take, frames, rng)
+            if take.gestures and product is not None and rng.random() < _POINTS:
+                targets[side] = _beside(side, product, place, rng)
         reach = Reach(sway, targets, grips, is_course, take.gestures)
         return self._arms.solve(reach)
 
@@ -193,3 +197,14 @@ class Actor:
         out -= along * (out * along).sum(1, keepdims=True)
         out /= np.linalg.norm(out, axis=1, keepdims=True)
         return floats(centre), floats(along), floats(out)
+
+
+def _beside(side: str, product: Product, place: Double, rng: np.random.Generator) -> Target:
+    """An empty hand beside the product (K frames), its fingers towards it: it points and touches nothing."""
+    sign = sign_of(side)
+    aside = product.half_m[0] + _REACH_M + rng.uniform(0, 0.05)
+    centre = place + np.array([sign * aside, rng.uniform(-0.5, 0.5) * product.half_m[1], 0.04])
+    along, out = directions(
+        (-sign, rng.uniform(-0.2, 0.4), rng.uniform(-0.3, 0.2)), tuple(rng.normal(0, 1, 3))
+    )
+    return tuple(floats(np.broadcast_to(v, place.shape).copy()) for v in (centre, along, out))

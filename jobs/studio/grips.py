@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from jobs.studio.products import Product
 
@@ -95,12 +96,14 @@ def _width_at(product: Product, height: float) -> tuple[float, float]:
 
 
 def _height(product: Product, hold: Hold, rng: np.random.Generator) -> float:
-    """Relative height of the palm: where the product is narrow enough, by preference below the middle."""
+    """Relative height of the palm: where the product is narrow and compact, by preference below the middle."""
     if hold == "under":
         return -1.0
     heights = np.linspace(-0.6, 0.35, 9)
     thick = np.array([2 * min(_width_at(product, h)) for h in heights])
-    cost = np.maximum(thick - 0.07, 0) / 0.02 + np.abs(heights + 0.1) + rng.uniform(0, 0.7, 9)
+    loose = np.array([1 - _fullness(product, h) for h in heights])
+    cost = np.maximum(thick - 0.07, 0) / 0.02 + np.abs(heights + 0.1) + 3 * loose
+    cost += rng.uniform(0, 0.7, len(heights))
     return float(heights[int(np.argmin(cost))])
 
 
@@ -109,6 +112,19 @@ def _apart(product: Product, height: float) -> float:
     if 2 * min(_width_at(product, height)) > _SPAN_M:
         return 0.0
     return min(0.055 / product.half_m[1], 0.6)
+
+
+def _fullness(product: Product, height: float) -> float:
+    """Share of a cross-section's bounding rectangle that is closed in: low for stems and wires, high for a cup."""
+    if product.solid is None:
+        return 1.0
+    solid = product.solid
+    layer = round((height * product.half_m[1] - float(solid.origin[1])) / solid.pitch_m)
+    section = ndimage.binary_fill_holes(solid.values[:, layer] <= 0)
+    rows, columns = np.flatnonzero(section.any(1)), np.flatnonzero(section.any(0))
+    if not len(rows):
+        return 0.0
+    return float(section.sum() / (np.ptp(rows) + 1) / (np.ptp(columns) + 1))
 
 
 def _approach(
@@ -120,16 +136,16 @@ def _approach(
     y = height * hy
     middle = _middle_at(product, height)
     if hold == "edge":
-        along, out = _directions((-0.75 * sign, 0.65 + tilt, 0.1), (0.0, -0.1, 1.0))
+        along, out = directions((-0.75 * sign, 0.65 + tilt, 0.1), (0.0, -0.1, 1.0))
         inset = min(0.8 * hx, 0.03)
         return np.array([sign * (hx - inset), y, middle[1]]), along, out
     if hold == "under":
-        along, out = _directions((-0.45 * sign + tilt, 0.1, 1.0), (0.0, 1.0, 0.0))
+        along, out = directions((-0.45 * sign + tilt, 0.1, 1.0), (0.0, 1.0, 0.0))
         return np.array([0.0, -hy, -0.02]), along, out
     if is_two_handed:
-        along, out = _directions((-0.2 * sign, 0.45 + tilt, 0.9), (-sign, 0.15, -0.15))
+        along, out = directions((-0.2 * sign, 0.45 + tilt, 0.9), (-sign, 0.15, -0.15))
     else:
-        along, out = _directions((-0.25 * sign, 0.38 + tilt, 1.0), (-sign, 0.0, -0.25))
+        along, out = directions((-0.25 * sign, 0.38 + tilt, 1.0), (-sign, 0.0, -0.25))
     return np.array([middle[0], y, middle[1] - 0.012]), along, out
 
 
@@ -143,7 +159,7 @@ def _middle_at(product: Product, height: float) -> tuple[float, float]:
     return float(low[0] + high[0]) / 2, float(low[2] + high[2]) / 2
 
 
-def _directions(
+def directions(
     along: tuple[float, float, float], out: tuple[float, float, float]
 ) -> tuple[Double, Double]:
     """Unit vectors at right angles; ``along`` keeps its direction."""
