@@ -207,4 +207,5 @@ def _beside(side: str, product: Product, place: Double, rng: np.random.Generator
     along, out = directions(
         (-sign, rng.uniform(-0.2, 0.4), rng.uniform(-0.3, 0.2)), tuple(rng.normal(0, 1, 3))
     )
-    return tuple(floats(np.broadcast_to(v, place.shape).copy()) for v in (centre, along, out))
+    count = (len(place), 1)
+    return floats(centre), floats(np.tile(along, count)), floats(np.tile(out, count))

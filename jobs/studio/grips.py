@@ -19,8 +19,6 @@ from jobs.studio.products import Product
 Double = NDArray[np.float64]
 Hold = Literal["side", "edge", "under"]
 _BUILT_IN_HEIGHT = -0.1
-_PRESSED_M = 0.0015
-"""Flesh gives way by so much."""
 _STEP_M = 0.001
 _SPAN_M = 0.085
 """Thickness that a hand closes round."""
@@ -59,6 +57,7 @@ def choose_grips(
         sides: The hands that hold, of "L" and "R".
         rng: Chooses among the holds that suit the product, and how high and how turned the hand is.
     """
+    hold: Hold
     if product.solid is None:  # the built-in ones fit a hand at their sides
         hold, height, tilt = "side", _BUILT_IN_HEIGHT, 0.0
     else:
@@ -176,7 +175,7 @@ def _touching(product: Product, palm: Double, anchor: Double, along: Double, out
     axes = np.stack([along, out, np.cross(along, out)], 1)
     points = (palm @ axes.T)[None] + (anchor - out * ways[:, None])[:, None]
     depth = product.distance(points.astype(np.float32)).min(1)
-    touches = np.flatnonzero(depth <= -_PRESSED_M)
+    touches = np.flatnonzero(depth <= product.touch_m)
     # past the product's edge nothing is met: the palm stops in the plane of the anchor
     last = max(int(touches[0]) - 1, 0) if len(touches) else int(np.argmin(np.abs(ways)))
     return Grip(anchor - out * ways[last], along, out)

@@ -16,9 +16,7 @@ from stages.body_rig import FINGERS, Roles, finger_dofs
 
 Double = NDArray[np.float64]
 Angles = dict[str, float]
-_PRESSED_M = 0.001
-"""Fingertips give way by so much."""
-_OPEN, _CLOSING_STEPS = -0.3, 56
+_OPEN, _CLOSING_STEPS = -0.3, 72
 """Bend of the fingers of an open hand, radians, and how finely they close from there."""
 _HEEL_M = -0.06
 """The palm begins here, along the hand from its centre."""
@@ -107,7 +105,7 @@ class Hand:
     ) -> Angles:
         """The last setting before the finger would enter the product, or that in which it enters least."""
         depth = self._distances(finger, steps, product, grip).min(1)
-        enters = np.flatnonzero(depth < -_PRESSED_M)
+        enters = np.flatnonzero(depth < product.touch_m)
         if len(enters) and enters[0] == 0:
             return steps[int(np.argmax(depth))]
         return steps[int(enters[0]) - 1 if len(enters) else -1]
@@ -122,8 +120,8 @@ class Hand:
         distance = self._distances(1, steps, product, grip)
         is_last = self._owner[self._finger_skin(1)] == self._roles.fingers[self.side][1][2]
         nearest = distance[:, is_last].min(1)
-        entered = np.maximum(-_PRESSED_M - distance.min(1), 0)
-        cost = np.abs(nearest) + 10 * entered + 0.004 * np.abs(tries).mean(1)
+        entered = np.maximum(product.touch_m - distance.min(1), 0)
+        cost = np.abs(nearest - product.touch_m) + 10 * entered + 0.004 * np.abs(tries).mean(1)
         return steps[int(np.argmin(cost))]
 
     def _finger_skin(self, finger: int) -> NDArray[np.int64]:

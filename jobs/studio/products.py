@@ -19,6 +19,7 @@ Float = NDArray[np.float32]
 ProductKind = Literal["box", "bottle", "jar", "tube", "bag", "card"]
 """The built-in ones."""
 Colour = tuple[float, float, float]
+_PRESSED_M = -0.001
 _STEP_M = 0.0022
 """Grid spacing of the painted surface: about 1.5 pixels of a 480x832 clip."""
 
@@ -37,6 +38,15 @@ class Product:
     half_m: tuple[float, float, float]
     normals: Float
     solid: DistanceGrid | None = None
+
+    @property
+    def touch_m(self) -> float:
+        """Distance from the surface at which skin meets it.
+
+        Flesh gives way to a built-in form by a millimetre. On a grid a wall is one cell thick and has no inside:
+        skin stops a little before, so that nothing passes through the wall of a cup.
+        """
+        return _PRESSED_M if self.solid is None else 0.3 * self.solid.pitch_m
 
     def distance(self, points: Float) -> Float:
         """Signed distance (...,) of points (...,3) to the surface that fingers rest on, metres."""

@@ -166,9 +166,14 @@ def test_hands_touch_what_they_hold_and_do_not_enter_it(objects, name):
             if not holds:
                 continue
             hand = vertices.numpy()[:, body.part_labels == part] - acted.place[:, None]
-            distance = product.distance(np.einsum("tvi,tij->tvj", hand, acted.turn))
+            hand = np.einsum("tvi,tij->tvj", hand, acted.turn)
+            distance = product.distance(hand)
             assert (distance.min(1) < 0.003).all(), f"{take.grip} {seed}: the hand touches"
             assert (distance < -0.005).mean() < 0.02, f"{take.grip} {seed}: it stays outside"
+            if name == "Cup":
+                radius, height = np.hypot(hand[..., 0], hand[..., 2]), hand[..., 1]
+                inside = (radius < 0.032) & (np.abs(height) < 0.045)
+                assert inside.mean() < 0.005, f"{take.grip} {seed}: nothing goes through a wall"
     assert len(seen) > 1, "grips differ by seed"
 
 
