@@ -107,13 +107,17 @@ def _files(archive: zipfile.ZipFile, model: str) -> dict[str, bytes]:
 
 
 class _Files:
-    """What trimesh asks for textures and materials: names below the model's folder only."""
+    """What trimesh asks for textures and materials: names below the model's folder only.
+
+    Of a path on somebody else's disk the last part counts, as in Sweet Home 3D.
+    """
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self._files = files
 
     def get(self, name: str) -> bytes:
-        return self._files[str(PurePosixPath(name.replace("\\", "/")))]
+        path = PurePosixPath(name.replace("\\", "/"))
+        return self._files[str(path) if str(path) in self._files else path.name]
 
     __getitem__ = get
 
