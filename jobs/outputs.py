@@ -211,6 +211,23 @@ class Rendered(Model):
     clips: tuple[str, ...]
 
 
+class CatalogueObject(Model):
+    """An object that the studio can put into hands."""
+
+    key: str
+    name: str
+    longest_cm: float
+    """Its real longest side."""
+    author: str
+    licence: str
+
+
+class Catalogue(Model):
+    """With ``--list-objects``."""
+
+    objects: tuple[CatalogueObject, ...]
+
+
 class DoctorLine(Model):
     """One check of this machine."""
 
@@ -301,7 +318,7 @@ OUTPUTS: dict[str, tuple[type[Model], ...]] = {
     "verify": (Verified,),
     "train": (Trained,),
     "sample": (Sampled,),
-    "studio": (Rendered,),
+    "studio": (Rendered, Catalogue),
     "doctor": (Doctored,),
     "bench accuracy": (Accuracy,),
     "bench model": (ModelCost,),

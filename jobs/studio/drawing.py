@@ -30,6 +30,8 @@ LABELS = {"body": (0, 0, 0), "product": (1, 0, 0), "left_hand": (0, 1, 0), "righ
 _OVERSAMPLE = 2
 _CLOTH_STEPS = 30
 """Cloth bridges what skin follows: so many halfway steps towards the neighbours."""
+_BEHIND = -0.25
+"""A normal that turns away so far belongs to a surface seen from behind, not to an outline."""
 _KEY, _FILL = np.array([-0.45, 0.55, 0.7]), np.array([0.8, 0.15, 0.55])
 
 
@@ -50,45 +52,74 @@ class Drawn:
     joints_px: Float
 
 
-def frame_camera(take: Take, chest_y_m: float, size_px: tuple[int, int]) -> tuple[Camera, Float]:
+@dataclass(frozen=True, slots=True)
+class View:
+    """How the camera of a take departs from its usual place: turned round the person, nearer, aside."""
+
+    yaw_rad: float = 0.0
+    pitch_rad: float = 0.0
+    zoom: float = 1.0
+    shift_m: tuple[float, float] = (0.0, 0.0)
+
+    def turn(self) -> Float:
+        """Rotation (3,3) of the scene before the camera."""
+        a, b = self.yaw_rad, self.pitch_rad
+        yaw = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
+        pitch = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+        return (pitch @ yaw).astype(np.float32)
+
+
+def frame_camera(
+    take: Take, chest_y_m: float, size_px: tuple[int, int], view: View
+) -> tuple[Camera, Float]:
     """Camera and where the body's origin lies in camera axes.
 
     ``upper`` shows head to waist in portrait, ``full`` head to feet.
     """
     width, height = size_px
     wide = width > height
-    span_m = 2.1 if take.framing == "full" else (0.9 if wide else 1.05)
+    span_m = (2.1 if take.framing == "full" else (0.9 if wide else 1.05)) / view.zoom
     distance_m = 3.6 if take.framing == "full" else 2.0
     focal = height * distance_m / span_m
     centre_y = 0.1 if take.framing == "full" else chest_y_m + (0.1 if wide else 0.06)
+    x, y = view.shift_m
     camera = Camera(
         width * _OVERSAMPLE, height * _OVERSAMPLE, focal * _OVERSAMPLE,
         (width * _OVERSAMPLE / 2, height * _OVERSAMPLE / 2),
     )  # fmt: skip
-    return camera, np.array([0.0, -centre_y, -distance_m], np.float32)
+    return camera, np.array([x, y - centre_y, -distance_m], np.float32)
+
+
+_STRAIGHT = View()
+_NOTHING = Product(
+    "object", np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int64), np.zeros((0, 3), np.float32),
+    (0.0, 0.0, 0.0), np.zeros((0, 3), np.float32),
+)  # fmt: skip
 
 
 class Stage:
     """Draws the frames of one take."""
 
     def __init__(
-        self, body: AnnyBody, shape: torch.Tensor, looks: Looks, product: Product, acted: Acted,
-        take: Take, chest_y_m: float, size_px: tuple[int, int], seed: int,
+        self, body: AnnyBody, shape: torch.Tensor, looks: Looks, product: Product | None, acted: Acted,
+        take: Take, chest_y_m: float, size_px: tuple[int, int], seed: int, view: View = _STRAIGHT,
     ) -> None:  # fmt: skip
         self._body, self._shape, self._looks = body, shape, looks
-        self._product, self._acted = product, acted
-        self._camera, self._origin = frame_camera(take, chest_y_m, size_px)
-        table = _table(acted, product, take)
+        self._product, self._acted = product or _NOTHING, acted
+        self._camera, self._origin = frame_camera(take, chest_y_m, size_px, view)
+        self._turn = view.turn()
+        table = _table(acted, self._product, take)
         self._table = table
-        faces = [body.faces.astype(np.int64), product.faces, table.faces]
-        counts = [body.num_vertices, len(product.vertices), len(table.vertices)]
+        self._body_faces = body.faces.astype(np.int64)
+        faces = [self._body_faces, self._product.faces, table.faces]
+        counts = [body.num_vertices, len(self._product.vertices), len(table.vertices)]
         starts = np.cumsum([0, *counts[:-1]])
-        self._faces = np.concatenate([f + s for f, s in zip(faces, starts, strict=True)])
-        self._to_vertices = face_to_vertex(self._faces, sum(counts))
+        joined = np.concatenate([f + s for f, s in zip(faces, starts, strict=True)])
+        self._to_vertices = face_to_vertex(body.faces, body.num_vertices)
         self._smoother = cloth_smoother(body.faces, looks.is_cloth)
-        self._base = np.concatenate([looks.colours, product.colours, table.colours])
+        self._base = np.concatenate([looks.colours, self._product.colours, table.colours])
         self._flags = _flags(body, looks, counts)
-        self._drawing = FlatRenderer(self._faces.astype(np.uint32), sum(counts), self._camera)
+        self._drawing = FlatRenderer(joined.astype(np.uint32), sum(counts), self._camera)
         self._room = paint_room(size_px, take.room + 17 * seed)
         self._rng = np.random.default_rng(1000 * seed + take.room)
 
@@ -102,34 +133,46 @@ class Stage:
             skin[:, 1] -= 0.012 * float(opening[t]) * self._looks.mouth
             for _ in range(_CLOTH_STEPS):
                 skin = self._smoother @ skin
-            held = self._product.vertices @ self._acted.turn[t].T + self._acted.place[t]
-            yield self._draw(skin, held, joints[0].numpy())
+            turn = self._acted.turn[t]
+            held = self._product.vertices @ turn.T + self._acted.place[t]
+            yield self._draw(skin, held, self._product.normals @ turn.T, joints[0].numpy())
         self._drawing.close()
 
-    def _draw(self, skin: Float, held: Float, joints: Float) -> Drawn:
-        points = np.concatenate([skin, held, self._table.vertices]) + self._origin
-        points = points.astype(np.float32)
-        normals = vertex_normals(points, self._faces, self._to_vertices)
-        points[: len(skin)] += normals[: len(skin)] * self._looks.offsets_m[:, None]
+    def _draw(self, skin: Float, held: Float, held_normals: Float, joints: Float) -> Drawn:
+        skin_normals = vertex_normals(skin, self._body_faces, self._to_vertices)
+        up = np.tile(np.array([0, 1, 0], np.float32), (len(self._table.vertices), 1))
+        normals = np.concatenate([skin_normals, self._to_camera(held, held_normals), up])
+        thick = skin + skin_normals * self._looks.offsets_m[:, None]
+        points = self._seen(np.concatenate([thick, held, self._table.vertices]))
         colours = self._base * _light(normals) * self._shadow(skin, held)[:, None]
         rgba, _ = self._drawing.render(points, np.clip(colours, 0, 1).astype(np.float32))
         flags, depth = self._drawing.render(points, self._flags)
         room = self._room.shifted(self._rng)
         picture = _composite(rgba, depth, room, self._rng)
-        return Drawn(picture, _shows(flags, depth), self._project(skin), self._project(joints))
+        return Drawn(picture, _shows(flags, depth), self.project(skin), self.project(joints))
+
+    def _seen(self, points: Float) -> Float:
+        """Body axes to camera axes."""
+        return np.asarray(points @ self._turn.T + self._origin, np.float32)
+
+    def _to_camera(self, points: Float, normals: Float) -> Float:
+        """Normals of what is seen from behind, turned: open shells are lit on both sides."""
+        towards = -self._seen(points)
+        facing = (normals @ self._turn.T * towards).sum(1) / np.linalg.norm(towards, axis=1)
+        return np.where(facing[:, None] < _BEHIND, -normals, normals)
 
     def _shadow(self, skin: Float, held: Float) -> Float:
         """Skin near the product is darker: the light that reaches a grip is blocked."""
         out = np.ones(len(self._base), np.float32)
-        centre = held.mean(0)
-        local = (skin - centre) / max(self._product.half_m)
-        near = np.exp(-np.maximum(np.linalg.norm(local, axis=1) - 0.5, 0) * 3.0)
-        out[: len(skin)] = 1 - 0.3 * near * np.isin(self._body.part_labels, (1, 2))
+        if len(held):
+            local = (skin - held.mean(0)) / max(self._product.half_m)
+            near = np.exp(-np.maximum(np.linalg.norm(local, axis=1) - 0.5, 0) * 3.0)
+            out[: len(skin)] = 1 - 0.3 * near * np.isin(self._body.part_labels, (1, 2))
         return out
 
-    def _project(self, points: Float) -> Float:
+    def project(self, points: Float) -> Float:
         """Pixels (N,2) of points (N,3) in body axes."""
-        points = points + self._origin
+        points = self._seen(points)
         focal, centre = self._camera.focal_px, self._camera.principal_px
         x = centre[0] + focal * points[:, 0] / -points[:, 2]
         y = centre[1] - focal * points[:, 1] / -points[:, 2]

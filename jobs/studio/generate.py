@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.studio.acting import Actor
+from jobs.studio.casting import cast_empty, cast_object, product_for
+from jobs.studio.catalogue import Object3D
 from jobs.studio.drawing import LABELS, Drawn, Stage
 from jobs.studio.looks import dress
-from jobs.studio.products import make_product
+from jobs.studio.meshes import held_size_m
 from jobs.studio.scripts import ClipScript, Take, find_scripts
 from jobs.studio.voice import RATE_HZ, Speech, speak
 from schemas.errors import ConfigError
@@ -42,22 +44,28 @@ class StudioClip:
 
 
 def generate(
-    out_dir: Path, *, clips: list[str] | None = None, seed: int = 0,
-    size_px: tuple[int, int] = (480, 832), progress: Progress | None = None,
+    out_dir: Path, *, clips: list[str] | None = None, objects: Sequence[Object3D] = (),
+    num_empty: int = 0, seed: int = 0, size_px: tuple[int, int] = (480, 832),
+    progress: Progress | None = None,
 ) -> list[StudioClip]:  # fmt: skip
-    """Render clips. The same names, seed and size give the same frames, sound and truth.
+    """Render clips. The same names, objects, seed and size give the same frames, sound and truth.
 
     Args:
         out_dir: Target folder; a clip that is already there with its truth is kept.
-        clips: Names of ``scripts.SCRIPTS``; None renders the default two, ``["all"]`` all.
-        seed: Varies prints, rooms, sway and speech.
+        clips: Names of ``scripts.SCRIPTS``, ``["all"]`` for all; None renders the default two, or none where
+            objects or empty hands are asked for.
+        objects: Of a catalogue: a clip with each of them in somebody's hands.
+        num_empty: Clips in which somebody talks with empty hands.
+        seed: Varies people, prints, rooms, grips, sway and speech.
         size_px: Width and height, even; 480x832 unless told otherwise.
         progress: Called with a text, frames done and frames in all.
 
     Raises:
-        ConfigError: Unknown clip, odd size, or no offscreen OpenGL.
+        ConfigError: Unknown clip, an object that cannot be read, odd size, or no offscreen OpenGL.
     """
-    scripts = find_scripts(clips)
+    scripts = [cast_object(item, seed) for item in objects]
+    scripts += [cast_empty(index, seed) for index in range(num_empty)]
+    scripts += find_scripts(clips) if clips or not scripts else []
     if any(side % 2 or side < 64 for side in size_px):
         raise ConfigError(f"studio size {size_px}: expected even sides of at least 64 pixels")
     check_renderer()
@@ -104,7 +112,7 @@ def _make(
     holds: list[NDArray[np.bool_]] = []
     for index, take in enumerate(script.takes):
         start = len(drawn)
-        stage, held = _stage(body, take, seed + index, size_px)
+        stage, held = _stage(body, take, seed + index + take.variant, size_px)
         for frame in stage.frames(opening[start : start + take.num_frames]):
             drawn.append(frame)
             tick(len(drawn))
@@ -123,7 +131,7 @@ def _stage(
     shape = body.shape_of(
         gender=person.gender, height=person.height, weight=person.weight, muscle=person.muscle
     )
-    product = make_product(take.product, take.base, take.accent, seed)
+    product = product_for(take, seed)
     actor = Actor(body, shape)
     acted = actor.act(take, product, seed)
     looks = dress(body, shape, person, seed)
@@ -208,12 +216,24 @@ def _truth(
         "frozen_frames": list(script.frozen) if script.frozen else None,
         "speech_s": [list(i) for i in speech.intervals_s] if script.speaks else [],
         "joint_names": list(load_anny().bone_names),
-        "takes": [
-            {
-                "num_frames": t.num_frames, "product": t.product, "grip": t.grip,
-                "framing": t.framing, "put_down_frame": t.put_down_frame,
-                "person": asdict(t.person),
-            }
-            for t in script.takes
-        ],
+        "takes": [_take_truth(take) for take in script.takes],
+    }
+
+
+def _take_truth(take: Take) -> dict[str, Any]:
+    truth: dict[str, Any] = {
+        "num_frames": take.num_frames, "product": take.product, "grip": take.grip,
+        "framing": take.framing, "put_down_frame": take.put_down_frame,
+        "person": asdict(take.person),
     }  # fmt: skip
+    if isinstance(take.product, Object3D):
+        item = take.product
+        truth |= {
+            "product": item.key,
+            "object": {
+                "name": item.name, "author": item.creator, "licence": item.licence,
+                "longest_m": round(item.longest_cm / 100, 4),
+                "held_longest_m": round(held_size_m(item.longest_cm / 100), 4),
+            },
+        }  # fmt: skip
+    return truth

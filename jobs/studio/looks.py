@@ -59,7 +59,7 @@ def dress(body: AnnyBody, shape: torch.Tensor, person: Person, seed: int) -> Loo
     shirt = _shirt(rest, marks, owner, person) & ~is_head & ~is_hand
     colours[shirt] = _cloth(rest[shirt], person, seed)
     offsets[shirt] = 0.007 + 0.004 * _blotches(rest[shirt], seed + 2, 0.9, 22.0)
-    legs = _belongs(owner, "upperleg", "lowerleg", "pelvis", "root")
+    legs = _belongs(owner, "upperleg", "lowerleg", "pelvis", "root", "spine") & (rest[:, 1] < 0.1)
     colours[legs & ~shirt] = (
         np.array((0.16, 0.2, 0.32)) * _blotches(rest, seed, 0.1)[legs & ~shirt, None]
     )

@@ -12,25 +12,46 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.studio.solids import DistanceGrid
+from stages.rendering import face_to_vertex, vertex_normals
+
 Float = NDArray[np.float32]
 ProductKind = Literal["box", "bottle", "jar", "tube", "bag", "card"]
+"""The built-in ones."""
 Colour = tuple[float, float, float]
+_PRESSED_M = -0.001
 _STEP_M = 0.0022
 """Grid spacing of the painted surface: about 1.5 pixels of a 480x832 clip."""
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A painted mesh: ``vertices`` (N,3), ``faces`` (F,3), ``colours`` (N,3); ``half_m`` of its bounding box."""
+    """A painted mesh: ``vertices``, ``colours``, ``normals`` (N,3), ``faces`` (F,3); ``half_m`` of its bounding box.
 
-    kind: ProductKind
+    ``solid`` knows how far points are where the form is not one of the built-in ones.
+    """
+
+    kind: ProductKind | Literal["object"]
     vertices: Float
     faces: NDArray[np.int64]
     colours: Float
     half_m: tuple[float, float, float]
+    normals: Float
+    solid: DistanceGrid | None = None
+
+    @property
+    def touch_m(self) -> float:
+        """Distance from the surface at which skin meets it.
+
+        Flesh gives way to a built-in form by a millimetre. On a grid a wall is one cell thick and has no inside:
+        skin stops a little before, so that nothing passes through the wall of a cup.
+        """
+        return _PRESSED_M if self.solid is None else 0.3 * self.solid.pitch_m
 
     def distance(self, points: Float) -> Float:
         """Signed distance (...,) of points (...,3) to the surface that fingers rest on, metres."""
+        if self.solid is not None:
+            return self.solid.at(points)
         hx, hy, hz = self.half_m
         if self.kind in ("bottle", "jar", "tube"):
             radial = np.linalg.norm(points[..., (0, 2)] / (hx, hz), axis=-1) * min(hx, hz)
@@ -67,7 +88,9 @@ def make_product(kind: ProductKind, base: Colour, accent: Colour, seed: int) -> 
     else:
         vertices, faces = _turned(half, _profile(kind))
     colours = _paint(kind, vertices, half, np.array(base), np.array(accent), seed)
-    return Product(kind, vertices.astype(np.float32), faces, colours, half)
+    points = vertices.astype(np.float32)
+    normals = vertex_normals(points, faces, face_to_vertex(faces, len(points)))
+    return Product(kind, points, faces, colours, half, normals)
 
 
 def _profile(kind: ProductKind) -> NDArray[np.float64]:

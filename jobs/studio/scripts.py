@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from jobs.studio.catalogue import Object3D
 from jobs.studio.looks import Person
 from jobs.studio.products import Colour, ProductKind
 from schemas.errors import ConfigError
 
-Grip = Literal["right", "left", "both"]
+GripName = Literal["right", "left", "both", "none"]
 Framing = Literal["upper", "full"]
 
 
@@ -32,16 +33,26 @@ class Take:
 
     num_frames: int
     person: Person
-    product: ProductKind
+    product: ProductKind | Object3D | None
+    """A built-in form in these colours, an object of a catalogue, or nothing."""
     base: Colour
     accent: Colour
-    grip: Grip
+    grip: GripName
     keys: tuple[Key, ...]
     framing: Framing = "upper"
     put_down_frame: int | None = None
     """From here the product stands on the table and the hand goes away."""
     room: int = 0
     pitch_hz: float = 120.0
+    variant: int = 0
+    """Added to the seed, so that takes of one run differ."""
+    gestures: bool = False
+    """Hands that hold nothing open, close and point while the person talks."""
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The hands that hold, of "L" and "R"."""
+        return {"right": ("R",), "left": ("L",), "both": ("L", "R"), "none": ()}[self.grip]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from jobs.outputs import OUTPUTS, check_output, models_of
+from tests.support.furniture import write_catalogue
 
 pytestmark = pytest.mark.slow
 
@@ -87,6 +88,20 @@ def test_models_are_listed_checked_and_pinned(tmp_path):
 def test_the_studio_says_what_it_rendered(tmp_path):
     (clip,) = answer("studio", "--out", tmp_path, "--clip", "clean", "--size", "96x160")["clips"]
     assert clip == str(tmp_path / "videos/clean.mp4")
+
+
+def test_the_studio_lists_the_objects_that_it_can_hold(tmp_path):
+    folder = write_catalogue(tmp_path)
+    objects = answer("studio", "--list-objects", "--catalogue", folder)["objects"]
+    assert [(o["key"], o["author"], o["licence"]) for o in objects] == [
+        ("Tiny/tile", "Ann", "Public domain"),
+        ("Tiny/cup", "Ben", "Public domain"),
+        ("Tiny/wardrobe", "Cho", "Public domain"),
+    ]
+    assert "Tile" in handloom("studio", "--list-objects", "--catalogue", folder).stdout
+    done = handloom("studio", "--out", tmp_path, "--objects", 3, "--catalogue", folder)
+    assert (done.returncode, "2 hand-sized" in done.stderr) == (2, True)
+    assert "--out DIR is missing" in handloom("studio").stderr
 
 
 @pytest.mark.long

@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from training.held_product.catalogue import Object3D, find_objects
+from jobs.studio.catalogue import Object3D, find_objects
 
 SIZE_PX = 224
 _VIEWS, _VIEWS_OF_FURNITURE = 8, 3

@@ -69,7 +69,7 @@ def test_palms_carry_the_product_and_fingers_touch_without_entering(body, name):
     actor = Actor(body, shape)
     acted = actor.act(take, product, 0)
     frames = np.arange(30)
-    _, wanted = actor._path(take, frames)
+    _, wanted = actor._path(take, product, frames)
     assert np.linalg.norm(acted.place - wanted, axis=1).max() < 0.02
     rotations = torch.from_numpy(acted.rotations)
     vertices, _ = body.forward(rotations[::10], torch.zeros(3, 3), shape)
