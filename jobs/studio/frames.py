@@ -28,7 +28,7 @@ class Frame:
 
     Attributes:
         rgb: (H,W,3) u8.
-        product_mask: (H,W) bool, the product's visible pixels; empty where nothing is held.
+        shows: (H,W) u8, what each pixel shows: index into ``drawing.LABELS`` plus 1; 0 is the room.
         hands_px: (2,21,2) float32, left and right hand's landmarks in MediaPipe's order (wrist; thumb, index,
             middle, ring, little, four each from the palm to the tip), in pixels, seen or not.
         holds: (2,) bool, the left, right hand holds the product.
@@ -36,10 +36,15 @@ class Frame:
     """
 
     rgb: NDArray[np.uint8]
-    product_mask: NDArray[np.bool_]
+    shows: NDArray[np.uint8]
     hands_px: NDArray[np.float32]
     holds: NDArray[np.bool_]
     object_key: str
+
+    @property
+    def product_mask(self) -> NDArray[np.bool_]:
+        """(H,W) the product's visible pixels; empty where nothing is held."""
+        return np.asarray(self.shows == _PRODUCT)
 
 
 def iter_frames(
@@ -101,7 +106,7 @@ def _clip(
     key = take.product.key if isinstance(take.product, Object3D) else ""
     for t, drawn in enumerate(stage.frames(opening)):
         hands = stage.project(marks[t].reshape(-1, 3)).reshape(2, 21, 2)
-        yield Frame(drawn.picture, drawn.shows == _PRODUCT, hands, acted.holds[t], key)
+        yield Frame(drawn.picture, drawn.shows, hands, acted.holds[t], key)
 
 
 def _landmarks(body: AnnyBody, actor: Actor, rotations: NDArray[np.float32]) -> NDArray[np.float32]:
