@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stages.backends.body_tables import BodyTables
 from stages.body_rig import SIDES, Roles
-from stages.body_solve import Float, Pinhole, ancestors, project
+from stages.body_solve import Float, Pinhole, Posed, ancestors, project
 
 _SPACING_M = 0.02
 """Of the vertices that are looked at: finer than a cell, so that a cell that the body covers has one."""
@@ -40,7 +40,7 @@ def trunk_vertices(tables: BodyTables, roles: Roles) -> NDArray[np.intp]:
     """Vertices of trunk and head, thinned out; arms and legs move with other joints."""
     below = ancestors(tables.parents)
     limbs = [joint[side] for joint in (roles.shoulder, roles.hip) for side in SIDES]
-    is_limb = below[limbs].any(axis=0)[tables.weights.argmax(axis=1)]
+    is_limb = np.asarray(below[limbs].any(axis=0))[tables.weights.argmax(axis=1)]
     index = np.flatnonzero(~is_limb)
     cells = np.round(tables.template_vertices[index] / _SPACING_M).astype(np.int64)
     _, first = np.unique(cells, axis=0, return_index=True)
@@ -48,10 +48,10 @@ def trunk_vertices(tables: BodyTables, roles: Roles) -> NDArray[np.intp]:
 
 
 def front_of(
-    tables: BodyTables, roles: Roles, shape: Float, rotations: Float, joints: Float,
-    camera: Pinhole, size_px: tuple[int, int], head_px: float,
+    tables: BodyTables, roles: Roles, shape: Float, body: Posed, camera: Pinhole,
+    size_px: tuple[int, int], head_px: float,
 ) -> Front:  # fmt: skip
-    """Look at the body posed by joint rotations (T,B,3,3) in the world and places (T,B,3)."""
+    """Look at a posed body: all its joints are in ``body``."""
     vertices = trunk_vertices(tables, roles)
     rest = tables.template_vertices[vertices] + np.einsum(
         "s,svd->vd", shape, tables.vertex_directions[:, vertices]
@@ -60,7 +60,7 @@ def front_of(
     weights = tables.weights[vertices]
     used = np.flatnonzero(weights.any(axis=0))
     placed = posed_vertices(
-        rest, weights[:, used], rest_joints[used], rotations[:, used], joints[:, used]
+        rest, weights[:, used], rest_joints[used], body.rotations[:, used], body.joints[:, used]
     )
     cell_px = _CELL_HEAD * head_px
     columns, rows = (int(side // cell_px) + 1 for side in size_px)

@@ -35,8 +35,8 @@ class Touch:
     """(T,K,2) nearest point of the outline."""
     radius_px: Float
     """(T,) half the product's narrow width; NaN without a mask."""
-    centre_px: Float
-    """(T,2) middle of the outline; NaN without a mask."""
+    spots_px: Float
+    """(T,5,2) the outline's middle and half way from there to its ends; NaN without a mask."""
 
 
 def touch_product(points_px: Float, masks: Mask, head_px: float) -> Touch:
@@ -44,7 +44,7 @@ def touch_product(points_px: Float, masks: Mask, head_px: float) -> Touch:
     count, num_points = points_px.shape[:2]
     gap, covered = np.full((count, num_points), np.inf), np.zeros((count, num_points))
     nearest = np.zeros((count, num_points, 2))
-    radius, centre = np.full(count, np.nan), np.full((count, 2), np.nan)
+    radius, spots = np.full(count, np.nan), np.full((count, 5, 2), np.nan)
     for t in np.flatnonzero(np.isfinite(points_px).all(axis=(1, 2))):
         outline = hull_of(masks[t])
         if outline is None:
@@ -52,8 +52,8 @@ def touch_product(points_px: Float, masks: Mask, head_px: float) -> Touch:
         gap[t], nearest[t] = signed_gap(points_px[t], outline)
         covered[t] = share_covered(points_px[t], masks[t], _FINGER_HEAD * head_px)
         radius[t] = min(cv2.minAreaRect(outline.astype(np.float32))[1]) / 2
-        centre[t] = outline.mean(axis=0)
-    return Touch(gap, covered, nearest, radius, centre)
+        spots[t] = spots_of(outline)
+    return Touch(gap, covered, nearest, radius, spots)
 
 
 def hull_of(mask: Mask) -> Float | None:
@@ -66,7 +66,7 @@ def hull_of(mask: Mask) -> Float | None:
     areas = np.array([cv2.contourArea(c) for c in contours])
     kept = [c for c, a in zip(contours, areas, strict=True) if a >= _SPECK * areas.max()]
     hull = cv2.convexHull(np.concatenate(kept))[:, 0].astype(np.float64)
-    return hull + (x, y) if len(hull) > 2 else None
+    return hull + np.array([x, y]) if len(hull) > 2 else None
 
 
 def signed_gap(points: Float, hull: Float) -> tuple[Float, Float]:
@@ -99,6 +99,13 @@ def share_covered(points: Float, mask: Mask, reach_px: float) -> Float:
     is_in = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     hit = mask[y.clip(0, height - 1), x.clip(0, width - 1)] & is_in
     return np.asarray(hit.mean(axis=1))
+
+
+def spots_of(hull: Float) -> Float:
+    """(5,2) middle of an outline's box, and half way from there to the corners at its four sides."""
+    middle = (hull.min(axis=0) + hull.max(axis=0)) / 2
+    ends = hull[[*hull.argmin(axis=0), *hull.argmax(axis=0)]]
+    return np.concatenate([middle[None], (middle + ends) / 2])
 
 
 def half_thickness_m(radius_px: Float, metres_per_px: Float) -> float:

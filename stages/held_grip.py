@@ -1,0 +1,130 @@
+"""How a hand holds: which of its points lie before the product, which behind it, which at its outline, and how deep it lies.
+
+The product lies at the hand's depth, as thick as ``stages.held_surface`` says. A point of the hand that the picture shows
+inside the product's outline is on its front face, one that the product covers is on its back face, a tip beside it within
+reach is at its outline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.body_solve import Float
+from stages.held_surface import Touch, bulge, half_thickness_m, touch_product
+from stages.hoi_metrics import debounce
+
+Mask = NDArray[np.bool_]
+TIPS, KNUCKLES = [4, 8, 12, 16, 20], [5, 9, 13, 17]
+_THUMB, _FINGER_TIPS = [2, 3, 4], [8, 12, 16, 20]
+_REACH_HEAD = 0.12
+"""A tip this near to the outline (3 cm) is meant to touch it."""
+_MIN_FRAMES, _WINDOW = 6, 9
+"""A hold lasts so long; sides and depths are means over so many frames."""
+_SURE = 0.3
+"""A point whose sides, 1 before and -1 behind, have a smaller mean than this has none."""
+_FINGER_M, _PALM_M = 0.008, 0.013
+"""Half thickness of a finger, of the palm."""
+_MAX_PULL_HEAD = 0.02
+"""A tip beside the product aims so far from its landmark, towards the outline, at most."""
+_EDGE_TRUST = 0.3
+"""What a tip at the outline says of the product's depth, against one on a face."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grip:
+    """One hand at the product, T frames, 21 landmarks."""
+
+    is_held: Mask
+    """(T,) the hand is seen and holds."""
+    side: Float
+    """(T,21) 1 before the product, -1 behind it, 0 neither."""
+    height_m: Float
+    """(T,21) from the product's middle plane to the middle of the finger or palm on its face."""
+    is_edge: Mask
+    """(T,21) tips beside the product and within reach."""
+    aim_px: Float
+    """(T,21,2) the landmarks; tips beside the product moved a little towards it."""
+    spots_px: Float
+    """(T,5,2) places of the product."""
+    flesh_m: Float
+    """(21,) half thickness of finger or palm."""
+    half_m: float
+    """Half of the product's thickness at its middle."""
+
+
+def grip_of(points_px: Float, masks: Mask, metres_per_px: Float, head_px: float) -> Grip | None:
+    """How a hand (T,21,2), NaN where unseen, holds what masks (T,H,W) show; None where it holds nothing.
+
+    ``metres_per_px`` (T,) is the scale at the hand.
+    """
+    touch = touch_product(points_px, masks, head_px)
+    near = touch.gap_px[:, TIPS].min(axis=1) <= _REACH_HEAD * head_px
+    is_held = debounce(near, _MIN_FRAMES) & np.isfinite(touch.radius_px)
+    if not is_held.any():
+        return None
+    half_m = half_thickness_m(touch.radius_px[is_held], metres_per_px[is_held])
+    side = opposed(sides(touch, is_held))
+    flesh_m = np.full(21, _FINGER_M)
+    flesh_m[[0, *KNUCKLES]] = _PALM_M
+    is_edge = np.zeros(side.shape, bool)
+    is_edge[:, TIPS] = touch.gap_px[:, TIPS] <= _REACH_HEAD * head_px
+    is_edge &= is_held[:, None] & (touch.gap_px >= 0)
+    return Grip(
+        is_held,
+        side,
+        half_m * bulge(touch.gap_px, touch.radius_px) + flesh_m,
+        is_edge,
+        aims(points_px, touch, is_edge, _MAX_PULL_HEAD * head_px),
+        touch.spots_px,
+        flesh_m,
+        half_m,
+    )
+
+
+def sides(touch: Touch, is_held: Mask) -> Float:
+    """(T,21) 1 for points seen inside the outline, -1 for covered ones, 0 outside; steady over time."""
+    seen = np.where(touch.covered >= 0.5, -1.0, 1.0) * (touch.gap_px < 0)
+    mean = steady(seen, is_held)
+    return np.sign(mean) * (np.abs(mean) > _SURE) * is_held[:, None]
+
+
+def opposed(side: Float) -> Float:
+    """Sides (T,21) with the thumb before the product where it and the fingers are covered and the palm is not.
+
+    Then the hand holds from beside, and thumb and fingers are on two faces; behind a covered palm all of it is behind.
+    """
+    is_behind = (side[:, _FINGER_TIPS].sum(axis=1) < 0) & (side[:, 4] < 0)
+    turned = is_behind & (side[:, KNUCKLES].sum(axis=1) > -2)
+    out = side.copy()
+    out[:, _THUMB] = np.where(turned[:, None], np.abs(side[:, _THUMB]), side[:, _THUMB])
+    return out
+
+
+def aims(points_px: Float, touch: Touch, is_edge: Mask, most_px: float) -> Float:
+    """Points (T,21,2), those at the edge moved towards the outline by ``most_px`` at most."""
+    share = np.minimum(most_px / np.maximum(touch.gap_px, 1e-9), 1.0) * is_edge
+    return points_px + share[..., None] * (touch.nearest_px - points_px)
+
+
+def product_depth(grip: Grip, z_m: Float) -> Float:
+    """(T,) depth of the product's middle plane, for which the hand's points at depths (T,21) move least."""
+    counted = [*TIPS, *KNUCKLES]
+    side, is_edge = grip.side[:, counted], grip.is_edge[:, counted]
+    depth = z_m[:, counted] - side * grip.height_m[:, counted]
+    weight = np.where(side != 0, 1.0, _EDGE_TRUST * is_edge) + 1e-3
+    depth = (weight * depth).sum(axis=1) / weight.sum(axis=1)
+    return steady(depth[:, None], grip.is_held)[:, 0]
+
+
+def steady(values: Float, is_held: Mask) -> Float:
+    """Mean of (T,K) over the held frames about each one; 0 where none is near."""
+    kernel = np.ones(_WINDOW)
+    weight = np.convolve(is_held, kernel)[_WINDOW // 2 :][: len(is_held)]
+    total = [
+        np.convolve(column, kernel)[_WINDOW // 2 :][: len(is_held)]
+        for column in (values * is_held[:, None]).T
+    ]
+    return np.stack(total, -1) / np.maximum(weight, 1e-9)[:, None]
