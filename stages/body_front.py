@@ -36,13 +36,17 @@ class Front:
         return np.where(is_in, found, -np.inf)
 
 
-def trunk_vertices(tables: BodyTables, roles: Roles) -> NDArray[np.intp]:
-    """Vertices of trunk and head, thinned out; arms and legs move with other joints."""
+def trunk_vertices(
+    tables: BodyTables, roles: Roles, spacing_m: float = _SPACING_M
+) -> NDArray[np.intp]:
+    """Vertices of trunk and head, thinned out to one per cube; arms and legs move with other joints."""
     below = ancestors(tables.parents)
     limbs = [joint[side] for joint in (roles.shoulder, roles.hip) for side in SIDES]
     is_limb = np.asarray(below[limbs].any(axis=0))[tables.weights.argmax(axis=1)]
     index = np.flatnonzero(~is_limb)
-    cells = np.round(tables.template_vertices[index] / _SPACING_M).astype(np.int64)
+    if not spacing_m:
+        return index
+    cells = np.round(tables.template_vertices[index] / spacing_m).astype(np.int64)
     _, first = np.unique(cells, axis=0, return_index=True)
     return np.sort(index[first])
 
