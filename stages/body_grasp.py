@@ -119,13 +119,12 @@ def needed_push(grip: Grip, points_m: Float, front: Front, camera: Pinhole) -> F
     return steady(push[:, None], grip.is_held)[:, 0] * grip.is_held
 
 
-def contact_targets(plain: Targets, grip: Grip, z_m: Float) -> Targets:
-    """The landmarks' targets of a hand at depths (T,21), with the product's depths where they touch it.
+def contact_targets(plain: Targets, grip: Grip, middle_m: Float, z_m: Float) -> Targets:
+    """The landmarks' targets of a hand at depths (T,21) with those of a product at depths (T,) where they touch it.
 
     Tips aim at their face or at the outline. Other points of the fingers have only to be outside.
     """
-    middle = product_depth(grip, z_m)[:, None]
-    wanted = middle + grip.side * grip.height_m
+    wanted = middle_m[:, None] + grip.side * grip.height_m
     inside = (wanted - z_m) * grip.side > 0
     is_active = (grip.side != 0) & grip.is_held[:, None]
     is_active[:, _JOINTS] &= inside[:, _JOINTS]
@@ -211,12 +210,14 @@ def _close_fingers(
 ) -> None:
     """Fit the fingers to landmarks and product; writes into ``rotations``."""
     q, base = _resume(hand, rotations, wrist)
+    z = forward(hand.chain, q, move, base).points[..., 2]
+    middle = product_depth(grip, z)
     for _ in range(_STEPS):
-        z = forward(hand.chain, q, move, base).points[..., 2]
-        targets = contact_targets(hand.targets, grip, z)
+        targets = contact_targets(hand.targets, grip, middle, z)
         q, _ = solve(
             hand.chain, targets, fitted.camera, q, move, steps=1, base=base, move_root=False
         )
+        z = forward(hand.chain, q, move, base).points[..., 2]
     posed = forward(hand.chain, limited(q, hand.chain), move, base)
     rotations[:, hand.kept[1:]] = posed.local[:, 1:]
 

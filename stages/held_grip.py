@@ -23,8 +23,8 @@ _REACH_HEAD = 0.12
 """A tip this near to the outline (3 cm) is meant to touch it."""
 _MIN_FRAMES, _WINDOW = 6, 9
 """A hold lasts so long; sides and depths are means over so many frames."""
-_SURE = 0.3
-"""A point whose sides, 1 before and -1 behind, have a smaller mean than this has none."""
+_SURE = 0.2
+"""A finger whose sides, 1 before and -1 behind, have a smaller mean than this has none."""
 _FINGER_M, _PALM_M = 0.008, 0.013
 """Half thickness of a finger, of the palm."""
 _MAX_PULL_HEAD = 0.02
@@ -66,7 +66,7 @@ def grip_of(points_px: Float, masks: Mask, metres_per_px: Float, head_px: float)
     if not is_held.any():
         return None
     half_m = half_thickness_m(touch.radius_px[is_held], metres_per_px[is_held])
-    side = opposed(sides(touch, is_held))
+    side = sides(touch, is_held)
     flesh_m = np.full(21, _FINGER_M)
     flesh_m[[0, *KNUCKLES]] = _PALM_M
     is_edge = np.zeros(side.shape, bool)
@@ -85,22 +85,29 @@ def grip_of(points_px: Float, masks: Mask, metres_per_px: Float, head_px: float)
 
 
 def sides(touch: Touch, is_held: Mask) -> Float:
-    """(T,21) 1 for points seen inside the outline, -1 for covered ones, 0 outside; steady over time."""
-    seen = np.where(touch.covered >= 0.5, -1.0, 1.0) * (touch.gap_px < 0)
-    mean = steady(seen, is_held)
-    return np.sign(mean) * (np.abs(mean) > _SURE) * is_held[:, None]
+    """(T,21) 1 for points before the product, -1 for those behind it, 0 outside the outline; steady over time.
 
-
-def opposed(side: Float) -> Float:
-    """Sides (T,21) with the thumb before the product where it and the fingers are covered and the palm is not.
-
-    Then the hand holds from beside, and thumb and fingers are on two faces; behind a covered palm all of it is behind.
+    The three outer points of a finger decide together, since a landmark errs by a finger's width; palm points decide alone.
     """
-    is_behind = (side[:, _FINGER_TIPS].sum(axis=1) < 0) & (side[:, 4] < 0)
-    turned = is_behind & (side[:, KNUCKLES].sum(axis=1) > -2)
-    out = side.copy()
-    out[:, _THUMB] = np.where(turned[:, None], np.abs(side[:, _THUMB]), side[:, _THUMB])
-    return out
+    is_inside = (touch.gap_px < 0) & is_held[:, None]
+    mean = steady(np.where(touch.covered >= 0.5, -1.0, 1.0) * is_inside, is_held)
+    fingers = mean[:, 1:].reshape(len(mean), 5, 4)
+    fingers[..., 1:] = fingers[..., 1:].mean(axis=-1, keepdims=True)
+    mean[:, 1:] = fingers.reshape(len(mean), 20)
+    side = np.sign(mean) * (np.abs(mean) > _SURE)
+    side[:, _THUMB] = thumb_side(side, mean)[:, None]
+    return side * is_inside
+
+
+def thumb_side(side: Float, mean: Float) -> Float:
+    """(T,) the face that the thumb lies on: the one that the fingers are not on, unless it is seen before the product.
+
+    Where fingers and palm already hold the product between them, the thumb lies where the picture has it.
+    """
+    fingers = np.sign(side[:, _FINGER_TIPS].sum(axis=1))
+    palm = np.sign(side[:, KNUCKLES].sum(axis=1))
+    is_own = (side[:, 4] > 0) | (fingers == 0) | (palm == -fingers)
+    return np.where(is_own, side[:, 4], -fingers)
 
 
 def aims(points_px: Float, touch: Touch, is_edge: Mask, most_px: float) -> Float:
