@@ -42,7 +42,7 @@ from stages.body_targets import (
 from stages.held_grip import KNUCKLES, Grip, grip_of, product_depth, steady
 
 Mask = NDArray[np.bool_]
-_TOUCH_M, _EDGE_M, _PUSH_M = 0.006, 0.012, 0.01
+_TOUCH_M, _EDGE_M, _PUSH_M = 0.006, 0.025, 0.01
 """Deviations of depths: on a face, at the outline, before the trunk."""
 _ROBUST_M = 0.05
 """A point that the landmarks put farther than this from the product is not believed to touch it."""

@@ -25,6 +25,8 @@ _MIN_FRAMES, _WINDOW = 6, 9
 """A hold lasts so long; sides and depths are means over so many frames."""
 _SURE = 0.2
 """A finger whose sides, 1 before and -1 behind, have a smaller mean than this has none."""
+_APART_HEAD = 0.12
+"""Two fingers nearer than this (3 cm) may hide each other."""
 _FINGER_M, _PALM_M = 0.008, 0.013
 """Half thickness of a finger, of the palm."""
 _MAX_PULL_HEAD = 0.02
@@ -66,7 +68,7 @@ def grip_of(points_px: Float, masks: Mask, metres_per_px: Float, head_px: float)
     if not is_held.any():
         return None
     half_m = half_thickness_m(touch.radius_px[is_held], metres_per_px[is_held])
-    side = sides(touch, is_held)
+    side = sides(touch, is_held, points_px, head_px)
     flesh_m = np.full(21, _FINGER_M)
     flesh_m[[0, *KNUCKLES]] = _PALM_M
     is_edge = np.zeros(side.shape, bool)
@@ -84,7 +86,7 @@ def grip_of(points_px: Float, masks: Mask, metres_per_px: Float, head_px: float)
     )
 
 
-def sides(touch: Touch, is_held: Mask) -> Float:
+def sides(touch: Touch, is_held: Mask, points_px: Float, head_px: float) -> Float:
     """(T,21) 1 for points before the product, -1 for those behind it, 0 outside the outline; steady over time.
 
     The three outer points of a finger decide together, since a landmark errs by a finger's width; palm points decide alone.
@@ -95,18 +97,21 @@ def sides(touch: Touch, is_held: Mask) -> Float:
     fingers[..., 1:] = fingers[..., 1:].mean(axis=-1, keepdims=True)
     mean[:, 1:] = fingers.reshape(len(mean), 20)
     side = np.sign(mean) * (np.abs(mean) > _SURE)
-    side[:, _THUMB] = thumb_side(side, mean)[:, None]
+    side[:, _THUMB] = thumb_side(side, points_px, head_px)[:, None]
     return side * is_inside
 
 
-def thumb_side(side: Float, mean: Float) -> Float:
-    """(T,) the face that the thumb lies on: the one that the fingers are not on, unless it is seen before the product.
+def thumb_side(side: Float, points_px: Float, head_px: float) -> Float:
+    """(T,) the face that the thumb lies on: the one that the fingers (sides (T,21)) are not on.
 
-    Where fingers and palm already hold the product between them, the thumb lies where the picture has it.
+    Where fingers and palm already hold the product between them, or the thumb is seen apart from all fingers, it lies where
+    the picture has it. Beside a finger, what is seen in its place may be that finger.
     """
     fingers = np.sign(side[:, _FINGER_TIPS].sum(axis=1))
     palm = np.sign(side[:, KNUCKLES].sum(axis=1))
-    is_own = (side[:, 4] > 0) | (fingers == 0) | (palm == -fingers)
+    gap = np.linalg.norm(points_px[:, 5:] - points_px[:, 4:5], axis=-1)
+    is_apart = gap.min(axis=1) > _APART_HEAD * head_px
+    is_own = (fingers == 0) | (palm == -fingers) | (is_apart & (side[:, 4] > 0))
     return np.where(is_own, side[:, 4], -fingers)
 
 
