@@ -40,6 +40,7 @@ from stages.body_targets import (
     hand_targets,
 )
 from stages.held_grip import KNUCKLES, Grip, grip_of, product_depth, steady
+from stages.held_surface import hull_of
 
 Mask = NDArray[np.bool_]
 _TOUCH_M, _EDGE_M, _PUSH_M = 0.006, 0.025, 0.01
@@ -75,11 +76,11 @@ def close_on_product(
 
     The holding hands' arms and fingers end within the rig's limits.
     """
-    grips = {}
+    grips, outlines = {}, [hull_of(mask) for mask in masks]
     for side in SIDES:
         scale = -fit.joints_m[:, roles.wrist[side], 2] / fit.camera.focal_px
         points = np.where(seen.is_valid[:, None, None], seen.hand_px[side], np.nan)
-        grip = grip_of(points, masks, scale, seen.head_px)
+        grip = grip_of(points, masks, outlines, scale, seen.head_px)
         if grip is not None:
             grips[side] = grip
     if not grips:

@@ -7,6 +7,7 @@ reach is at its outline.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,12 +58,20 @@ class Grip:
     """Half of the product's thickness at its middle."""
 
 
-def grip_of(points_px: Float, masks: Mask, metres_per_px: Float, head_px: float) -> Grip | None:
-    """How a hand (T,21,2), NaN where unseen, holds what masks (T,H,W) show; None where it holds nothing.
+def grip_of(
+    points_px: Float, masks: Mask, outlines: Sequence[Float | None], metres_per_px: Float,
+    head_px: float,
+) -> Grip | None:  # fmt: skip
+    """How a hand holds the product; None where it holds nothing.
 
-    ``metres_per_px`` (T,) is the scale at the hand.
+    Args:
+        points_px: (T,21,2) the hand's landmarks, NaN where unseen.
+        masks: (T,H,W) the product.
+        outlines: Its convex hulls, see ``held_surface.hull_of``.
+        metres_per_px: (T,) scale at the hand.
+        head_px: Head height.
     """
-    touch = touch_product(points_px, masks, head_px)
+    touch = touch_product(points_px, masks, outlines, head_px)
     near = touch.gap_px[:, TIPS].min(axis=1) <= _REACH_HEAD * head_px
     is_held = debounce(near, _MIN_FRAMES) & np.isfinite(touch.radius_px)
     if not is_held.any():

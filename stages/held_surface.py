@@ -7,6 +7,7 @@ at its outline; for an upright cylinder that is exact.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -19,7 +20,7 @@ _FINGER_HEAD = 0.035
 """Half a finger's width in head heights: a point counts as covered where most of the pixels this near are."""
 _SPECK = 0.1
 """Parts of a mask smaller than so much of the largest one say nothing of the outline."""
-_THICK, _MAX_HALF_M = 0.7, 0.02
+_THICK, _MAX_HALF_M = 0.7, 0.025
 """Half thickness over half the narrow width, and at most; studio boxes and tubes have 0.6 to 0.7, bottles 1, cards 0.1."""
 
 
@@ -39,14 +40,16 @@ class Touch:
     """(T,5,2) the outline's middle and half way from there to its ends; NaN without a mask."""
 
 
-def touch_product(points_px: Float, masks: Mask, head_px: float) -> Touch:
-    """Compare points (T,K,2), NaN where unseen, with masks (T,H,W)."""
+def touch_product(
+    points_px: Float, masks: Mask, outlines: Sequence[Float | None], head_px: float
+) -> Touch:
+    """Compare points (T,K,2), NaN where unseen, with masks (T,H,W) and their outlines."""
     count, num_points = points_px.shape[:2]
     gap, covered = np.full((count, num_points), np.inf), np.zeros((count, num_points))
     nearest = np.zeros((count, num_points, 2))
     radius, spots = np.full(count, np.nan), np.full((count, 5, 2), np.nan)
     for t in np.flatnonzero(np.isfinite(points_px).all(axis=(1, 2))):
-        outline = hull_of(masks[t])
+        outline = outlines[t]
         if outline is None:
             continue
         gap[t], nearest[t] = signed_gap(points_px[t], outline)
