@@ -48,7 +48,7 @@ def touch_product(
     gap, covered = np.full((count, num_points), np.inf), np.zeros((count, num_points))
     nearest = np.zeros((count, num_points, 2))
     radius, spots = np.full(count, np.nan), np.full((count, 5, 2), np.nan)
-    for t in np.flatnonzero(np.isfinite(points_px).all(axis=(1, 2))):
+    for t in np.flatnonzero(np.isfinite(points_px).all(axis=(1, 2))).tolist():
         outline = outlines[t]
         if outline is None:
             continue
