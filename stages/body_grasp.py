@@ -47,7 +47,7 @@ _TOUCH_M, _EDGE_M, _PUSH_M = 0.006, 0.025, 0.01
 """Deviations of depths: on a face, at the outline, before the trunk."""
 _ROBUST_M = 0.05
 """A point that the landmarks put farther than this from the product is not believed to touch it."""
-_MIN_PUSH_M, _MAX_PUSH_M = 0.003, 0.15
+_MIN_PUSH_M, _MAX_PUSH_M = 0.003, 0.3
 _STEPS = 3
 _ARM = ("shoulder", "elbow", "twist", "wrist")
 _JOINTS = [2, 3, 6, 7, 10, 11, 14, 15, 18, 19]
