@@ -26,6 +26,8 @@ _MIN_FRAMES, _WINDOW = 6, 9
 """A hold lasts so long; sides and depths are means over so many frames."""
 _SURE = 0.2
 """A finger whose sides, 1 before and -1 behind, have a smaller mean than this has none."""
+_PALM_POINTS = 2
+"""Knuckles that must lie on a face for the palm to lie on it."""
 _APART_HEAD = 0.12
 """Two fingers nearer than this (3 cm) may hide each other."""
 _FINGER_M, _PALM_M = 0.008, 0.013
@@ -113,14 +115,14 @@ def sides(touch: Touch, is_held: Mask, points_px: Float, head_px: float) -> Floa
 def thumb_side(side: Float, points_px: Float, head_px: float) -> Float:
     """(T,) the face that the thumb lies on: the one that the fingers (sides (T,21)) are not on.
 
-    Where fingers and palm already hold the product between them, or the thumb is seen apart from all fingers, it lies where
-    the picture has it. Beside a finger, what is seen in its place may be that finger.
+    Where the palm lies on a face itself, or the thumb is seen apart from all fingers, it lies where the picture has it. Beside
+    a finger, what is seen in its place may be that finger.
     """
     fingers = np.sign(side[:, _FINGER_TIPS].sum(axis=1))
-    palm = np.sign(side[:, KNUCKLES].sum(axis=1))
+    is_beside = np.abs(side[:, KNUCKLES].sum(axis=1)) < _PALM_POINTS
     gap = np.linalg.norm(points_px[:, 5:] - points_px[:, 4:5], axis=-1)
     is_apart = gap.min(axis=1) > _APART_HEAD * head_px
-    is_own = (fingers == 0) | (palm == -fingers) | (is_apart & (side[:, 4] > 0))
+    is_own = (fingers == 0) | ~is_beside | (is_apart & (side[:, 4] > 0))
     return np.where(is_own, side[:, 4], -fingers)
 
 
