@@ -115,8 +115,8 @@ def sides(touch: Touch, is_held: Mask, points_px: Float, head_px: float) -> Floa
 def thumb_side(side: Float, points_px: Float, head_px: float) -> Float:
     """(T,) the face that the thumb lies on: the one that the fingers (sides (T,21)) are not on.
 
-    Where the palm lies on a face itself, or the thumb is seen apart from all fingers, it lies where the picture has it. Beside
-    a finger, what is seen in its place may be that finger.
+    Where the palm lies on a face itself, or the thumb is seen apart from all fingers, it lies where the picture has it.
+    Beside a finger, what is seen in its place may be that finger.
     """
     fingers = np.sign(side[:, _FINGER_TIPS].sum(axis=1))
     is_beside = np.abs(side[:, KNUCKLES].sum(axis=1)) < _PALM_POINTS
