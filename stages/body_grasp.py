@@ -48,6 +48,7 @@ _TOUCH_M, _EDGE_M, _PUSH_M = 0.006, 0.025, 0.01
 _ROBUST_M = 0.05
 """A point that the landmarks put farther than this from the product is not believed to touch it."""
 _MIN_PUSH_M, _MAX_PUSH_M = 0.003, 0.3
+"""Below, arms stay as they are; above, a trunk is not that thick."""
 _STEPS = 3
 _ARM = ("shoulder", "elbow", "twist", "wrist")
 _JOINTS = [2, 3, 6, 7, 10, 11, 14, 15, 18, 19]
@@ -88,9 +89,8 @@ def close_on_product(
     rotations, shape = fit.rotations.astype(np.float64), fit.shape.astype(np.float64)
     none, place = np.zeros((len(rotations), 0)), fit.translation.astype(np.float64)
     body = forward(full_chain(tables, shape), none, place, rotations)
-    fitted = _Fitted(
-        tables, roles, seen, fit.camera, shape, RestModel.of(tables, shape), body
-    )  # fmt: skip
+    model = RestModel.of(tables, shape)
+    fitted = _Fitted(tables, roles, seen, fit.camera, shape, model, body)
     front = front_of(tables, roles, shape, body, fit.camera, seen.size_px, seen.head_px)
     for side, grip in grips.items():
         hand, wrist, move = _hand_problem(fitted, side)
