@@ -20,7 +20,7 @@ _FINGER_HEAD = 0.035
 """Half a finger's width in head heights: a point counts as covered where most of the pixels this near are."""
 _SPECK = 0.1
 """Parts of a mask smaller than so much of the largest one say nothing of the outline."""
-_THICK, _MAX_HALF_M = 0.7, 0.025
+_THICK, _MAX_HALF_M = 0.7, 0.02
 """Half thickness over half the narrow width, and at most; studio boxes and tubes have 0.6 to 0.7, bottles 1, cards 0.1."""
 
 

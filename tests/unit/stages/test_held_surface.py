@@ -71,7 +71,7 @@ def test_thickness_comes_from_the_narrow_views_and_ends() -> None:
     scale = np.full(10, 0.001)
     turning = np.array([12.0, 12, 12, 30, 30, 30, 30, 30, 30, np.nan])
     assert half_thickness_m(turning, scale) == pytest.approx(0.7 * 0.012)
-    assert half_thickness_m(np.full(10, 200.0), scale) == 0.025
+    assert half_thickness_m(np.full(10, 200.0), scale) == 0.02
 
 
 def test_spots_lie_inside() -> None:
