@@ -5,8 +5,8 @@
 The truth is the studio's own hand and product in three dimensions. A fitted tip is compared where its pixel and its depth
 relative to the palm put it in the true scene. Per clip, medians over tips that truly touch (closer than 1.5 cm), or shares:
 ``off`` error of the distance to the product's true surface in cm, ``near`` within 2 cm of it, ``in`` 5 mm or more inside,
-``miss`` distance to the true tip in cm; ``hand`` reprojection error in head heights; ``sunk`` share of its vertices behind trunk
-and head; then the structure stream's own scores, and CPU seconds of the body stage.
+``miss`` distance to the true tip in cm; ``hand`` reprojection error in head heights; ``sunk`` share of vertices behind the
+trunk; then the structure stream's own scores, and CPU seconds of the body stage.
 
 Masks are the true ones; ``--found`` takes those of ``objects``. ``--sink`` has the detector say that elbows and wrists are
 15 and 30 cm farther away than it found them.
