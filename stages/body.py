@@ -24,6 +24,7 @@ from stages.backends.bodies import (
 from stages.backends.sam3d_body import Sam3dBody, Sam3dFiles
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.body_fit import BodyFit, FitOptions, fit_body, with_shape
+from stages.body_grasp import close_on_product
 from stages.body_outline import Still, shape_from_outline
 from stages.body_rig import Roles, anny_roles
 from stages.body_sequence import Recorded, record
@@ -81,19 +82,21 @@ class BodyConfig(StageConfig):
     num_shape: Annotated[int, _FITTED] = Field(default=9, ge=1, le=20)
     outline_frames: Annotated[int, _FITTED] = Field(default=6, ge=0, le=50)
     """Frames whose matte says how thick the body is; 0 for none."""
+    grasp: Annotated[bool, _FITTED] = True
+    """Close the fingers of a holding hand on the product, and bring both before the trunk."""
     gate: BodyGate = Field(default_factory=BodyGate)
 
 
 class BodyStage(Stage[BodyConfig, Clip, Clip]):
-    """Fits a body model to the landmarks of the ``detect`` stage."""
+    """Fits a body model to the landmarks of the ``detect`` stage, its hands to the product of ``objects``."""
 
     name: ClassVar[str] = "body"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     facet: ClassVar[str] = "body"
     config_type: ClassVar[type[StageConfig]] = BodyConfig
     row_in: ClassVar[type[Clip]] = Clip
     row_out: ClassVar[type[Clip]] = Clip
-    needs: ClassVar[tuple[str, ...]] = ("segment", "detect")
+    needs: ClassVar[tuple[str, ...]] = ("segment", "detect", "objects")
     reasons: ClassVar[frozenset[str]] = frozenset(
         {"no_pose", "poor_fit", "hand_misfit", "jittery", "fit_failed", "no_results", "bad_result"}
     )
@@ -162,6 +165,7 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
             stored, scores = sequence_arrays(recorded), fit_scores(recorded, seen, target)
         else:
             fit = self._filled(self._fit(seen), seen, row, boxes)
+            fit = self._grasping(fit, seen, row, files)
             stored, scores = fit_arrays(fit), fit_scores(fit, seen, target)
         facet = BodyFacet(arrays=files.put_arrays(stored), backend=self._ref, **scores)
         return Kept((row.with_facet("body", facet),))
@@ -217,6 +221,17 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
         )  # fmt: skip
         shape = shape_from_outline(body, fit.shape, still, fit.camera, seen.head_px)
         return with_shape(body.tables, roles, seen, fit, shape)
+
+    def _grasping(self, fit: BodyFit, seen: Detections, row: Clip, files: Files) -> BodyFit:
+        """The fit with hands closed on the product; as it is where no product is known."""
+        if not self.config.grasp or row.objects is None or self._model is None:
+            return fit
+        masks = decode_masks(
+            files.arrays(row.objects.arrays), "mask", row.media.height_px, row.media.width_px
+        )
+        tables = self._model.body.tables
+        roles = _roles(self.config.backend, tables.bone_names)
+        return close_on_product(tables, roles, seen, fit, masks)
 
     def gate(self, row: Clip) -> Dropped | None:
         """Judge the fit."""

@@ -113,7 +113,7 @@ def fit_body(
         )
         for side in SIDES
     ]
-    full = _full_chain(tables, shape)
+    full = full_chain(tables, shape)
     joints = forward(full, np.zeros((len(q), 0)), translation, rotations).joints
     return BodyFit(
         rotations.astype(np.float32),
@@ -190,7 +190,7 @@ def _wrist(
     tables: BodyTables, shape: Float, rotations: Float, translation: Float, wrist: int
 ) -> tuple[Float, Float]:
     """A wrist's rotation in the world (T,3) as axis-angle, and its move from rest (T,3)."""
-    chain = _full_chain(tables, shape)
+    chain = full_chain(tables, shape)
     arm = forward(chain, np.zeros((len(rotations), 0)), translation, rotations)
     return log_rotation(arm.rotations[:, wrist]), arm.joints[:, wrist] - chain.rest[wrist]
 
@@ -213,14 +213,14 @@ def with_shape(
         base[:, 0], place = _wrist(tables, numbers, rotations, translation, wrist)
         points = forward(hand.chain, none, place, base).points
         errors.append(_errors(hand, fit.camera, points, seen.head_px))
-    joints = forward(_full_chain(tables, numbers), none, translation, rotations).joints
+    joints = forward(full_chain(tables, numbers), none, translation, rotations).joints
     return replace(
         fit, shape=shape, joints_m=joints, joints_px=project(joints, fit.camera).astype(np.float32),
         body_error_head=errors[0], hand_error_head=np.concatenate(errors[1:], 1),
     )  # fmt: skip
 
 
-def _full_chain(tables: BodyTables, shape: Float) -> Chain:
+def full_chain(tables: BodyTables, shape: Float) -> Chain:
     """All joints, no points, no angles."""
     rest = RestModel.of(tables, shape).joints
     return Chain(tables.parents, rest, np.zeros(0, np.int64), np.zeros((0, 3)), ())

@@ -72,7 +72,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "checkpoint_file": PLACE, "checkpoint_sha256": PIN, "mhr_file": PLACE, "mhr_sha256": PIN,
         "max_gap_frames": SAM3D, "smooth_frames": SAM3D,
         "focal_ratio": Only({"default", "smplx", "sam3d-package"}), "rounds": FITTED,
-        "steps": FITTED, "finger_steps": FITTED, "num_shape": FITTED, "outline_frames": FITTED,
+        "steps": FITTED, "finger_steps": FITTED, "num_shape": FITTED, "outline_frames": FITTED, "grasp": FITTED,
     },
     "structure": {
         "style": CONTENT, "contact_reach_head": CONTENT, "band_head": CONTENT,

@@ -131,6 +131,31 @@ def streams(files: Files, truth: Truth, fitted: Clip) -> dict[str, Clip]:
     return rows
 
 
+def fit_arrays_of(
+    files: Files, truth: Truth, clip: Clip, **settings: bool
+) -> dict[str, np.ndarray]:
+    config = BodyConfig(backend="smplx", model_file=truth.model_file, **settings)
+    with files.row_scope():
+        done = BodyStage(config).process(clip, files)
+        return files.arrays(done.rows[0].body.arrays)
+
+
+def test_where_no_product_is_known_the_fit_is_the_landmarks_alone(
+    files: Files, truth: Truth
+) -> None:
+    with files.row_scope():
+        held = make_clip(files, truth, object_masks(truth))
+        nothing = make_clip(files, truth, np.zeros_like(object_masks(truth)))
+    alone = fit_arrays_of(files, truth, held, grasp=False)
+    unknown = held.model_copy(update={"objects": None})
+    for clip in (nothing, unknown):
+        again = fit_arrays_of(files, truth, clip)
+        assert all(np.array_equal(again[name], values) for name, values in alone.items())
+    closed = fit_arrays_of(files, truth, held)
+    assert not np.array_equal(closed["rotations"], alone["rotations"])
+    assert np.array_equal(closed["translation_m"], alone["translation_m"])
+
+
 def test_another_model_file_than_the_fits_is_refused(
     files: Files, fitted: Clip, truth: Truth, tmp_path: Path
 ) -> None:
