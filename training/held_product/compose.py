@@ -235,6 +235,8 @@ def _dressed(
         picture = blend(picture, flat, clothes * random.uniform(0.5, 0.85))
     if random.random() < 0.25:
         picture = blend(picture, ground(material, random), clothes * random.uniform(0.4, 0.8))
+    if random.random() < 0.5:
+        picture = _folded(picture, clothes, random)
     if random.random() < 0.6:
         skins = np.clip(matte * skin * 1.5, 0, 1)
         picture = shifted(
@@ -245,6 +247,24 @@ def _dressed(
             random.uniform(0.35, 1.25),
         )
     return picture
+
+
+def _folded(picture: Picture, clothes: Plane, random: np.random.Generator) -> Picture:
+    """Folds of loose clothes: soft light and dark strokes, many of them in one direction."""
+    light = np.zeros(clothes.shape, np.float32)
+    main = random.uniform(0, np.pi)
+    for _ in range(int(random.integers(6, 40))):
+        turn = main + random.normal(0, 0.5)
+        start, length = _anywhere(random), random.uniform(15, 90)
+        along = np.array([np.cos(turn), np.sin(turn)])
+        bend = random.normal(0, 0.15) * length * along[::-1] * (-1, 1)
+        stroke = np.array([start, start + 0.5 * length * along + bend, start + length * along])
+        mine = np.zeros_like(light)
+        cv2.polylines(mine, [stroke.astype(np.int32)], False, 1.0, int(random.integers(1, 6)))
+        light += random.choice([-1.0, 1.0]) * mine
+    soft = cv2.GaussianBlur(light, (0, 0), random.uniform(1.2, 4))
+    soft *= random.uniform(0.15, 0.5) / max(float(np.abs(soft).max()), 1e-3)
+    return np.clip(picture * (1 + (soft * clothes)[..., None]), 0, 255).astype(np.uint8)
 
 
 def _panel(
