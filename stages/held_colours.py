@@ -18,7 +18,7 @@ from stages.product_scene import Scene
 
 Floats = NDArray[np.float32]
 _ROUNDS = 2
-_WEIGHT, _MAX_EVIDENCE = 0.3, 2.5
+_WEIGHT, _MAX_EVIDENCE = 0.6, 2.5
 """Colours alone can turn a chance of 0.65, not one of 0.7: products may have the colours of the shirt. More weight helps
 plain bottles and takes boxes with many colours apart (development set)."""
 _NEAR_HANDS = 1.5

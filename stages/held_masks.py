@@ -32,7 +32,7 @@ _HANDOVER = 0.3
 """A look of the other hand must be better by this to be taken: things pass from hand to hand, but seldom."""
 _SECOND, _SHARED = 0.35, 0.3
 """Score of a look from which another hand holds something too, and the share of its mask that may be the chosen one's."""
-_PRODUCT, _HELD = 0.35, 0.35
+_PRODUCT, _HELD = 0.5, 0.35
 """Chances from which a pixel is the product's, and a hand holds anything: the network was trained on clean edges and is
 shyer on real ones; both chosen on the development set."""
 _BIAS, _SIGNS = -1.19, (0.36, 0.10, 0.17, 0.21)

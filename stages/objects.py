@@ -58,10 +58,9 @@ class ObjectsGate(GateConfig):
 class ObjectsConfig(StageConfig):
     """How to look for the product."""
 
-    backend: Literal["cues", "held", "sam2", "sam3"] = "cues"
-    """``cues`` knows hands, colours and motion alone. ``held`` is a small network of ours that looks around the hands
-    (training/held_product): better on real products of many colours, worse on rendered people. ``sam2`` and ``sam3``
-    carry the surest mask over the clip with the user's checkpoint."""
+    backend: Literal["held", "cues", "sam2", "sam3"] = "held"
+    """``held`` is a small network of ours that looks around the hands (training/held_product); ``cues`` knows hands,
+    colours and motion alone. ``sam2`` and ``sam3`` carry the surest mask over the clip with the user's checkpoint."""
     prompts: Annotated[Literal["held", "cues"], used_by("backend", "sam2", "sam3")] = "held"
     """``sam2``, ``sam3``: whose masks they are prompted with."""
     weights_file: Annotated[str, PLACE] = ""

@@ -58,7 +58,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "sam2_image_size_px": Only({"sam2"}), "sam2_chunk_frames": Only({"sam2"}),
         "sam2_device": Only({"sam2"}), "sam3_prompt": Only({"sam3"}), "sam3_bpe_file": PLACE,
         "sam3_chunk_frames": Only({"sam3"}), "short_side_px": CONTENT, "every": CONTENT,
-        "reach_hands": Only({"default", "sam2", "sam3"}),
+        "reach_hands": Only({"cues", "sam2", "sam3"}),
     },
     "references": {
         "backend": CONTENT, "every": CONTENT, "num_donors": CONTENT, "num_tries": CONTENT,
@@ -120,7 +120,7 @@ def _sam3d_package(folder: Path) -> dict[str, Any]:
 
 
 WORLDS = [
-    *(World(name, "default") for name in STAGE_CLASSES if name != "references"),
+    *(World(name, "default") for name in STAGE_CLASSES if name not in ("objects", "references")),
     World(
         "references", "held", lambda f: {"weights_file": str(f / "w.pt")}, {"weights_file": "w.pt"}
     ),
@@ -130,6 +130,7 @@ WORLDS = [
         lambda f: {"backend": "ultralytics", "weights_file": str(f / "w.pt")},
         {"weights_file": "w.pt"},
     ),
+    World("objects", "cues", lambda f: {"backend": "cues"}),
     World(
         "objects", "held",
         lambda f: {"backend": "held", "weights_file": str(f / "w.pt")}, {"weights_file": "w.pt"},

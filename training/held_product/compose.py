@@ -55,7 +55,7 @@ class Sample:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-_RENDERED_SHARE = 0.45
+_RENDERED_SHARE = 0.6
 _SOLID = (BODY, PRODUCT, LEFT_HAND, RIGHT_HAND, FACE, TABLE)
 
 

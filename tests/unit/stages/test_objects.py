@@ -19,7 +19,7 @@ def held():
 @pytest.fixture
 def computed(held, files):
     row = held_scene.clip_of(held, files)
-    return ObjectsStage(ObjectsConfig()).process(row, files).rows[0]
+    return ObjectsStage(ObjectsConfig(backend="cues")).process(row, files).rows[0]
 
 
 def test_a_held_box_is_found_in_every_frame(held, computed, files):
@@ -29,7 +29,7 @@ def test_a_held_box_is_found_in_every_frame(held, computed, files):
     assert mean_iou(masks, held.truth) > 0.7
     assert found["in_hand"][:, 1].mean() > 0.9
     assert found["in_hand"][:, 0].sum() == 0
-    assert ObjectsStage(ObjectsConfig()).gate(computed) is None
+    assert ObjectsStage(ObjectsConfig(backend="cues")).gate(computed) is None
 
 
 def test_boxes_fit_their_masks(computed, files):
@@ -42,13 +42,13 @@ def test_boxes_fit_their_masks(computed, files):
 
 def test_the_same_clip_gives_the_same_bytes(held, computed, files):
     row = held_scene.clip_of(held, files)
-    again = ObjectsStage(ObjectsConfig()).process(row, files).rows[0]
+    again = ObjectsStage(ObjectsConfig(backend="cues")).process(row, files).rows[0]
     assert again.objects == computed.objects
 
 
 def test_an_empty_hand_is_dropped(files):
     row = held_scene.clip_of(held_scene.render(holds=False), files)
-    stage = ObjectsStage(ObjectsConfig())
+    stage = ObjectsStage(ObjectsConfig(backend="cues"))
     assert stage.gate(stage.process(row, files).rows[0]).reason in {
         "no_held_object",
         "low_confidence",
@@ -60,7 +60,7 @@ def test_a_clip_without_hands_has_no_product(held, files):
     scene.boxes["right_hand_landmarks_px"] = np.full_like(
         held.boxes["right_hand_landmarks_px"], np.nan
     )
-    stage = ObjectsStage(ObjectsConfig())
+    stage = ObjectsStage(ObjectsConfig(backend="cues"))
     row = stage.process(held_scene.clip_of(scene, files), files).rows[0]
     assert row.objects.visible_share == 0
     assert stage.gate(row).reason == "no_held_object"
@@ -78,15 +78,15 @@ def test_a_clip_without_hands_has_no_product(held, files):
 )
 def test_each_gate_names_its_reason(computed, change, reason):
     row = computed.with_facet("objects", computed.objects.replace(**change))
-    stage = ObjectsStage(ObjectsConfig())
+    stage = ObjectsStage(ObjectsConfig(backend="cues"))
     assert stage.gate(row).reason == reason
     assert reason in stage.reasons
 
 
 def test_thresholds_do_not_enter_the_fingerprint():
-    strict = ObjectsConfig(gate=ObjectsGate(min_confidence=0.9))
-    assert ObjectsStage(strict).fingerprint == ObjectsStage(ObjectsConfig()).fingerprint
+    strict = ObjectsConfig(backend="cues", gate=ObjectsGate(min_confidence=0.9))
+    assert ObjectsStage(strict).fingerprint == ObjectsStage(ObjectsConfig(backend="cues")).fingerprint
     assert (
-        ObjectsStage(ObjectsConfig(every=2)).fingerprint
-        != ObjectsStage(ObjectsConfig()).fingerprint
+        ObjectsStage(ObjectsConfig(backend="cues", every=2)).fingerprint
+        != ObjectsStage(ObjectsConfig(backend="cues")).fingerprint
     )

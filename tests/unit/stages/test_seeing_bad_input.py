@@ -71,6 +71,7 @@ def test_black_pictures_show_nobody(acted, detect, files):
     body = BodyStage(BodyConfig())  # and a lenient gate gives no empty mesh either
     assert reason_of(body, body.process(done.rows[0], files)) == "no_pose"
     objects = ObjectsStage(ObjectsConfig())
+    objects.setup()
     assert reason_of(objects, objects.process(done.rows[0], files)) == "no_held_object"
 
 
@@ -125,6 +126,7 @@ def test_a_product_that_is_painted_away_is_no_held_object(acted, detect, files):
         picture[:] = cv2.inpaint(picture, wide, 5, cv2.INPAINT_TELEA)
     row = detect.process(row_of(empty, files), files).rows[0]
     objects = ObjectsStage(ObjectsConfig())
+    objects.setup()
     assert reason_of(objects, objects.process(row, files)) in {
         "no_held_object", "low_confidence", "object_rarely_visible", "object_too_small",
     }  # fmt: skip
