@@ -35,7 +35,12 @@ _SECOND, _SHARED = 0.35, 0.3
 _PRODUCT, _HELD = 0.5, 0.35
 """Chances from which a pixel is the product's, and a hand holds anything: the network was trained on clean edges and is
 shyer on real ones; both chosen on the development set."""
-_BIAS, _SIGNS = -1.19, (0.36, 0.10, 0.17, 0.21)
+_BIAS, _SIGNS = -0.79, (0.50, 0.08, 0.24, 0.21)
+_MIN_PART, _MIN_TOUCHED = 0.05, 0.1
+"""Parts smaller than this share of the largest are specks; where all that fingers touch is smaller than that, the product
+is held by something that was not found."""
+_LOOSE = 0.3
+"""Chance of parts that nobody touches: motion may still bring them back."""
 _SMOOTHED_KEYS = 2
 """Whether anything is held is the median over so many keys before and after."""
 
@@ -117,7 +122,8 @@ def look_over(
     held = dict(zip(keys, _smoothed([seen[t].held for t in keys]).tolist(), strict=True))
     is_held = {t: held[t] > _HELD for t in keys}
     voted, agreement = _vote(seen, flows, every)
-    surer = voted | with_motion(scene, {t: voted[t] for t in keys if is_held[t]})
+    touched = {t: _touched(voted[t], scene.hands_at(t)) for t in keys if is_held[t]}
+    surer = voted | with_motion(scene, touched)
     surer |= with_colours(scene, {t: surer[t] for t in keys if is_held[t]})
     signs = {
         t: np.array([
@@ -256,17 +262,35 @@ def _between(
 
 
 def _clean(mask: Mask, hands: list[cues.Hand]) -> Mask:
-    """Without specks, and without parts much smaller than the largest that no hand touches."""
+    """The parts that fingers touch, and big ones where no more than a speck is touched (hangers, thin handles).
+
+    Sleeves touch the wrist, products touch fingers (or, covered by them, the palm).
+    """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
         mask.astype(np.uint8), connectivity=8
     )
     if count <= 1:
         return np.zeros(mask.shape, bool)
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    near = cues.broad_hands(hands, mask.shape, 0.25)
-    touching = set(np.unique(labels[near]).tolist())
-    kept = [
-        n + 1 for n, area in enumerate(areas)
-        if area >= 0.5 * areas.max() or (area >= 0.05 * areas.max() and n + 1 in touching)
-    ]  # fmt: skip
-    return np.asarray(np.isin(labels, kept))
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    largest = areas.max()
+    touched = np.zeros(count, bool)
+    touched[np.unique(labels[_reach(hands, mask.shape)])] = True
+    kept = touched & (areas >= _MIN_PART * largest)
+    if areas[touched].max(initial=0) < _MIN_TOUCHED * largest:
+        kept |= areas >= 0.5 * largest
+    return np.asarray(kept[labels] & mask)
+
+
+def _touched(chance: Floats, hands: list[cues.Hand]) -> Floats:
+    """The chance (h,w) without parts that no finger touches: they would teach motion and colours the shirt's."""
+    mask = chance > _PRODUCT
+    return np.where(mask & ~_clean(mask, hands), np.minimum(chance, _LOOSE), chance)
+
+
+def _reach(hands: list[cues.Hand], shape: tuple[int, int]) -> Mask:
+    """Where fingers and palms touch things (h,w)."""
+    out = np.zeros(shape, np.uint8)
+    for hand in hands:
+        out |= cues.finger_mask(hand, shape, 0.1) | cues.reach_mask([hand], shape, 0.2)
+    return cv2.dilate(out, np.ones((5, 5), np.uint8)).astype(bool)

@@ -42,11 +42,12 @@ Floats = NDArray[np.float32]
 class ObjectsGate(GateConfig):
     """Thresholds over the target frames."""
 
-    min_visible_share: float = Field(default=0.6, ge=0, le=1)
+    min_visible_share: float = Field(default=0.7, ge=0, le=1)
     min_in_hand_share: float = Field(default=0.4, ge=0, le=1)
     min_holding_hand_share: float = Field(default=0.6, ge=0, le=1)
     """Share of the frames with a mask in which a hand that holds it is seen."""
-    min_confidence: float = Field(default=0.45, ge=0, le=1)
+    min_confidence: float = Field(default=0.6, ge=0, le=1)
+    """Chosen on real clips with hand-made masks: docs/accuracy.md."""
     min_area_share: float = Field(default=0.002, ge=0, le=1)
     max_area_share: float = Field(default=0.35, ge=0, le=1)
     max_area_jump_share: float = Field(default=0.1, ge=0, le=1)

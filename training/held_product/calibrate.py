@@ -46,8 +46,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--weights", default="")
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="CLIP",
+        help="A clip in which something is held that nobody annotated.",
+    )  # fmt: skip
     given = parser.parse_args()
-    cases = list(cases_of(given.data, given.work / "calibrate", given.weights))
+    found = cases_of(given.data, given.work / "calibrate", given.weights)
+    cases = [case for case in found if case.clip not in given.without]
     x = np.stack([log_odds(c.signs) for c in cases])
     y, clips = np.array([c.overlap for c in cases]), np.array([c.clip for c in cases])
     told = np.zeros(len(y))

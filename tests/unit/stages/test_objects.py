@@ -85,7 +85,9 @@ def test_each_gate_names_its_reason(computed, change, reason):
 
 def test_thresholds_do_not_enter_the_fingerprint():
     strict = ObjectsConfig(backend="cues", gate=ObjectsGate(min_confidence=0.9))
-    assert ObjectsStage(strict).fingerprint == ObjectsStage(ObjectsConfig(backend="cues")).fingerprint
+    assert (
+        ObjectsStage(strict).fingerprint == ObjectsStage(ObjectsConfig(backend="cues")).fingerprint
+    )
     assert (
         ObjectsStage(ObjectsConfig(backend="cues", every=2)).fingerprint
         != ObjectsStage(ObjectsConfig(backend="cues")).fingerprint
