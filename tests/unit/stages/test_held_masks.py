@@ -9,7 +9,7 @@ from schemas.errors import ConfigError
 from stages import product_cues as cues
 from stages.backends.held_crop import CROP_PX, crop_around
 from stages.backends.held_product import Look, group_hands
-from stages.held_masks import look_over, masks_of
+from stages.held_masks import _clean, look_over, masks_of
 from stages.objects import ObjectsConfig, ObjectsStage, hands_of
 from stages.product_scene import load_scene
 from tests.unit.stages import held_scene
@@ -108,6 +108,37 @@ class TwoThings:
             Look((1,), look.crop, look.chance, look.held, look.quality)
             for look in self.teller.look(frame, mine)
         ]
+
+
+class WithABlob(Teller):
+    """The truth and a large patch of the shirt that no finger touches."""
+
+    def look(self, frame, hands):
+        looks = super().look(frame, hands)
+        blob = np.zeros(frame.shape[:2], np.float32)
+        blob[350:400, 130:220] = 0.9
+        return [
+            Look(one.hands, one.crop, np.maximum(one.chance, one.crop.warp(blob, outside=0)), one.held, one.quality)
+            for one in looks
+        ]  # fmt: skip
+
+
+def test_what_no_finger_touches_is_not_the_product(scene):
+    masks, _ = run(scene, WithABlob(scene))
+    assert not masks[:, 355:395, 150:215].any()
+    assert overlaps(masks, scene.truth).min() > 0.7
+
+
+def test_where_fingers_touch_but_a_speck_the_big_part_stays():
+    """A sweater on a hanger: the wire between hand and cloth is not seen."""
+    scene = held_scene.render(1)
+    small = load_scene(scene.frames, scene.boxes, 240)
+    mask = np.zeros(small.shape, bool)
+    mask[330:400, 20:200] = True
+    x, y = small.hands_at(0)[0].points_px[8].astype(int)
+    mask[y - 2 : y + 3, x - 2 : x + 3] = True
+    kept = _clean(mask, small.hands_at(0))
+    assert kept[335:395, 25:195].all()
 
 
 @pytest.mark.parametrize(("held", "share"), [(0.9, 1.0), (0.1, 0.0)])

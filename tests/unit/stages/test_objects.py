@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stages.masks import decode_masks
-from stages.objects import ObjectsConfig, ObjectsGate, ObjectsStage
+from stages.objects import ObjectsConfig, ObjectsGate, ObjectsStage, holding_hand_share
 from tests.unit.stages import held_scene
 
 
@@ -74,6 +74,9 @@ def test_a_clip_without_hands_has_no_product(held, files):
         ({"confidence": 0.1}, "low_confidence"),
         ({"area_share": 0.0001}, "object_too_small"),
         ({"area_share": 0.6}, "object_too_large"),
+        ({"area_jump_share": 0.5}, "object_unsteady"),
+        ({"holding_hand_share": 0.3}, "holding_hand_lost"),
+        ({"second_product_share": 0.8}, "second_product"),
     ],
 )
 def test_each_gate_names_its_reason(computed, change, reason):
@@ -81,6 +84,19 @@ def test_each_gate_names_its_reason(computed, change, reason):
     stage = ObjectsStage(ObjectsConfig(backend="cues"))
     assert stage.gate(row).reason == reason
     assert reason in stage.reasons
+
+
+def test_the_share_of_a_holding_hand_that_is_seen():
+    """The right hand holds; then both; a hand that only brushes the product does not count; nothing held is nothing seen."""
+    visible, right = np.ones(8, bool), np.array([[0, 1]] * 8, np.uint8)
+    seen = np.array([[1, 1]] * 6 + [[1, 0]] * 2, bool)
+    assert holding_hand_share(right, seen, visible) == 0.75
+    both = np.array([[1, 1]] * 8, np.uint8)
+    assert holding_hand_share(both, seen, visible) == 1.0
+    brushed = right.copy()
+    brushed[0] = 1
+    assert holding_hand_share(brushed, seen, visible) == 0.75
+    assert holding_hand_share(right * 0, seen, visible) == 0.0
 
 
 def test_thresholds_do_not_enter_the_fingerprint():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jobs.studio import generate as studio
+from jobs.studio.casting import cast_empty
 from jobs.studio.scripts import SCRIPTS
 from stages import media
 from stages.backends.anny_body import load_anny
@@ -23,15 +24,20 @@ pytestmark = pytest.mark.slow
 NUM_FRAMES, WIDTH, HEIGHT = 24, 480, 832
 
 
-@pytest.fixture(scope="module")
-def acted(tmp_path_factory):
-    """A person with a bottle in the right hand: frames (T,H,W,3), masks (T,H,W) of person and product."""
-    script = SCRIPTS["clean"]
+def rendered(script, folder):
+    """A studio clip, short."""
     short = replace(script, takes=(replace(script.takes[0], num_frames=NUM_FRAMES),))
-    clip = studio._paths(tmp_path_factory.mktemp("studio"), "clean")
+    clip = studio._paths(folder, script.name)
     for path in (clip.video, clip.truth_json):
         path.parent.mkdir(parents=True)
     studio._make(load_anny(), short, clip, 0, (WIDTH, HEIGHT), lambda _frame: None)
+    return clip
+
+
+@pytest.fixture(scope="module")
+def acted(tmp_path_factory):
+    """A person with a bottle in the right hand: frames (T,H,W,3), masks (T,H,W) of person and product."""
+    clip = rendered(SCRIPTS["clean"], tmp_path_factory.mktemp("studio"))
     with np.load(clip.truth_arrays) as truth:
         person, product = (
             decode_masks(dict(truth), n, HEIGHT, WIDTH) for n in ("person", "product")
@@ -130,3 +136,23 @@ def test_a_product_that_is_painted_away_is_no_held_object(acted, detect, files):
     assert reason_of(objects, objects.process(row, files)) in {
         "no_held_object", "low_confidence", "object_rarely_visible", "object_too_small",
     }  # fmt: skip
+
+
+def test_the_bottle_is_found_where_it_is(acted, detect, files):
+    frames, _, product = acted
+    objects = ObjectsStage(ObjectsConfig())
+    objects.setup()
+    row = objects.process(detect.process(row_of(frames, files), files).rows[0], files).rows[0]
+    found = decode_masks(files.arrays(row.objects.arrays), "mask", HEIGHT, WIDTH)
+    assert objects.gate(row) is None
+    shared = (found & product).sum(axis=(1, 2)) / (found | product).sum(axis=(1, 2))
+    assert np.median(shared) > 0.6
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_hands_that_gesture_with_nothing_in_them_hold_nothing(detect, files, tmp_path, seed):
+    clip = rendered(cast_empty(0, seed), tmp_path / "studio")
+    row = detect.process(row_of(media.read_video(clip.video), files), files).rows[0]
+    objects = ObjectsStage(ObjectsConfig())
+    objects.setup()
+    assert reason_of(objects, objects.process(row, files)) != ""
