@@ -25,10 +25,11 @@ class KeyFlows:
 
     Args:
         grey: (T,h,w) the clip, small.
+        is_fine: As for ``make_flow``.
     """
 
-    def __init__(self, grey: NDArray[np.uint8]) -> None:
-        self._grey, self._engine = grey, make_flow()
+    def __init__(self, grey: NDArray[np.uint8], *, is_fine: bool = False) -> None:
+        self._grey, self._engine = grey, make_flow(is_fine=is_fine)
         self._known: dict[tuple[int, int], Floats] = {}
 
     def back(self, t: int, other: int) -> Floats:
@@ -36,6 +37,10 @@ class KeyFlows:
         if (t, other) not in self._known:
             self._known[t, other] = self._engine.calc(self._grey[t], self._grey[other], None)
         return self._known[t, other]
+
+    def forget_before(self, t: int) -> None:
+        """Let go of flows from or to frames before ``t``."""
+        self._known = {pair: flow for pair, flow in self._known.items() if min(pair) >= t}
 
 
 def warp_plane(plane: Floats, flow: Floats) -> Floats:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import product_cues as cues
-from stages.flow import make_flow
+from stages.flow import KeyFlows
 from stages.product_cues import Mask
 from stages.product_scene import Scene
 
@@ -27,7 +27,8 @@ _NOISE_PX, _NOISE_SHARE = 0.8, 0.12
 """Deviation of flow from an affine motion: pixels, and a share of the motion's length for what turns or bends."""
 _FAR = 3.0
 """A motion missed by this many deviations is missed; how far is no further evidence."""
-_MAX_EVIDENCE = 2.0
+_MAX_ONE, _MAX_EVIDENCE, _GAIN = 2.0, 3.0, 2.0
+"""Log odds that one frame may give, and all together: the mean counts twice, as frames are not independent but not one."""
 _UNSURE_PX = 2.0
 """Flow that does not lead back to within about this was not found."""
 _MIN_PIXELS, _MAX_PIXELS = 30, 1500
@@ -40,10 +41,14 @@ _ARM_HANDS = 0.5
 
 def with_motion(scene: Scene, chances: Mapping[int, Floats]) -> dict[int, Floats]:
     """Chances (h,w) per key frame, moved by whether the pixel moves as the product does."""
-    return {t: _moved(scene, t, chance) for t, chance in chances.items()}
+    flows, out = KeyFlows(scene.grey, is_fine=True), {}
+    for t in sorted(chances):
+        flows.forget_before(t + min(_GAPS))
+        out[t] = _moved(scene, flows, t, chances[t])
+    return out
 
 
-def _moved(scene: Scene, t: int, chance: Floats) -> Floats:
+def _moved(scene: Scene, flows: KeyFlows, t: int, chance: Floats) -> Floats:
     inside = chance > 0.5
     if int(inside.sum()) < _MIN_PIXELS:
         return chance
@@ -52,10 +57,10 @@ def _moved(scene: Scene, t: int, chance: Floats) -> Floats:
     apart = ~cv2.dilate((inside | hands).astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
     places = [scene.matte[t] & apart & ~limbs, ~scene.matte[t] & apart]
     gaps = [g for g in _GAPS if 0 <= t + g < len(scene.grey)]
-    found = [e for g in gaps if (e := _evidence(scene, t, t + g, inside, places)) is not None]
+    found = [e for g in gaps if (e := _evidence(flows, t, t + g, inside, places)) is not None]
     if not found:
         return chance
-    evidence = np.clip(2 * np.mean(found, axis=0), -_MAX_EVIDENCE - 1, _MAX_EVIDENCE + 1)
+    evidence = np.clip(_GAIN * np.mean(found, axis=0), -_MAX_EVIDENCE, _MAX_EVIDENCE)
     evidence[limbs] = np.minimum(evidence[limbs], 0)  # hands move with what they hold
     p = np.clip(chance, 0.01, 0.99)
     return np.asarray(1 / (1 + (1 - p) / p * np.exp(-_WEIGHT * evidence)), np.float32)
@@ -66,22 +71,23 @@ def _arms(scene: Scene, t: int) -> Mask:
     return cues.forearm_mask(scene.arms_px[t], scene.shape, _ARM_HANDS * size)
 
 
-def _evidence(scene: Scene, t: int, other: int, inside: Mask, places: list[Mask]) -> Floats | None:
+def _evidence(
+    flows: KeyFlows, t: int, other: int, inside: Mask, places: list[Mask]
+) -> Floats | None:
     """(h,w) log odds of moving with the product from ``t`` to ``other``; None where that motion is not known."""
-    engine = make_flow(is_fine=True)
-    flow = engine.calc(scene.grey[t], scene.grey[other], None)
-    trust = _trust(flow, engine.calc(scene.grey[other], scene.grey[t], None))
+    flow = flows.back(t, other)
+    trust = _trust(flow, flows.back(other, t))
     product = _affine(flow, trust, inside)
     if product is None:
         return None
     rest = [motion for place in places if (motion := _affine(flow, trust, place)) is not None]
-    noise = _NOISE_PX + _NOISE_SHARE * np.linalg.norm(flow, axis=-1)
+    noise = _NOISE_PX + _NOISE_SHARE * _length(flow)
     misses = [
-        np.minimum(np.linalg.norm(flow - motion, axis=-1) / noise, _FAR)
+        np.minimum(_length(flow - motion) / noise, _FAR)
         for motion in (product, *rest, np.zeros_like(flow))
     ]
     odds = (np.min(misses[1:], axis=0) ** 2 - misses[0] ** 2) / 2
-    return np.asarray(np.clip(odds, -_MAX_EVIDENCE, _MAX_EVIDENCE) * trust, np.float32)
+    return np.asarray(np.clip(odds, -_MAX_ONE, _MAX_ONE) * trust, np.float32)
 
 
 def _trust(flow: Floats, back: Floats) -> Floats:
@@ -91,8 +97,13 @@ def _trust(flow: Floats, back: Floats) -> Floats:
         back, cols + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    gap = np.linalg.norm(flow + returned, axis=-1)
+    gap = _length(flow + returned)
     return np.asarray(np.exp(-((gap / _UNSURE_PX) ** 2)), np.float32)
+
+
+def _length(flow: Floats) -> Floats:
+    """(h,w)."""
+    return np.asarray(np.hypot(flow[..., 0], flow[..., 1]), np.float32)
 
 
 def _affine(flow: Floats, trust: Floats, where: Mask) -> Floats | None:
@@ -114,5 +125,7 @@ def _affine(flow: Floats, trust: Floats, where: Mask) -> Floats | None:
         squared = ((x @ motion - y) ** 2).sum(axis=1)
         scale = 4 * max(float(np.median(squared)), 0.09)
         weights = prior * (scale / (scale + squared)) ** 2
-    places = np.stack([*np.indices(flow.shape[:2], dtype=np.float32)[::-1], np.ones_like(trust)], 2)
-    return np.asarray(places @ motion, np.float32)
+    (a, b), (c, d), (e, f) = motion.astype(np.float32)
+    x_px = np.arange(flow.shape[1], dtype=np.float32)[None]
+    y_px = np.arange(flow.shape[0], dtype=np.float32)[:, None]
+    return np.stack([a * x_px + c * y_px + e, b * x_px + d * y_px + f], axis=-1)
