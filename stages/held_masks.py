@@ -138,12 +138,8 @@ def look_over(
 def _is_second(looks: list[_Seen], chosen: _Seen) -> bool:
     """Does another hand hold something else than what was chosen?"""
     mine = chosen.chance > _PRODUCT
-    for one in looks:
-        other = one.chance > _PRODUCT
-        is_apart = (other & mine).sum() < _SHARED * other.sum()
-        if one is not chosen and one.score > _SECOND and is_apart:
-            return True
-    return False
+    others = [one.chance > _PRODUCT for one in looks if one is not chosen and one.score > _SECOND]
+    return any((other & mine).sum() < _SHARED * other.sum() for other in others)
 
 
 def sureness(signs: NDArray[np.float64]) -> float:
@@ -274,8 +270,11 @@ def _clean(mask: Mask, hands: list[cues.Hand]) -> Mask:
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
     largest = areas.max()
+    near = cv2.dilate(
+        cues.touch_mask(hands, mask.shape).astype(np.uint8), np.ones((5, 5), np.uint8)
+    )
     touched = np.zeros(count, bool)
-    touched[np.unique(labels[_reach(hands, mask.shape)])] = True
+    touched[np.unique(labels[near > 0])] = True
     kept = touched & (areas >= _MIN_PART * largest)
     if areas[touched].max(initial=0) < _MIN_TOUCHED * largest:
         kept |= areas >= 0.5 * largest
@@ -286,11 +285,3 @@ def _touched(chance: Floats, hands: list[cues.Hand]) -> Floats:
     """The chance (h,w) without parts that no finger touches: they would teach motion and colours the shirt's."""
     mask = chance > _PRODUCT
     return np.where(mask & ~_clean(mask, hands), np.minimum(chance, _LOOSE), chance)
-
-
-def _reach(hands: list[cues.Hand], shape: tuple[int, int]) -> Mask:
-    """Where fingers and palms touch things (h,w)."""
-    out = np.zeros(shape, np.uint8)
-    for hand in hands:
-        out |= cues.finger_mask(hand, shape, 0.1) | cues.reach_mask([hand], shape, 0.2)
-    return cv2.dilate(out, np.ones((5, 5), np.uint8)).astype(bool)

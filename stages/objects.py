@@ -26,8 +26,7 @@ from stages.held_product import segment_product
 from stages.masks import encode_masks
 from stages.product_cues import Mask
 from stages.product_scene import Scene, load_scene
-from stages.seen_hands import SIDES, landmarks_at
-from stages.tracks import is_seen
+from stages.seen_hands import is_seen_by_side, landmarks_at
 
 _DRIFT_IOU, _SURE = 0.3, 0.6
 """A predictor is prompted again where it overlaps less with cues that are at least this sure."""
@@ -178,7 +177,9 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
             arrays=files.put_arrays(arrays),
             visible_share=float(visible.mean()),
             in_hand_share=float(in_hand[target].any(axis=1).mean()),
-            holding_hand_share=holding_hand_share(in_hand[target], _seen(boxes)[target], visible),
+            holding_hand_share=holding_hand_share(
+                in_hand[target], is_seen_by_side(boxes)[target], visible
+            ),
             confidence=float(np.median(confidence[target])),
             area_share=float(np.median(areas[visible])) if visible.any() else 0.0,
             flicker=float(np.mean(flicker_of(scene, small)[target])),
@@ -259,13 +260,6 @@ def touch(scene: Scene, masks: Mask) -> NDArray[np.uint8]:
             grown = cv2.dilate(hand_pixels, np.ones((width, width), np.uint8))
             out[t, side] = bool((grown.astype(bool) & mask).any())
     return out
-
-
-def _seen(boxes: Arrays) -> Mask:
-    """(T,2) the left, the right hand was seen."""
-    return np.stack(
-        [is_seen(boxes[f"{side}_hand_landmarks_px"][..., :2]) for side in SIDES], axis=1
-    )
 
 
 def holding_hand_share(in_hand: NDArray[np.uint8], seen: Mask, visible: Mask) -> float:

@@ -151,6 +151,14 @@ def reach_mask(hands: list[Hand], shape: tuple[int, int], reach: float) -> Mask:
     return near
 
 
+def touch_mask(hands: list[Hand], shape: tuple[int, int]) -> Mask:
+    """Where fingers and grasps touch things (H,W): sleeves touch the wrist, products touch fingers."""
+    out = reach_mask(hands, shape, 0.2)
+    for hand in hands:
+        out |= finger_mask(hand, shape, 0.1)
+    return out
+
+
 def face_mask(face_points_px: Floats, shape: tuple[int, int]) -> Mask:
     """Hull of the face landmarks (H,W); empty where they are missing."""
     canvas = np.zeros(shape, np.uint8)
@@ -210,9 +218,7 @@ def keep_held(mask: Mask, hands: list[Hand], min_share: float = 0.15) -> Mask:
     """Keep the parts that touch a hand or its grasp, and big pieces beside them; close holes."""
     closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
-    reach = np.zeros(mask.shape, bool)
-    for hand in hands:  # sleeves touch the wrist, products touch fingers
-        reach |= finger_mask(hand, mask.shape, 0.1) | reach_mask([hand], mask.shape, 0.2)
+    reach = touch_mask(hands, mask.shape)
     touching = set(np.unique(labels[reach & (labels > 0)]).tolist())
     if not touching:
         return np.zeros(mask.shape, bool)

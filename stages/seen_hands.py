@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from stages.files import Arrays
 from stages.product_cues import Hand, broad_hands
+from stages.tracks import is_seen
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -17,6 +18,12 @@ def landmarks_at(boxes: Arrays, t: int) -> dict[int, Floats]:
     """Landmarks (21,2) in pixels of the hands that are seen in a frame, 0 left, 1 right."""
     points = (boxes[f"{side}_hand_landmarks_px"][t, :, :2] for side in SIDES)
     return {side: one for side, one in enumerate(points) if np.isfinite(one).all()}
+
+
+def is_seen_by_side(boxes: Arrays) -> Mask:
+    """(T,2) the left, the right hand is seen."""
+    points = (boxes[f"{side}_hand_landmarks_px"][..., :2] for side in SIDES)
+    return np.stack([is_seen(one) for one in points], axis=1)
 
 
 def fingers_at(boxes: Arrays, t: int, shape: tuple[int, ...], width_hands: float) -> Mask:

@@ -22,7 +22,6 @@ from schemas.errors import ConfigError, InvariantError, ModelOutputError
 from schemas.facets import StructureFacet
 from schemas.rows import Clip
 from schemas.settings import PLACE
-from stages import tracks
 from stages.backends.bodies import BodyModel, body_ref, check_body, stored_body
 from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
 from stages.body_targets import HEAD_M
@@ -37,6 +36,7 @@ from stages.hoi_metrics import (
 )
 from stages.masks import decode_masks
 from stages.rendering import Camera, MeshRenderer, Rendered, check_renderer, renderer_ref
+from stages.seen_hands import is_seen_by_side
 
 Style = Literal["silhouette", "shaded"]
 Mask = NDArray[np.bool_]
@@ -288,8 +288,7 @@ def near_valid(is_valid: Mask, max_gap: int) -> Mask:
 
 def hands_seen(boxes: Arrays, max_gap: int) -> Mask:
     """(T,2) frames at most ``max_gap`` away from one with landmarks of the left, the right hand."""
-    points = (boxes[f"{side}_hand_landmarks_px"][..., :2] for side in ("left", "right"))
-    return np.stack([near_valid(tracks.is_seen(one), max_gap) for one in points], axis=1)
+    return np.stack([near_valid(one, max_gap) for one in is_seen_by_side(boxes).T], axis=1)
 
 
 def fuse(rendered: Rendered, object_mask: Mask, rgb: Frames, style: Style) -> Frames:

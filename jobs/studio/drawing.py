@@ -27,6 +27,8 @@ Float = NDArray[np.float32]
 LABELS = {"body": (0, 0, 0), "product": (1, 0, 0), "left_hand": (0, 1, 0), "right_hand": (0, 0, 1),
           "face": (0, 1, 1), "table": (1, 1, 0)}  # fmt: skip
 """What a pixel shows, as three flags."""
+CODES = {name: index + 1 for index, name in enumerate(LABELS)}
+"""What a pixel shows, as one number; 0 is the room."""
 _OVERSAMPLE = 2
 _CLOTH_STEPS = 30
 """Cloth bridges what skin follows: so many halfway steps towards the neighbours."""
@@ -41,7 +43,7 @@ class Drawn:
 
     Attributes:
         picture: (H,W,3) u8.
-        shows: (H,W) u8, index into LABELS plus 1; 0 is background.
+        shows: (H,W) u8, one of CODES; 0 is the room.
         vertices_px: (V,2) projected vertices of the body.
         joints_px: (B,2) projected joints.
     """
@@ -241,11 +243,11 @@ def _composite(
 
 
 def _shows(flags: NDArray[np.uint8], depth: Float) -> NDArray[np.uint8]:
-    """Index into LABELS plus 1 at the clip's size; 0 where only the room is."""
+    """One of CODES at the clip's size; 0 where only the room is."""
     small = flags[::_OVERSAMPLE, ::_OVERSAMPLE, :3] >> 7
     code = small @ np.array([4, 2, 1], np.uint8)
     table = np.zeros(8, np.uint8)
-    for index, triple in enumerate(LABELS.values()):
-        table[int(np.dot(triple, (4, 2, 1)))] = index + 1
+    for name, triple in LABELS.items():
+        table[int(np.dot(triple, (4, 2, 1)))] = CODES[name]
     seen: NDArray[np.uint8] = table[code] * (depth[::_OVERSAMPLE, ::_OVERSAMPLE] > 0)
     return seen

@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from jobs.studio.acting import Actor
 from jobs.studio.casting import cast_empty, cast_object, product_for
 from jobs.studio.catalogue import Object3D
-from jobs.studio.drawing import LABELS, Stage, View
+from jobs.studio.drawing import CODES, Stage, View
 from jobs.studio.looks import dress
 from jobs.studio.scripts import Take
 from stages.backends.anny_body import AnnyBody, load_anny
 from stages.body_rig import FINGERS, SIDES
 from stages.rendering import check_renderer
-
-_PRODUCT = list(LABELS).index("product") + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,7 @@ class Frame:
 
     Attributes:
         rgb: (H,W,3) u8.
-        shows: (H,W) u8, what each pixel shows: index into ``drawing.LABELS`` plus 1; 0 is the room.
+        shows: (H,W) u8, what each pixel shows: one of ``drawing.CODES``; 0 is the room.
         hands_px: (2,21,2) float32, left and right hand's landmarks in MediaPipe's order (wrist; thumb, index,
             middle, ring, little, four each from the palm to the tip), in pixels, seen or not.
         holds: (2,) bool, the left, right hand holds the product.
@@ -44,7 +42,7 @@ class Frame:
     @property
     def product_mask(self) -> NDArray[np.bool_]:
         """(H,W) the product's visible pixels; empty where nothing is held."""
-        return np.asarray(self.shows == _PRODUCT)
+        return np.asarray(self.shows == CODES["product"])
 
 
 def iter_frames(

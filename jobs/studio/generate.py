@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from jobs.studio.acting import Actor
 from jobs.studio.casting import cast_empty, cast_object, product_for
 from jobs.studio.catalogue import Object3D
-from jobs.studio.drawing import LABELS, Drawn, Stage
+from jobs.studio.drawing import CODES, Drawn, Stage
 from jobs.studio.looks import dress
 from jobs.studio.meshes import held_size_m
 from jobs.studio.scripts import ClipScript, Take, find_scripts
@@ -145,15 +145,14 @@ def _truth_arrays(
 ) -> dict[str, NDArray[Any]]:  # fmt: skip
     """Truth per frame, as docs/studio.md says."""
     shows = np.stack([d.shows for d in drawn])
-    labels = {name: index + 1 for index, name in enumerate(LABELS)}
-    person = np.isin(shows, [labels[n] for n in ("body", "left_hand", "right_hand", "face")])
+    person = np.isin(shows, [CODES[n] for n in ("body", "left_hand", "right_hand", "face")])
     arrays: dict[str, NDArray[Any]] = {
-        **encode_masks(shows == labels["product"], "product"),
+        **encode_masks(shows == CODES["product"], "product"),
         **encode_masks(person, "person"),
         "joints_px": np.stack([d.joints_px for d in drawn]).astype(np.float32),
         "contact": holds,
     }
-    faces = [_box_of(d.shows == labels["face"]) for d in drawn]
+    faces = [_box_of(d.shows == CODES["face"]) for d in drawn]
     arrays["face_box_xyxy_px"] = np.stack(faces)
     for kind, part in (("left_hand", PART_LEFT_HAND), ("right_hand", PART_RIGHT_HAND)):
         chosen = body.part_labels == part

@@ -85,10 +85,15 @@ def _hold(product: Product, num_hands: int, rng: np.random.Generator) -> Hold:
     return fits[int(rng.integers(len(fits)))] if fits else "side"
 
 
+def _near_height(product: Product, height: float) -> NDArray[np.float32]:
+    """Vertices (N,3) about a relative height."""
+    half = product.half_m[1]
+    return product.vertices[np.abs(product.vertices[:, 1] - height * half) < max(0.02, 0.1 * half)]
+
+
 def _width_at(product: Product, height: float) -> tuple[float, float]:
     """Half extents in x and z of what lies near a relative height."""
-    y = height * product.half_m[1]
-    near = product.vertices[np.abs(product.vertices[:, 1] - y) < max(0.02, 0.1 * product.half_m[1])]
+    near = _near_height(product, height)
     if not len(near):
         return product.half_m[0], product.half_m[2]
     return float(np.ptp(near[:, 0])) / 2, float(np.ptp(near[:, 2])) / 2
@@ -150,8 +155,7 @@ def _approach(
 
 def _middle_at(product: Product, height: float) -> tuple[float, float]:
     """Centre in x and z of what lies near a relative height."""
-    y = height * product.half_m[1]
-    near = product.vertices[np.abs(product.vertices[:, 1] - y) < max(0.02, 0.1 * product.half_m[1])]
+    near = _near_height(product, height)
     if not len(near):
         return 0.0, 0.0
     low, high = near.min(0), near.max(0)

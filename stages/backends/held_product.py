@@ -105,16 +105,10 @@ class HeldProduct:
         Raises:
             ConfigError: They are not this network's.
         """
-        from safetensors.torch import load_file
-
         from stages.backends.held_net import HeldNet
 
         net = HeldNet()
-
-        def read(path: str) -> dict[str, Any]:
-            return {name: value.float() for name, value in load_file(path).items()}
-
-        fill_net(net, read, self._weights_file, self._setting)
+        fill_held_net(net, self._weights_file, self._setting)
         self._net = net.eval()
 
     def look(self, frame: NDArray[np.uint8], hands: Sequence[NDArray[np.float32]]) -> list[Look]:
@@ -163,6 +157,20 @@ class HeldProduct:
             Look(groups[n], crops[n], _big(chances[n]), held[n], quality[n])
             for n in range(len(crops))
         ]
+
+
+def fill_held_net(net: HeldNet, weights_file: str, setting: str) -> None:
+    """Give the network the arrays of a file, float16 as they are shipped.
+
+    Raises:
+        ConfigError: They are not this network's; ``setting`` names where the file was asked for.
+    """
+    from safetensors.torch import load_file
+
+    def read(path: str) -> dict[str, Any]:
+        return {name: value.float() for name, value in load_file(path).items()}
+
+    fill_net(net, read, weights_file, setting)
 
 
 def group_hands(hands: Sequence[NDArray[np.float32]]) -> list[tuple[int, ...]]:

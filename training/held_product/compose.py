@@ -13,14 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from jobs.studio.drawing import CODES
 from stages.backends.held_crop import CROP_PX, Crop, crop_around, draw_hands, hand_size_px
+from stages.backends.held_product import group_hands
 from training.held_product.material import (
-    BODY,
-    FACE,
-    LEFT_HAND,
-    PRODUCT,
-    RIGHT_HAND,
-    TABLE,
     Material,
     Person,
     Picture,
@@ -56,7 +52,11 @@ class Sample:
 
 
 _RENDERED_SHARE = 0.6
-_SOLID = (BODY, PRODUCT, LEFT_HAND, RIGHT_HAND, FACE, TABLE)
+_BODY, _PRODUCT = (CODES["body"],), (CODES["product"],)
+_SKIN, _SOLID = (
+    tuple(CODES[name] for name in ("left_hand", "right_hand", "face")),
+    tuple(CODES.values()),
+)
 
 
 def compose(material: Material, random: np.random.Generator) -> Sample:
@@ -73,14 +73,14 @@ def _of_rendered(material: Material, random: np.random.Generator) -> Sample:
     hands = list(one.hands)
     if random.random() < 0.5:
         frame, shows = frame[:, ::-1], shows[:, ::-1]
-        hands = [np.stack([shows.shape[1] - 1 - h[:, 0], h[:, 1]], axis=1) for h in hands]
+        hands = _flipped(hands, shows.shape[1])
     shown = _grouped(hands, one.holding, random)
     is_wide = random.random() < 0.25
     crop = _jittered(crop_around(shown), random, 1.7 if is_wide else 1.0)
     picture = crop.warp(np.ascontiguousarray(frame))
     mask, body, skin, all_of_it = (
         crop.warp(np.isin(shows, labels).astype(np.float32), outside=0)
-        for labels in ((PRODUCT,), (BODY,), (LEFT_HAND, RIGHT_HAND, FACE), _SOLID)
+        for labels in (_PRODUCT, _BODY, _SKIN, _SOLID)
     )
     hands = [crop.apply(h) for h in hands]
     if random.random() < 0.7:
@@ -97,10 +97,8 @@ def _grouped(
     hands: Sequence[Plane], holding: Sequence[int], random: np.random.Generator
 ) -> list[Plane]:
     """The hands that a square is around: both where they are close, else mostly one that holds."""
-    if len(hands) == 2:
-        apart = float(np.linalg.norm(hands[0].mean(axis=0) - hands[1].mean(axis=0)))
-        if apart < 2.2 * max(map(hand_size_px, hands)):
-            return list(hands)
+    if group_hands(hands) == [(0, 1)]:
+        return list(hands)
     if holding and random.random() < 0.8:
         return [hands[holding[int(random.integers(len(holding)))]]]
     return [hands[int(random.integers(len(hands)))]]
@@ -157,19 +155,21 @@ def _finished(
 def _mirrored(person: Person, random: np.random.Generator) -> Person:
     if random.random() < 0.5:
         return person
-    width = person.frame.shape[1]
-    hands = tuple(np.stack([width - 1 - h[:, 0], h[:, 1]], axis=1) for h in person.hands)
+    hands = tuple(_flipped(person.hands, person.frame.shape[1]))
     return Person(person.frame[:, ::-1], person.matte[:, ::-1], hands)
+
+
+def _flipped(hands: Sequence[Plane], width_px: int) -> list[Plane]:
+    """Landmarks (21,2) of a picture of this width in its mirror image."""
+    return [np.stack([width_px - 1 - h[:, 0], h[:, 1]], axis=1) for h in hands]
 
 
 def _choose_hands(person: Person, random: np.random.Generator) -> tuple[list[int], list[Plane]]:
     """Which hands hold, and which the crop is around: both where they are close, else one."""
     hands = person.hands
-    if len(hands) == 2:
-        apart = float(np.linalg.norm(hands[0].mean(axis=0) - hands[1].mean(axis=0)))
-        if apart < 2.2 * max(map(hand_size_px, hands)):
-            used = [0, 1] if random.random() < 0.55 else [int(random.integers(2))]
-            return used, list(hands)
+    if group_hands(hands) == [(0, 1)]:
+        used = [0, 1] if random.random() < 0.55 else [int(random.integers(2))]
+        return used, list(hands)
     one = int(random.integers(len(hands)))
     return [one], [hands[one]]
 

@@ -31,17 +31,13 @@ class Person:
     """(21,2) pixels each."""
 
 
-BODY, PRODUCT, LEFT_HAND, RIGHT_HAND, FACE, TABLE = range(1, 7)
-"""What a pixel of a rendered frame shows, as ``jobs.studio.drawing.LABELS`` says; 0 is the room."""
-
-
 @dataclass(frozen=True)
 class Rendered:
     """One frame of a rendered person, with the truth."""
 
     jpeg: bytes
     shows: bytes
-    """PNG (H,W) of what each pixel shows."""
+    """PNG (H,W) of what each pixel shows: ``jobs.studio.drawing.CODES``."""
     hands: tuple[Plane, ...]
     """(21,2) pixels each; those in the picture."""
     holding: tuple[int, ...]

@@ -3,7 +3,7 @@
     python -m training.held_product.rendered --work WORK [--clips 260] [--minutes 18]
 
 Writes ``WORK/rendered/<split>/<clip>-<frame>``: ``.jpg`` the picture, ``.png`` what each pixel shows
-(``jobs.studio.drawing.LABELS``), ``.npz`` ``hands_px`` (2,21,2), ``holds`` (2,) and ``object_key``. Goes on where it was
+(``jobs.studio.drawing.CODES``), ``.npz`` ``hands_px`` (2,21,2), ``holds`` (2,) and ``object_key``. Goes on where it was
 stopped; objects of the two splits are disjoint, as everywhere.
 """
 

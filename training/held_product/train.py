@@ -23,12 +23,12 @@ import cv2
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
 from stages.backends.held_net import Found, HeldNet
-from stages.backends.held_product import to_input
+from stages.backends.held_product import fill_held_net, to_input
 from training.held_product.compose import Sample, compose
 from training.held_product.material import Material, load_material
 
@@ -140,7 +140,7 @@ class Trainer:
             self.step = saved["step"]
         else:
             if start is not None:
-                load_weights(self._net, start)
+                fill_held_net(self._net, str(start), "--start")
             elif encoder is not None:
                 load_encoder(self._net, encoder)
             self._average = copy.deepcopy(self._net)
@@ -248,13 +248,6 @@ def iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """(b,) of masks (b,h,w); 1 where both are empty."""
     either = (a | b).sum((1, 2))
     return torch.where(either > 0, (a & b).sum((1, 2)) / either.clamp(min=1), 1.0).float()
-
-
-def load_weights(net: HeldNet, path: Path) -> None:
-    """What ``Trainer.save`` wrote."""
-    arrays = {name: value.float() for name, value in load_file(path).items()}
-    counters = {n: v for n, v in net.state_dict().items() if n.endswith("num_batches_tracked")}
-    net.load_state_dict(arrays | counters)
 
 
 def load_encoder(net: HeldNet, path: Path) -> None:

@@ -8,11 +8,12 @@ import pytest
 import torch
 import yaml
 
+from jobs.studio.drawing import CODES
 from stages.backends.held_crop import CROP_PX, Crop, crop_around, draw_hands, hand_size_px
 from stages.backends.held_net import HeldNet
 from training.held_product import train
 from training.held_product.compose import _of_rendered, compose
-from training.held_product.material import BODY, PRODUCT, Material, Person, Rendered, _invented
+from training.held_product.material import Material, Person, Rendered, _invented
 from training.held_product.train import Pictures, Trainer, load_encoder, to_tensors
 
 SKIN = (200, 140, 110)
@@ -46,11 +47,11 @@ def material():
 def rendered(frame, hand):
     """The same person, once with a thing in the hand, once with nothing."""
     shows = np.zeros(frame.shape[:2], np.uint8)
-    shows[40:, 90:230] = BODY
+    shows[40:, 90:230] = CODES["body"]
     held = shows.copy()
-    held[100:150, 130:190] = PRODUCT
+    held[100:150, 130:190] = CODES["product"]
     picture = frame.copy()
-    picture[held == PRODUCT] = (20, 30, 220)
+    picture[held == CODES["product"]] = (20, 30, 220)
     return [
         Rendered(bytes(cv2.imencode(".jpg", image[..., ::-1])[1]), bytes(cv2.imencode(".png", plane)[1]), (hand,), holding)
         for image, plane, holding in ((picture, held, (0,)), (frame, shows, ()))
