@@ -41,7 +41,8 @@ Floats = NDArray[np.float32]
 class ObjectsGate(GateConfig):
     """Thresholds over the target frames."""
 
-    min_visible_share: float = Field(default=0.7, ge=0, le=1)
+    min_visible_share: float = Field(default=0.9, ge=0, le=1)
+    """Share of frames with a mask: a frame without one teaches that nothing is held."""
     min_in_hand_share: float = Field(default=0.4, ge=0, le=1)
     min_holding_hand_share: float = Field(default=0.6, ge=0, le=1)
     """Share of the frames with a mask in which a hand that holds it is seen."""
