@@ -17,7 +17,7 @@ from stages.base import Dropped
 from stages.body import BodyConfig, BodyStage
 from stages.detect import DetectConfig, DetectStage
 from stages.masks import decode_masks
-from stages.objects import ObjectsConfig, ObjectsStage
+from stages.objects import ObjectsConfig, ObjectsGate, ObjectsStage
 from tests.support.clips import make_clip
 
 pytestmark = pytest.mark.slow
@@ -139,14 +139,17 @@ def test_a_product_that_is_painted_away_is_no_held_object(acted, detect, files):
 
 
 def test_the_bottle_is_found_where_it_is(acted, detect, files):
+    """The first frames of so short a clip may be unsure (no mask, never a wrong one); no other gate cuts it."""
     frames, _, product = acted
-    objects = ObjectsStage(ObjectsConfig())
+    objects = ObjectsStage(ObjectsConfig(gate=ObjectsGate(min_visible_share=0.8)))
     objects.setup()
     row = objects.process(detect.process(row_of(frames, files), files).rows[0], files).rows[0]
     found = decode_masks(files.arrays(row.objects.arrays), "mask", HEIGHT, WIDTH)
     assert objects.gate(row) is None
     shared = (found & product).sum(axis=(1, 2)) / (found | product).sum(axis=(1, 2))
+    seen = found.any(axis=(1, 2))
     assert np.median(shared) > 0.6
+    assert shared[seen].min() > 0.5
 
 
 @pytest.mark.parametrize("seed", [3, 4])
