@@ -18,13 +18,13 @@ import cv2
 import numpy as np
 import torch
 
-from stages.backends.anny_body import load_anny
-from stages.body_fit import fit_body
-from stages.body_rig import anny_roles
-from stages.body_targets import read_detections
-from stages.detect import DetectConfig, DetectStage
+from stages.body.fit import fit_body
+from stages.body.targets import read_detections
+from stages.body_models.anny import load_anny
+from stages.body_models.rig import anny_roles
 from stages.files import Files, FolderBlobs
-from stages.media import read_video
+from stages.kit.media import read_video
+from stages.screening.detect import DetectConfig, DetectStage
 
 
 def clip_of(files: Files, video: Path, num_frames: int, size: tuple[int, int]):

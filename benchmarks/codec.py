@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import torch
 
-from model.codec_choice import CodecConfig
-from model.codecs import as_array, build_codec, encode_frames, round_trip_psnr_db
-from stages.media import read_video
+from model.codecs.codec_choice import CodecConfig
+from model.codecs.video import as_array, build_codec, encode_frames, round_trip_psnr_db
+from stages.kit.media import read_video
 
 
 def main() -> None:

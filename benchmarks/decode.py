@@ -30,9 +30,9 @@ import av
 import cv2
 import numpy as np
 
-from stages.isolate import ChildBudget, run_isolated
-from stages.source_open import ReadBudget
-from stages.source_reader import VideoReader, to_rgb
+from stages.kit.isolate import ChildBudget, run_isolated
+from stages.source.opening import ReadBudget
+from stages.source.video_reader import VideoReader, to_rgb
 
 THREADS = 2
 BUDGET = ReadBudget(max_frame_pixels=4096 * 2304, max_frames=432_000)

@@ -34,15 +34,15 @@ from jobs.studio.drawing import frame_camera
 from jobs.studio.generate import generate
 from jobs.studio.products import make_product
 from jobs.studio.scripts import SCRIPTS
-from stages.backends.anny_body import load_anny
-from stages.body import BodyConfig, BodyStage
-from stages.body_front import trunk_vertices
-from stages.body_rig import SIDES, anny_roles
-from stages.body_solve import Pinhole, project
+from stages.body.body import BodyConfig, BodyStage
+from stages.body.front import trunk_vertices
+from stages.body.solve import Pinhole, project
+from stages.body.structure import StructureConfig, StructureStage
+from stages.body_models.anny import load_anny
+from stages.body_models.rendering import Camera, MeshRenderer
+from stages.body_models.rig import SIDES, anny_roles
 from stages.files import Files, FolderBlobs
-from stages.masks import decode_masks, encode_masks
-from stages.rendering import Camera, MeshRenderer
-from stages.structure import StructureConfig, StructureStage
+from stages.kit.masks import decode_masks, encode_masks
 
 CLIPS = ("clean", "box_left", "jar_both", "bag_both", "card_right", "tube_right")
 SIZE_PX = (480, 832)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from jobs.bench.real import annotated_videos, parts_of
-from stages.detect import DetectConfig, DetectStage
+from stages.screening.detect import DetectConfig, DetectStage
 
 SIDES = ("left", "right")
 

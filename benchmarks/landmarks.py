@@ -1,6 +1,6 @@
 """How far the detector's landmarks lie from the rig's joints on studio clips: python benchmarks/landmarks.py
 
-The source of ``ANNY_SEEN_AT`` in stages/body_rig.py. Seeds 1 to 4 only: published figures use seed 0.
+The source of ``ANNY_SEEN_AT`` in stages/body_models/rig.py. Seeds 1 to 4 only: published figures use seed 0.
 Prints, per joint, the mean offset in metres (inward, up) and its spread over clips and sides.
 """
 
@@ -22,7 +22,7 @@ from curation.recipe import Recipe
 from jobs.bench.accuracy import windows_of
 from jobs.studio.generate import StudioClip, generate
 from stages.base import Kept
-from stages.body_targets import HEAD_M, MIN_VISIBILITY
+from stages.body.targets import HEAD_M, MIN_VISIBILITY
 from stages.files import Files, FolderBlobs
 
 CLIPS = {

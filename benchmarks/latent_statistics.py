@@ -1,7 +1,7 @@
 """Mean and deviation of every latent channel per stream: python benchmarks/latent_statistics.py VIDEO...
 
 Windows of the videos go through the stages that make the structure stream, without gates. Prints what
-``model/codec_dct.py`` keeps as constants, and the deviation of each stream after normalisation by the
+``model/codecs/dct.py`` keeps as constants, and the deviation of each stream after normalisation by the
 committed constants of its own kind and by those of RGB for both. Unit deviation is what the network's noise
 levels assume.
 """
@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from curation.chain import Chain, build_chain
 from curation.recipe import Recipe
-from model.codec_dct import DCT_BAND, DctCodec
-from model.codecs import encode_frames
-from model.pixels import Stream
+from model.codecs.dct import DCT_BAND, DctCodec
+from model.codecs.pixels import Stream
+from model.codecs.video import encode_frames
 from schemas.rows import SourceVideo
 from stages.base import Kept
 from stages.files import Files, FolderBlobs

@@ -22,16 +22,16 @@ import numpy as np
 from schemas import facets as f
 from schemas.base import BackendRef
 from schemas.rows import Clip
-from stages import media
-from stages import product_cues as cues
-from stages.detect import DetectConfig, DetectStage
 from stages.files import Files, FolderBlobs
-from stages.flow import make_flow, warp
-from stages.masks import decode_masks
-from stages.objects import ObjectsConfig, ObjectsStage
-from stages.references import ReferencesStage
-from stages.references_config import ReferencesConfig
-from stages.triplets import TripletsConfig, TripletsStage
+from stages.kit import media
+from stages.kit.masks import decode_masks, iou
+from stages.product import cues
+from stages.product.flow import make_flow, warp
+from stages.product.objects import ObjectsConfig, ObjectsStage
+from stages.product.references import ReferencesStage
+from stages.product.references_config import ReferencesConfig
+from stages.product.triplets import TripletsConfig, TripletsStage
+from stages.screening.detect import DetectConfig, DetectStage
 
 SIZE = (480, 832)
 SPEED_CLIP = "co_out003_woman_bottle.mp4"
@@ -147,7 +147,7 @@ def measure_chair(data: Path) -> dict[str, float]:
         else:
             moved = warp(mask, engine.calc(grey, before, None))
             mask = cues.correct_outline(moved, lab, inside, outside)
-            scores.append(cues.iou(mask, truth))
+            scores.append(iou(mask, truth))
         before = grey
     return {"J": round(float(np.mean(scores)), 3), "J_last": round(float(scores[-1]), 3)}
 

@@ -22,9 +22,9 @@ import psutil
 
 from curation.execute import start_ray
 from curation.recipe import RunConfig
-from curation.storage import Store
-from curation.vacuum import vacuum
-from curation.verify import verify
+from curation.root.store import Store
+from curation.upkeep.vacuum import vacuum
+from curation.upkeep.verify import verify
 from tests.support import s3
 from tests.unit.curation import toy
 from tests.unit.curation.toy_runs import request

@@ -28,10 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.segment import build_detector
-from stages.segment_config import SegmentConfig
-from stages.segment_passes import scan_source
-from stages.shots import Span
+from stages.kit.spans import Span
+from stages.source.segment import build_detector
+from stages.source.segment_config import SegmentConfig
+from stages.source.segment_passes import scan_source
 
 DETECTORS = ("transnetv2", "pyscenedetect")
 SKIPPED = ("corrupt", "edge_", "neg_")

@@ -18,12 +18,12 @@ import torch
 from benchmarks.body import arguments, detected, timed
 from schemas import facets as f
 from schemas.base import BackendRef
-from stages.backends.anny_body import load_anny
-from stages.body import BodyConfig, BodyStage
+from stages.body.body import BodyConfig, BodyStage
+from stages.body.structure import StructureConfig, StructureStage
+from stages.body_models.anny import load_anny
+from stages.body_models.rendering import Camera, MeshRenderer, choose_platform
 from stages.files import Files, FolderBlobs
-from stages.masks import encode_masks
-from stages.rendering import Camera, MeshRenderer, choose_platform
-from stages.structure import StructureConfig, StructureStage
+from stages.kit.masks import encode_masks
 
 
 def with_disc(files: Files, row):

@@ -20,19 +20,19 @@ from stages.base import Stage, check_chain
 AnyStage = Stage[Any, Any, Any]
 
 STAGE_CLASSES = {
-    "probe": "stages.probe:ProbeStage",
-    "segment": "stages.segment:SegmentStage",
-    "detect": "stages.detect:DetectStage",
-    "quality": "stages.quality:QualityStage",
-    "speech": "stages.speech:SpeechStage",
-    "objects": "stages.objects:ObjectsStage",
-    "references": "stages.references:ReferencesStage",
-    "triplets": "stages.triplets:TripletsStage",
-    "body": "stages.body:BodyStage",
-    "structure": "stages.structure:StructureStage",
-    "caption": "stages.caption:CaptionStage",
-    "latents": "stages.latents:LatentsStage",
-    "shards": "stages.shards:ShardsStage",
+    "probe": "stages.source.probe:ProbeStage",
+    "segment": "stages.source.segment:SegmentStage",
+    "detect": "stages.screening.detect:DetectStage",
+    "quality": "stages.screening.quality:QualityStage",
+    "speech": "stages.screening.speech:SpeechStage",
+    "objects": "stages.product.objects:ObjectsStage",
+    "references": "stages.product.references:ReferencesStage",
+    "triplets": "stages.product.triplets:TripletsStage",
+    "body": "stages.body.body:BodyStage",
+    "structure": "stages.body.structure:StructureStage",
+    "caption": "stages.packing.caption:CaptionStage",
+    "latents": "stages.packing.latents:LatentsStage",
+    "shards": "stages.packing.shards:ShardsStage",
 }
 """In running order."""
 

@@ -11,11 +11,11 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from curation import failpoints
 from curation.chain import AnyStage
+from curation.cluster import start_ray
 from curation.nodes import RootProof
-from curation.ray_start import start_ray
 from curation.resources import check_fit, plan_spans
+from curation.root.store import Store, StoreOptions
 from curation.scratch import remove_scratch
-from curation.storage import Store, StoreOptions
 from curation.worker import ROW_SCHEMA, StageWorker
 from schemas.errors import HandloomError
 from schemas.outcome import StageResult

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from curation.chain import AnyStage
 from curation.nodes import RootProof
+from curation.root.store import Store, StoreOptions
 from curation.scratch import remove_scratch
-from curation.storage import Store, StoreOptions
 from curation.worker import ROW_SCHEMA, StageWorker
 from schemas.outcome import StageResult
 from schemas.rows import Row

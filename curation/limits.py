@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable
 
 from curation.chain import Chain
-from curation.ledger import Ledger
+from curation.root.ledger import Ledger
 from schemas.outcome import StageResult
 from schemas.settings import limits_of
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.chain import AnyStage
-from curation.storage import PROBE_FOLDER, Store, StoreOptions, is_remote, redact
+from curation.root.store import PROBE_FOLDER, Store, StoreOptions, is_remote, redact
 from schemas.errors import ConfigError, HandloomError
 
 _ANSWER_S = 300.0

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from curation.chain import Chain
-from curation.ledger import Ledger
 from curation.recipe import Recipe
+from curation.root.ledger import Ledger
 from schemas.manifest import DatasetManifest, ShardEntry
 from schemas.rows import Clip, Row
 from schemas.sample import ShardPlan
 from schemas.shard_columns import SCHEMA_VERSION
-from stages.shards import plan_shards
+from stages.packing.shards import plan_shards
 
 
 def plan_dataset(clips: Sequence[Clip], max_samples: int) -> list[ShardPlan]:

@@ -15,16 +15,16 @@ from typing import Any, Protocol
 from curation import failpoints
 from curation.chain import AnyStage, Chain
 from curation.here import execute_here, is_tiny
-from curation.leases import Lease
-from curation.ledger import Ledger, is_final, run_txn
+from curation.inputs.remembered import remember
+from curation.inputs.sources import SourceList
 from curation.limits import known_results
 from curation.nodes import NodeCheck
 from curation.recipe import Recipe
-from curation.remembered import remember
+from curation.root.leases import Lease
+from curation.root.ledger import Ledger, is_final, run_txn
+from curation.root.store import Store, StoreOptions
+from curation.root.tables import M, models_to_parquet, put_blob_bytes
 from curation.scratch import sweep_scratch
-from curation.sources import SourceList
-from curation.storage import Store, StoreOptions
-from curation.tables import M, models_to_parquet, put_blob_bytes
 from curation.together import judge_together
 from curation.walk import Walked, walk
 from schemas.base import FileRef
@@ -236,7 +236,7 @@ class Curation:
         )
         if here:
             return execute_here(pending, group, self.chain.closures, **shared)
-        from curation.execute import check_cluster, execute, start_ray  # a run may need no Ray
+        from curation.execute import check_cluster, execute, start_ray
 
         start_ray()
         check_cluster(self.chain.groups())

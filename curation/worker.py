@@ -14,12 +14,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from curation import failpoints
-from curation.blobs import StoreBlobs
 from curation.chain import AnyStage, unit_key
-from curation.ledger import Ledger, is_final
 from curation.nodes import RootProof
+from curation.root.blobs import StoreBlobs
+from curation.root.ledger import Ledger, is_final
+from curation.root.store import Store, StoreOptions
 from curation.scratch import make_scratch
-from curation.storage import Store, StoreOptions
 from curation.walk import judge, pack_result
 from schemas.errors import ChildCrashError, DataError, HandloomError
 from schemas.outcome import Outcome, StageResult

@@ -10,7 +10,7 @@ import typer
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:  # pydantic and pyarrow wait until a store is opened
-    from curation.storage import Store, StoreOptions
+    from curation.root.store import Store, StoreOptions
     from schemas.manifest import RunRecord
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
@@ -31,7 +31,7 @@ Anon = Annotated[bool, typer.Option("--anon", help="Access the store without cre
 
 def store_options(endpoint: str | None, region: str | None, anonymous: bool) -> StoreOptions:
     """Bundle the store options."""
-    from curation.storage import StoreOptions
+    from curation.root.store import StoreOptions
 
     return StoreOptions(endpoint_url=endpoint, region=region, anonymous=anonymous)
 
@@ -42,7 +42,7 @@ def open_store(root: str, access: StoreOptions) -> Store:
     Raises:
         ConfigError: It is none.
     """
-    from curation.storage import Store, redact
+    from curation.root.store import Store, redact
     from schemas.manifest import ROOT_MARKER
 
     store = Store(root, access)
@@ -61,7 +61,7 @@ def open_root(root: str, access: StoreOptions) -> tuple[Store, RunRecord]:
         ConfigError: It is no root, or no run has finished in it.
         InvariantError: Its history is not whole.
     """
-    from curation.ledger import Ledger
+    from curation.root.ledger import Ledger
 
     store = open_store(root, access)
     ledger = Ledger(store)
@@ -78,8 +78,8 @@ def open_run(root: str, access: StoreOptions, run_id: str = "") -> tuple[Store, 
     Raises:
         ConfigError: It is no root, or has no such run.
     """
-    from curation.ledger import Ledger
-    from curation.storage import redact
+    from curation.root.ledger import Ledger
+    from curation.root.store import redact
 
     store, newest = open_root(root, access)
     if not run_id:

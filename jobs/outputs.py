@@ -337,7 +337,7 @@ def models_of(command: str) -> tuple[type[BaseModel], ...]:
         KeyError: It is none that prints JSON.
     """
     if command == "curate --dry-run":  # takes scipy and the chain, which others need not wait for
-        from curation.plan import Plan
+        from curation.planning.plan import Plan
 
         return (Plan,)
     return OUTPUTS[command]

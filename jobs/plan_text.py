@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from schemas.text import bytes_text, duration_text
 
 if TYPE_CHECKING:
-    from curation.estimates import Estimate
-    from curation.plan import Plan
+    from curation.planning.estimates import Estimate
+    from curation.planning.plan import Plan
 
 _UNKNOWN = "not known"
 
@@ -42,7 +42,7 @@ def plan_lines(plan: Plan, root: str) -> Iterator[str]:
 def estimate_text(estimate: Estimate | None, show: Callable[[float], str]) -> str:
     """A value and its 90 % interval.
 
-    >>> from curation.estimates import Estimate
+    >>> from curation.planning.estimates import Estimate
     >>> estimate_text(Estimate(value=12, low=9, high=15), "{:.0f}".format)
     '12 (9 to 15)'
     """

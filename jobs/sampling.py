@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from curation.recipe import apply_change
-from curation.storage import StoreOptions
-from curation.tables import read_models
+from curation.root.store import StoreOptions
+from curation.root.tables import read_models
 from jobs import options
 from model.sampler import SampleConfig, SampleRequest, SampleResult
-from model.train_state import TrainState
+from model.training.state import TrainState
 from schemas.base import FileRef
 from schemas.errors import ConfigError, DataError
 from schemas.mistakes import explain_validation
 from schemas.rows import Clip
-from stages import media
-from stages.caption import HOI_PREFIX
-from stages.foreign_picture import read_foreign_picture
-from stages.foreign_sound import read_foreign_sound
+from stages.kit import media
+from stages.packing.caption import HOI_PREFIX
+from stages.source.foreign_picture import read_foreign_picture
+from stages.source.foreign_sound import read_foreign_sound
 
 Sound = NDArray[np.float32]
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from curation.ledger import Ledger
-from curation.storage import Store
-from model.train_config import TrainConfig
-from model.trainer import METRICS_FILE
+from curation.root.ledger import Ledger
+from curation.root.store import Store
+from model.training.config import TrainConfig
+from model.training.trainer import METRICS_FILE
 from schemas.errors import ConfigError, HandloomError
 from schemas.manifest import ROOT_MARKER
 
@@ -29,7 +29,7 @@ def train_under_ray(
     resume: bool,
     on_metrics: Callable[[Metrics], None],
 ) -> None:
-    """Run ``model.trainer.train`` in a Ray Train worker and report its metrics as they come.
+    """Run ``model.training.trainer.train`` in a Ray Train worker and report its metrics as they come.
 
     Raises:
         ConfigError: The trainer refused the request.
@@ -77,7 +77,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     import ray.train
     import torch
 
-    from model.trainer import train
+    from model.training.trainer import train
 
     check_mark(Path(settings["mark"]))
     if not torch.cuda.is_available():

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from pydantic import Field
 
-from model.codec_choice import CodecConfig
-from model.encoder_choice import AudioEncoderConfig, TextEncoderConfig
-from model.inputs import Attention
+from model.codecs.codec_choice import CodecConfig
+from model.codecs.encoder_choice import AudioEncoderConfig, TextEncoderConfig
+from model.network.inputs import Attention
 from schemas.base import Model
 
 Image: TypeAlias = UInt8[np.ndarray, "h w c"]

@@ -17,23 +17,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model.audio_encoders import SAMPLES_PER_FRAME, loudness_gain, measure_lufs
-from model.build import resolve_device
-from model.codec_choice import codec_id
-from model.codecs import VideoCodec, build_codec, encode_frames
-from model.data import seeded
-from model.encoders import (
-    AudioEncoder,
-    TextEncoder,
-    build_audio_encoder,
-    build_text_encoder,
-)
-from model.flow import NUM_TRAIN_STEPS, euler_step, sigma_grid
-from model.images import fill_crop, fit_pad, on_white
-from model.inputs import Attention, DiTInputs, fit_to
-from model.pixels import STRIDE_S, STRIDE_T, to_frames
+from model.codecs.audio import SAMPLES_PER_FRAME, loudness_gain, measure_lufs
+from model.codecs.codec_choice import codec_id
+from model.codecs.encoders import AudioEncoder, TextEncoder, build_audio_encoder, build_text_encoder
+from model.codecs.images import fill_crop, fit_pad, on_white
+from model.codecs.pixels import STRIDE_S, STRIDE_T, to_frames
+from model.codecs.video import VideoCodec, build_codec, encode_frames
+from model.flow import NUM_TRAIN_STEPS, euler_step, seeded, sigma_grid
+from model.network.inputs import Attention, DiTInputs, fit_to
 from model.sample_types import Frames, Image, SampleConfig, SampleRequest, SampleResult
-from model.train_state import FeatureSpaces, TrainState, load_network, read_state
+from model.training.build import resolve_device
+from model.training.state import FeatureSpaces, TrainState, load_network, read_state
 from schemas.errors import ConfigError, ModelOutputError
 
 Progress = Callable[[int, int], None]

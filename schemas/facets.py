@@ -89,7 +89,7 @@ class MediaFacet(Model):
 
 
 class TakeTraits(Model):
-    """What a take is known by when it comes again mirrored, cropped or under a caption (stages/same_take.py)."""
+    """What a take is known by when it comes again mirrored, cropped or under a caption (stages/screening/same_take.py)."""
 
     rhythm: str
     """Base64 of u8 (3,T-1): ranks of luma change, vertical and horizontal flow of every step."""
@@ -160,7 +160,7 @@ class BoxesFacet(Model):
     ``{left,right}_hand_landmarks_px`` (T,21,3) f32, x and y in pixels, z relative, same scale;
     ``{left,right}_hand_world_m`` (T,21,3) f32; ``pose_landmarks_px`` (T,33,4) f32 x, y, z, visibility;
     ``pose_world_m`` (T,33,3) f32; ``face_landmarks_px`` (T,468,3) f32; ``person_count`` (T,) i32;
-    ``matte_rle_counts`` u32 and ``matte_rle_offsets`` (T+1,) i64: person matte, see stages/masks.py.
+    ``matte_rle_counts`` u32 and ``matte_rle_offsets`` (T+1,) i64: person matte, see stages/kit/masks.py.
     Left and right are the person's own.
     """
 
@@ -261,9 +261,9 @@ class BodyFacet(Model):
     """A body fitted to the clip.
 
     Arrays: ``rotations`` (T,J,3) f32 axis-angle relative to the parent in rest axes, ``translation_m``
-    (T,3) f32, ``shape`` (S,) f32 (stages/backends/linear_body.py gives the convention), ``joints_px``
+    (T,3) f32, ``shape`` (S,) f32 (stages/body_models/linear_body.py gives the convention), ``joints_px``
     (T,J,2) f32, ``is_valid`` (T,) u8, camera ``focal_px`` (1,) and ``principal_px`` (2,) f32; the camera
-    looks along -z (OpenGL). ``stages/backends/bodies.py`` turns them back into vertices.
+    looks along -z (OpenGL). ``stages/body_models/open_body.py`` turns them back into vertices.
     A recorded body (``sam3d-body``) has, instead of rotations and shape, ``vertices_m`` (T,V,3) f16 relative to
     the translation, ``faces`` (F,3) i32 and ``part_labels`` (V,) u8: 1 left hand, 2 right hand, 3 head.
     """

@@ -16,10 +16,10 @@ from safetensors.numpy import load_file, save_file
 
 from schemas.base import FileRef
 from schemas.rows import SourceVideo
-from stages import media
+from stages.kit import media
+from stages.kit.arrays import Arrays
 
 Frames = NDArray[np.uint8]
-Arrays = dict[str, NDArray[Any]]
 
 
 class Blobs(Protocol):

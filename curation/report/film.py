@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from curation.report.strips import draw_boxes, media_arrays, tint_product
 from schemas.errors import ConfigError
 from schemas.rows import Clip
-from stages import media
 from stages.files import Blobs
+from stages.kit import media
 
 Frames = NDArray[np.uint8]
 
@@ -38,8 +38,8 @@ def decoded_panels(clip: Clip, blobs: Blobs, codec_config: object) -> dict[str, 
     """
     import torch
 
-    from model.codec_choice import CodecConfig, codec_id
-    from model.codecs import build_codec, decode_frames
+    from model.codecs.codec_choice import CodecConfig, codec_id
+    from model.codecs.video import build_codec, decode_frames
 
     if clip.latents is None:
         raise ConfigError(f"clip {clip.clip_id} has no latents: it ended before that stage")

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from schemas.base import Model
 from schemas.rows import Clip
-from stages import media
-from stages.files import Arrays, Blobs
-from stages.masks import decode_masks
+from stages.files import Blobs
+from stages.kit import media
+from stages.kit.arrays import Arrays
+from stages.kit.masks import decode_masks
 
 Frames = NDArray[np.uint8]
 Earlier = Callable[[str, Path], bool]

@@ -23,7 +23,7 @@ from jobs.studio.generate import StudioClip
 from schemas.rows import Clip, SourceVideo
 from stages.base import Kept
 from stages.files import Files, FolderBlobs
-from stages.masks import decode_masks
+from stages.kit.masks import decode_masks
 
 SEEING = ("detect", "objects", "body", "structure")
 BOXES = ("face", "left_hand", "right_hand")

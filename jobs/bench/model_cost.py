@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from model.bench import (
+from model.cost.flops import (
     BenchSize,
     CostRow,
     attention_share,
@@ -23,8 +23,8 @@ from model.bench import (
     make_inputs,
     render,
 )
-from model.bench_measure import expert_seconds, measured_rows
-from model.dit import CoGenDiT
+from model.cost.measure import expert_seconds, measured_rows
+from model.network.dit import CoGenDiT
 from schemas.errors import ConfigError
 
 FULL = BenchSize("s2v-14b")

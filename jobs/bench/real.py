@@ -29,7 +29,7 @@ from schemas.errors import ConfigError
 from schemas.rows import Clip
 from stages.base import Kept
 from stages.files import Files, FolderBlobs
-from stages.masks import decode_masks
+from stages.kit.masks import decode_masks
 
 PART_FRAMES, SHORT_SIDE_PX = 81, 480
 _GOOD, _BAD = 0.7, 0.5

@@ -14,8 +14,8 @@ from jobs.progress import RunProgress
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
+    from curation.root.store import StoreOptions
     from curation.run import Curation
-    from curation.storage import StoreOptions
     from schemas.manifest import RunRecord
 
 
@@ -73,7 +73,7 @@ def command(
 
     Safe to interrupt and to run again: finished work is kept, nothing is overwritten.
     """
-    from curation.addresses import read_address_list, require_paths
+    from curation.root.addresses import read_address_list, require_paths
 
     if sample and not dry_run:
         raise ConfigError("--sample belongs to --dry-run: add it, or leave --sample out")
@@ -116,11 +116,11 @@ def prepare(
         ConfigError: Anything about it is wrong.
     """
     from curation.chain import STAGE_CLASSES, build_chain
+    from curation.inputs.remembered import recall
+    from curation.inputs.sources import list_sources
     from curation.recipe import load_recipe
-    from curation.remembered import recall
+    from curation.root.store import Store
     from curation.run import Curation
-    from curation.sources import list_sources
-    from curation.storage import Store
     from schemas.manifest import ROOT_MARKER
 
     recipe = load_recipe(recipe_name, changes, list(STAGE_CLASSES), options.RECIPES)
@@ -143,7 +143,7 @@ def prepare(
 def finish(curation: Curation, record: RunRecord, as_json: bool) -> Exit:
     """Write the report and say how the run ended."""
     from curation.report import render_funnel_text
-    from curation.reporting import report_inputs, write_report
+    from curation.report.write import report_inputs, write_report
 
     with report_inputs(curation.store, record) as inputs:
         report, page = write_report(curation.store, inputs)
@@ -173,7 +173,7 @@ def finish(curation: Curation, record: RunRecord, as_json: bool) -> Exit:
 
 def _dry_run(curation: Curation, num_samples: int, as_json: bool) -> Exit:
     """Say what would be done, and what it would cost."""
-    from curation.plan import make_plan
+    from curation.planning.plan import make_plan
 
     with RunProgress() as progress:
         plan = make_plan(curation, num_samples, progress)

@@ -114,7 +114,7 @@ def _free_memory_bytes() -> int:
 
 def _ray() -> Check:
     """Start Ray as a run would, let a worker answer, and stop it."""
-    from curation.ray_start import check_ray
+    from curation.cluster import check_ray
     from schemas.errors import HandloomError
 
     begun = time.monotonic()
@@ -137,7 +137,7 @@ def _packages() -> list[Check]:
 
 def _rendering() -> Check:
     from schemas.errors import ConfigError
-    from stages.rendering import check_renderer, renderer_ref
+    from stages.body_models.rendering import check_renderer, renderer_ref
 
     try:
         check_renderer()

@@ -11,7 +11,7 @@ from jobs import options
 from jobs.console import Exit, guarded, print_json, say
 
 if TYPE_CHECKING:
-    from curation.storage import StoreOptions
+    from curation.root.store import StoreOptions
 
 
 @guarded
@@ -34,10 +34,10 @@ def explain_command(
 
     For a source: what became of it, and where each of its clips ended.
     """
-    from curation.explain import explain
-    from curation.explain_source import find_source
     from curation.report import explain_clip
-    from curation.reporting import report_inputs
+    from curation.report.write import report_inputs
+    from curation.upkeep.explain import explain
+    from curation.upkeep.explain_source import find_source
 
     access = options.store_options(endpoint_url, region, anon)
     store, record = options.open_run(root, access, run)
@@ -76,7 +76,7 @@ def diff_command(
 
     With one root: its newest run (B) and the one before it (A), or those that --run-a and --run-b name.
     """
-    from curation.explain import diff_runs
+    from curation.upkeep.explain import diff_runs
 
     access = options.store_options(endpoint_url, region, anon)
     if not root_b:
@@ -93,7 +93,7 @@ def diff_command(
 
 def _run_before(root: str, access: StoreOptions, run_b: str) -> str:
     """The run before another one, or before the newest."""
-    from curation.ledger import Ledger
+    from curation.root.ledger import Ledger
     from schemas.errors import ConfigError
 
     ids = [run.run_id for run in Ledger(options.open_store(root, access)).runs()]

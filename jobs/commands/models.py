@@ -83,8 +83,8 @@ def check_command(
     """Check that every backend and weight file of a recipe is usable here; plan the network's memory."""
     from curation.chain import STAGE_CLASSES, build_chain
     from curation.recipe import load_recipe
-    from model.plan import memory_plan
-    from model.train_config import train_recipe
+    from model.cost.memory import memory_plan
+    from model.training.config import train_recipe
 
     resolved = load_recipe(recipe, changes or [], list(STAGE_CLASSES), options.RECIPES)
     chain = build_chain(resolved)
@@ -126,7 +126,7 @@ def convert_smplx_command(
     as_json: options.Json = False,
 ) -> Exit:
     """Convert an old SMPL-X model file to plain arrays; what the pickle asks to run is refused."""
-    from stages.backends.smplx_convert import convert_smplx
+    from stages.body_models.smplx_convert import convert_smplx
 
     shapes = convert_smplx(source, target)
     if as_json:

@@ -23,7 +23,7 @@ def command(
 ) -> Exit:
     """Write (or find) the report of a run, the latest by default, and print where it is."""
     from curation.report import render_funnel_text, render_verdict_text
-    from curation.reporting import report_inputs, write_report
+    from curation.report.write import report_inputs, write_report
 
     access = options.store_options(endpoint_url, region, anon)
     store, record = options.open_run(root, access, run)

@@ -29,8 +29,8 @@ def command(
 
     Dropped rows are decisions by thresholds: to revise those, change the threshold and curate again.
     """
-    from curation.ledger import Ledger
-    from curation.retry import find_failures, mark_for_retry, replay
+    from curation.root.ledger import Ledger
+    from curation.upkeep.retry import find_failures, mark_for_retry, replay
 
     access = options.store_options(endpoint_url, region, anon)
     store, record = options.open_root(root, access)

@@ -20,7 +20,7 @@ def command(
 
     Oldest first. report, explain and diff take such a run's id.
     """
-    from curation.ledger import Ledger
+    from curation.root.ledger import Ledger
 
     store = options.open_store(root, options.store_options(endpoint_url, region, anon))
     rows: list[dict[str, Any]] = [

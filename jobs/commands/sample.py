@@ -36,7 +36,7 @@ def command(
     """Sample an mp4 with sound. --set changes sampling: steps, shift, text_guidance, with_hoi, seed ..."""
     from jobs.sampling import build_request, find_notes, sample_config, write_result
     from model.sampler import Sampler
-    from model.train_state import find_checkpoint, read_state
+    from model.training.state import find_checkpoint, read_state
     from schemas.errors import ConfigError
 
     taken = [p for p in (out, out.with_suffix(".hoi.mp4")) if p.exists()]

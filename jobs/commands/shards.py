@@ -24,8 +24,8 @@ def command(
     One address a line, for DuckDB, pandas, polars or datasets: docs/dataset.md. A pattern below the root
     would find shards of older snapshots as well.
     """
-    from curation.ledger import Ledger
-    from curation.storage import join
+    from curation.root.ledger import Ledger
+    from curation.root.store import join
     from schemas.errors import ConfigError
     from schemas.shard_columns import SCHEMA_VERSION
 

@@ -31,11 +31,11 @@ def command(
 
     A clip that was dropped shows what there is of it up to there.
     """
-    from curation.explain import explain
     from curation.report.film import decoded_panels, panels, side_by_side
-    from curation.reporting import report_inputs
+    from curation.report.write import report_inputs
+    from curation.upkeep.explain import explain
     from schemas.errors import ConfigError
-    from stages import media
+    from stages.kit import media
 
     if out.exists():
         raise ConfigError(f"{out} exists; nothing is overwritten, choose another --out")

@@ -31,8 +31,8 @@ def command(
     """Train under Ray Train; metrics go to OUT/metrics.jsonl, curves to OUT/curves.svg."""
     from curation.recipe import apply_change
     from jobs.training import check_local_root, train_under_ray
-    from model.shards import shard_paths
-    from model.train_config import train_recipe
+    from model.training.config import train_recipe
+    from model.training.shard_reader import shard_paths
     from schemas.errors import ConfigError
 
     path = check_local_root(root)

@@ -27,7 +27,7 @@ def command(
 
     Never touches history itself. With --apply it refuses to work beside a live run.
     """
-    from curation.vacuum import DEFAULT_AGE_H, vacuum
+    from curation.upkeep.vacuum import DEFAULT_AGE_H, vacuum
 
     min_age_hours = DEFAULT_AGE_H if min_age_hours is None else min_age_hours
     store = options.open_store(root, options.store_options(endpoint_url, region, anon))

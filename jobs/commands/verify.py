@@ -21,7 +21,7 @@ def command(
 
     Ends with code 3 and a list if something is wrong. Changes nothing; safe beside a live run.
     """
-    from curation.verify import verify
+    from curation.upkeep.verify import verify
 
     store = options.open_store(root, options.store_options(endpoint_url, region, anon))
     with RunProgress() as progress:

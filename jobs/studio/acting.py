@@ -1,7 +1,7 @@
 """Poses: arms that bring a product along its path, fingers that close until they touch it.
 
 The path of the product gives, through the grip, where a palm should be. A few angles per frame (the rig of
-``stages.body_rig``) are solved for all key poses at once; the product then follows the real palm rigidly, so
+``stages.body_models.rig``) are solved for all key poses at once; the product then follows the real palm rigidly, so
 that what is held never slides.
 """
 
@@ -21,9 +21,9 @@ from jobs.studio.grips import Grip, choose_grips, directions, sign_of
 from jobs.studio.hands import Hand
 from jobs.studio.products import Product
 from jobs.studio.scripts import Take
-from stages.backends.anny_body import AnnyBody
-from stages.backends.linear_body import rotation_matrices
-from stages.body_rig import SIDES, anny_roles
+from stages.body_models.anny import AnnyBody
+from stages.body_models.linear_body import rotation_matrices
+from stages.body_models.rig import SIDES, anny_roles
 
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]

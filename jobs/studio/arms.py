@@ -12,8 +12,8 @@ from torch import Tensor
 
 from jobs.studio.grips import Grip
 from jobs.studio.hands import Hand
-from stages.backends.anny_body import AnnyBody
-from stages.body_rig import Dof, Roles, body_dofs
+from stages.body_models.anny import AnnyBody
+from stages.body_models.rig import Dof, Roles, body_dofs
 
 Double = NDArray[np.float64]
 Target = tuple[Tensor, Tensor, Tensor]

@@ -19,9 +19,9 @@ from jobs.studio.looks import Looks, cloth_smoother
 from jobs.studio.products import Product
 from jobs.studio.rooms import paint_room
 from jobs.studio.scripts import Take
-from stages.backends.anny_body import AnnyBody
-from stages.backends.body_tables import PART_LEFT_HAND, PART_RIGHT_HAND
-from stages.rendering import Camera, FlatRenderer, face_to_vertex, vertex_normals
+from stages.body_models.anny import AnnyBody
+from stages.body_models.body_tables import PART_LEFT_HAND, PART_RIGHT_HAND
+from stages.body_models.rendering import Camera, FlatRenderer, face_to_vertex, vertex_normals
 
 Float = NDArray[np.float32]
 LABELS = {"body": (0, 0, 0), "product": (1, 0, 0), "left_hand": (0, 1, 0), "right_hand": (0, 0, 1),

@@ -15,9 +15,9 @@ from jobs.studio.catalogue import Object3D
 from jobs.studio.drawing import CODES, Stage, View
 from jobs.studio.looks import dress
 from jobs.studio.scripts import Take
-from stages.backends.anny_body import AnnyBody, load_anny
-from stages.body_rig import FINGERS, SIDES
-from stages.rendering import check_renderer
+from stages.body_models.anny import AnnyBody, load_anny
+from stages.body_models.rendering import check_renderer
+from stages.body_models.rig import FINGERS, SIDES
 
 
 @dataclass(frozen=True, slots=True)

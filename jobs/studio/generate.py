@@ -21,11 +21,11 @@ from jobs.studio.meshes import held_size_m
 from jobs.studio.scripts import ClipScript, Take, find_scripts
 from jobs.studio.voice import RATE_HZ, Speech, speak
 from schemas.errors import ConfigError
-from stages import media
-from stages.backends.anny_body import AnnyBody, load_anny
-from stages.backends.body_tables import PART_LEFT_HAND, PART_RIGHT_HAND
-from stages.masks import encode_masks
-from stages.rendering import check_renderer
+from stages.body_models.anny import AnnyBody, load_anny
+from stages.body_models.body_tables import PART_LEFT_HAND, PART_RIGHT_HAND
+from stages.body_models.rendering import check_renderer
+from stages.kit import media
+from stages.kit.masks import encode_masks
 
 TRUTH_VERSION = 1
 Progress = Callable[[str, int, int], None]

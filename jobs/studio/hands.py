@@ -11,8 +11,8 @@ from torch import Tensor
 
 from jobs.studio.grips import Grip
 from jobs.studio.products import Product
-from stages.backends.anny_body import AnnyBody
-from stages.body_rig import FINGERS, Roles, finger_dofs
+from stages.body_models.anny import AnnyBody
+from stages.body_models.rig import FINGERS, Roles, finger_dofs
 
 Double = NDArray[np.float64]
 Angles = dict[str, float]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from jobs.studio.products import Colour
-from stages.backends.anny_body import AnnyBody
-from stages.backends.body_tables import PART_HEAD, PART_LEFT_HAND, PART_RIGHT_HAND
+from stages.body_models.anny import AnnyBody
+from stages.body_models.body_tables import PART_HEAD, PART_LEFT_HAND, PART_RIGHT_HAND
 
 Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]

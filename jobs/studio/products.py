@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.studio.solids import DistanceGrid
-from stages.rendering import face_to_vertex, vertex_normals
+from stages.body_models.rendering import face_to_vertex, vertex_normals
 
 Float = NDArray[np.float32]
 ProductKind = Literal["box", "bottle", "jar", "tube", "bag", "card"]

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import curation.report.build
 from curation.recipe import RunConfig
-from curation.reporting import report_inputs, write_report
+from curation.report.write import report_inputs, write_report
 from curation.run import Curation
 from schemas.base import Model
 from tests.unit.curation.toy_runs import request

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curation.storage import Store
+from curation.root.store import Store
 from tests.chaos.driver import Settings, run
 from tests.support import chaos, s3
 from tests.support.chaos import Cell

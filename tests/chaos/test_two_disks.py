@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.storage import Store
-from curation.verify import verify
+from curation.root.store import Store
+from curation.upkeep.verify import verify
 from tests.support import nodes, s3
 from tests.unit.curation import toy
 

@@ -15,8 +15,8 @@ from pydantic.fields import FieldInfo
 
 from curation.chain import STAGE_CLASSES, build_chain
 from curation.recipe import Recipe
-from stages.backends.sam3d_results import folder_digest
 from stages.base import Stage
+from stages.body_models.sam3d_results import folder_digest
 
 CONTENT, LIMIT, PLACE, PIN = "content", "limit", "place", "pin"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,14 +14,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from curation.reporting import report_inputs
-from curation.storage import Store
+from curation.report.write import report_inputs
+from curation.root.store import Store
 from jobs.sampling import first_clip, target_sound
 from jobs.studio import generate, scripts
 from schemas.manifest import RunRecord
-from stages import media
-from stages.foreign_sound import read_foreign_sound
+from stages.kit import media
+from stages.source.foreign_sound import read_foreign_sound
 
+PINNED = Path(__file__).with_name("pinned_root.json")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
@@ -77,7 +80,7 @@ def test_the_books_balance_and_the_clip_is_kept(folder, curated):
 
 def test_streams_agree_with_the_studios_truth(folder, curated):
     """Mask and structure lie where the truth says, in the clip's own frames."""
-    from stages.masks import decode_masks
+    from stages.kit.masks import decode_masks
 
     clip, rgb, hoi = kept_streams(folder / "root", curated["run_id"])
     assert hoi.shape == rgb.shape == (clip.media.num_frames, 832, 480, 3)
@@ -160,3 +163,39 @@ def test_a_second_run_does_no_work_and_a_threshold_decides_anew(folder, curated)
     assert strict["report_json"]["num_samples"] == 0
     objects = next(s for s in strict["report_json"]["stages"] if s["name"] == "objects")
     assert objects["num_dropped"] == 1
+
+
+def test_its_content_is_the_pinned_one(folder, curated):
+    """Every file of the kept clip and the shard, by content: moving code about changes no byte.
+
+    Numbers may differ in their last digits on another kind of processor: the pin counts on the kind it was made on.
+    """
+    clip, _, _ = kept_streams(folder / "root", curated["run_id"])
+    (shard,) = handloom("shards", folder / "root")["shards"]
+    found = {name: ref["sha256"] for name, ref in file_refs(clip.model_dump(mode="json"))}
+    found["shard"] = Path(shard["path"]).stem
+    if os.environ.get("HANDLOOM_PIN"):
+        PINNED.write_text(json.dumps({"processor": processor(), "files": found}, indent=1) + "\n")
+    pinned = json.loads(PINNED.read_text())
+    if pinned["processor"] != processor():
+        pytest.skip(f"pinned on {pinned['processor']}, this is {processor()}")
+    assert found == pinned["files"]
+
+
+def file_refs(value, at=""):
+    """Every content-named file in a row's plain form, with its place in the row."""
+    if isinstance(value, dict) and "sha256" in value:
+        yield at, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from file_refs(inner, f"{at}.{key}".strip("."))
+    elif isinstance(value, list):
+        for n, inner in enumerate(value):
+            yield from file_refs(inner, f"{at}[{n}]")
+
+
+def processor() -> str:
+    """What decides the order of sums: the vector instructions that the libraries choose by."""
+    flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
+    kinds = sorted(f for f in flags if f.startswith(("avx", "fma", "amx")))
+    return platform.machine() + " " + " ".join(kinds)

@@ -16,8 +16,8 @@ from curation.publish import publish
 from curation.recipe import Recipe
 from schemas.sample import ShardPlan
 from stages.files import Files, FolderBlobs
-from stages.latents import LatentsConfig, LatentsStage
-from stages.shards import ShardsConfig, ShardsStage, plan_shards
+from stages.packing.latents import LatentsConfig, LatentsStage
+from stages.packing.shards import ShardsConfig, ShardsStage, plan_shards
 from tests.support.clips import make_clip
 from tests.support.roots import new_root
 
@@ -94,7 +94,7 @@ CHECKS = {
 assert latent.shape == (16, 20, 8, 22) and latent.dtype == "float16" and np.isfinite(latent).all()
 assert scores["structure.matte_iou"] == 0.9
 """,
-    "model.shards": """
+    "model.training.shard_reader": """
 assert len(reader) == 3 and sample.scores["structure.matte_iou"] == 0.9
 assert sample.rgb_latent.shape == (16, 20, 8, 22)
 """,

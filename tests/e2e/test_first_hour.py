@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.first_hour import STEPS, page, play
-from stages import media
+from stages.kit import media
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/first-hour.md"
 

@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from curation.storage import Store
+from curation.root.store import Store
 from tests.unit.curation import toy
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(400)]

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from schemas.sample import Sample
 from schemas.shard_columns import SAMPLE_SCHEMA, SCHEMA_VERSION, schema_text
-from stages.shards import ShardsStage
+from stages.packing.shards import ShardsStage
 
 GOLDEN = Path(__file__).with_name("dataset_schema.txt")
 DOCS = Path(__file__).parents[2] / "docs" / "dataset.md"

@@ -19,11 +19,11 @@ from pathlib import Path
 import ray
 
 from curation import failpoints
-from curation.leases import FOLDER as LEASES
+from curation.root.leases import FOLDER as LEASES
+from curation.root.store import Store
 from curation.scratch import live_workers
-from curation.storage import Store
-from curation.vacuum import vacuum
-from curation.verify import verify
+from curation.upkeep.vacuum import vacuum
+from curation.upkeep.verify import verify
 from tests.chaos.driver import Settings, run
 from tests.unit.curation.toy_runs import facts
 

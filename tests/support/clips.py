@@ -7,8 +7,8 @@ import numpy as np
 from schemas import facets as f
 from schemas.base import BackendRef
 from schemas.rows import Clip
-from stages import media
 from stages.files import Files
+from stages.kit import media
 
 TOY = BackendRef(name="toy", version="1", licence="none")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from curation.ledger import Ledger
-from curation.storage import Store
-from curation.tables import models_to_parquet, put_blob_bytes
+from curation.root.ledger import Ledger
+from curation.root.store import Store
+from curation.root.tables import models_to_parquet, put_blob_bytes
 from schemas.manifest import RunRecord
 from schemas.rows import Clip
 

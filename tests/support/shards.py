@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from stages.files import Files, FolderBlobs
-from stages.latents import LatentsConfig, LatentsStage
-from stages.shards import ShardsConfig, ShardsStage, plan_shards, shard_path
+from stages.packing.latents import LatentsConfig, LatentsStage
+from stages.packing.shards import ShardsConfig, ShardsStage, plan_shards, shard_path
 from tests.support.clips import make_clip
 
 TINY_NETWORK = {

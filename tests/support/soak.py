@@ -15,8 +15,8 @@ import matplotlib
 import psutil
 
 from curation.recipe import RunConfig
-from curation.storage import Store
-from curation.verify import verify
+from curation.root.store import Store
+from curation.upkeep.verify import verify
 from schemas.outcome import Outcome
 from tests.support.chaos import workers_of
 from tests.unit.curation.toy_runs import decisions_of, facts, request

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.probe import ProbeConfig, ProbeStage
-from stages.probe_worker import probe_file
-from stages.segment_worker import scan
-from stages.shots import Span, shots
-from tests.unit.stages.synth import source_of, toy_files
+from stages.kit.spans import Span
+from stages.source.probe import ProbeConfig, ProbeStage
+from stages.source.probe_worker import probe_file
+from stages.source.segment_worker import scan
+from stages.source.shots import shots
+from tests.unit.stages.source.synth import source_of, toy_files
 
 pytestmark = pytest.mark.trials
 BUDGET = {"max_frame_pixels": 1 << 24, "max_frames": 100_000}

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from schemas.errors import DecodeError
-from stages import media, segment_passes, segment_worker
-from stages.foreign_picture import read_foreign_picture
-from stages.geometry import orientation_of
-from stages.segment import SegmentStage
-from stages.segment_config import SegmentConfig
-from stages.source_reader import ReadBudget, VideoReader, to_rgb
-from tests.unit.stages.synth import source_of, toy_files
+from stages.kit import media
+from stages.source import segment_passes, segment_worker
+from stages.source.foreign_picture import read_foreign_picture
+from stages.source.framing import orientation_of
+from stages.source.segment import SegmentStage
+from stages.source.segment_config import SegmentConfig
+from stages.source.video_reader import ReadBudget, VideoReader, to_rgb
+from tests.unit.stages.source.synth import source_of, toy_files
 
 pytestmark = pytest.mark.trials
 BUDGET = ReadBudget(4096 * 2304, 1000)

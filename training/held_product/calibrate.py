@@ -3,7 +3,7 @@
     python -m training.held_product.calibrate --data ../shared/data --work WORK [--weights WORK/held.safetensors]
 
 Detections are kept in ``WORK/calibrate``, so that it goes on where it was stopped. Prints the coefficients for
-``stages.held_masks.sureness``, and a reliability table in which each clip is judged by coefficients fitted without it.
+``held_masks.sureness``, and a reliability table in which each clip is judged by coefficients fitted without it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import numpy as np
 
 from jobs.bench.real import Part, annotated_videos, parts_of, row_of
 from jobs.bench.scores import calibration_error
-from stages.backends.held_product import HeldProduct
 from stages.base import Kept
-from stages.detect import DetectConfig, DetectStage
 from stages.files import Files, FolderBlobs
-from stages.held_masks import log_odds, look_over, masks_of
-from stages.objects import hands_of
-from stages.product_scene import load_scene
+from stages.product.held_looks import HeldProduct
+from stages.product.held_masks import log_odds, look_over, masks_of
+from stages.product.objects import hands_of
+from stages.product.scene import load_scene
+from stages.screening.detect import DetectConfig, DetectStage
 
 _STEPS, _RATE, _RIDGE = 4000, 0.2, 0.02
 _SHORT_SIDE_PX, _EVERY = 256, 4

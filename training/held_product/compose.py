@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from jobs.studio.drawing import CODES
-from stages.backends.held_crop import CROP_PX, Crop, crop_around, draw_hands, hand_size_px
-from stages.backends.held_product import group_hands
+from stages.product.held_crop import CROP_PX, Crop, crop_around, draw_hands, hand_size_px
+from stages.product.held_looks import group_hands
 from training.held_product.material import (
     Material,
     Person,

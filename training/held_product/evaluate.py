@@ -18,7 +18,7 @@ import av
 import cv2
 import numpy as np
 
-from stages.backends.held_product import HeldProduct
+from stages.product.held_looks import HeldProduct
 
 
 class Scored(NamedTuple):

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backends.held_crop import CROP_PX
+from stages.product.held_crop import CROP_PX
 from training.held_product.people import VALIDATION
 
 Picture = NDArray[np.uint8]

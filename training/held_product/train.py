@@ -27,8 +27,8 @@ from safetensors.torch import save_file
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
-from stages.backends.held_net import Found, HeldNet
-from stages.backends.held_product import fill_held_net, to_input
+from stages.product.held_looks import fill_held_net, to_input
+from stages.product.held_net import Found, HeldNet
 from training.held_product.compose import Sample, compose
 from training.held_product.material import Material, load_material
 
@@ -277,7 +277,7 @@ def load_encoder(net: HeldNet, path: Path) -> None:
 
 
 def _places_of_features() -> dict[int, str]:
-    from stages.backends.held_net import _STAGES
+    from stages.product.held_net import _STAGES
 
     return {n: f"encoder.{i}.{n}" for i, (a, b) in enumerate(_STAGES) for n in range(a, b)}
 

@@ -16,10 +16,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.checkpoint import load_weights
-from model.dit import CoGenDiT, DiTInputs
-from model.inputs import Attention
-from model.interop import cointeract_inputs, config_from_reference, wan_s2v_inputs, wan_t2v_inputs
+from model.network.dit import CoGenDiT, DiTInputs
+from model.network.inputs import Attention
+from model.weights.checkpoint import load_weights
+from model.weights.interop import (
+    cointeract_inputs,
+    config_from_reference,
+    wan_s2v_inputs,
+    wan_t2v_inputs,
+)
 
 FOLDER = Path(os.environ.get("HANDLOOM_GOLDEN", Path(__file__).parent / "data"))
 S2V, T2V, COINTERACT = "wan_s2v_tiny", "wan_t2v_tiny", "cointeract_tiny"

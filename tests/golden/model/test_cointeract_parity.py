@@ -7,19 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model.dit import CoGenDiT
 from model.flow import add_noise, velocity_target
-from model.interop import cointeract_inputs
-from model.losses import ObjectiveConfig, Targets, objective
-from tests.golden.model.reference import (
-    COINTERACT,
-    Trace,
-    batch,
-    cases,
-    fixture,
-    max_abs,
-    network,
-)
+from model.network.dit import CoGenDiT
+from model.training.losses import ObjectiveConfig, Targets, objective
+from model.weights.interop import cointeract_inputs
+from tests.golden.model.reference import COINTERACT, Trace, batch, cases, fixture, max_abs, network
 
 TOLERANCE = fixture(COINTERACT).meta["tolerance"]
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.boxes import BoxGrid, BoxRule, boxes_to_mask, parse_boxes
 from model.flow import (
     FlowConfig,
     add_noise,
@@ -21,7 +20,8 @@ from model.flow import (
     training_weight,
     velocity_target,
 )
-from model.losses import RouterWeights, router_accuracy, router_classes, router_loss
+from model.training.box_masks import BoxGrid, BoxRule, boxes_to_mask, parse_boxes
+from model.training.losses import RouterWeights, router_accuracy, router_classes, router_loss
 from tests.golden.model.reference import FOLDER, max_abs
 
 FLOW = json.loads((FOLDER / "flow.json").read_text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.names import from_own, to_own
+from model.weights.names import from_own, to_own
 from tests.golden.model.reference import S2V, T2V, Trace, batch, cases, fixture, max_abs, network
 
 S2V_TOLERANCE = fixture(S2V).meta["tolerance"]["float32_max_abs"]

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from curation import storage as storage_module
-from curation.ledger import Ledger
+from curation.inputs.sources import list_sources
 from curation.recipe import RunConfig
-from curation.sources import list_sources
-from curation.storage import Store, StoreOptions
-from curation.verify import verify
+from curation.root import store as storage_module
+from curation.root.ledger import Ledger
+from curation.root.store import Store, StoreOptions
+from curation.upkeep.verify import verify
 from schemas.errors import HandloomError
 from schemas.manifest import InputLine
 from schemas.outcome import Outcome
@@ -68,7 +68,7 @@ def test_a_source_that_is_written_while_it_is_hashed_is_counted(tmp_path, monkey
                     handle.write(b"more")
             yield chunk
 
-    monkeypatch.setattr("curation.storage.CHUNK_BYTES", 40)
+    monkeypatch.setattr("curation.root.store.CHUNK_BYTES", 40)
     monkeypatch.setattr(storage_module.Store, "stream", stream)
     found = list_sources([str(tmp_path)], StoreOptions())
     assert [Path(r.uri).name for r in found.rows] == ["calm.mp4"]

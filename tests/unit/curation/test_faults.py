@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from curation import storage
-from curation.leases import Lease
-from curation.ledger import Ledger
-from curation.sources import list_sources
-from curation.storage import ObjectChangedError, Store, StoreOptions
+from curation.inputs.sources import list_sources
+from curation.root import store as storage
+from curation.root.leases import Lease
+from curation.root.ledger import Ledger
+from curation.root.store import ObjectChangedError, Store, StoreOptions
 from schemas.errors import ConfigError, HandloomError, TransientError
 from schemas.manifest import LogEntry
 from schemas.outcome import Outcome, StageResult

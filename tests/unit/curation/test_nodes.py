@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from curation.nodes import NodeCheck, RootProof, Sight, describe, look, unset_of
-from curation.storage import Store, StoreOptions
+from curation.root.store import Store, StoreOptions
 from schemas.errors import ConfigError
 from tests.unit.curation import toy
 from tests.unit.curation.toy_runs import RAY, TEXTS, curate

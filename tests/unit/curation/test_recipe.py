@@ -8,7 +8,7 @@ import pytest
 
 from curation.recipe import apply_change, load_recipe
 from jobs.sampling import sample_config
-from model.train_config import train_recipe
+from model.training.config import train_recipe
 from schemas.errors import ConfigError
 
 STAGES = ["probe", "segment", "quality"]

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from curation.here import TINY_S, is_tiny
-from curation.ledger import Ledger
-from curation.plan import make_plan
+from curation.inputs.sources import list_sources
+from curation.planning.plan import make_plan
 from curation.recipe import RunConfig
-from curation.sources import list_sources
-from curation.storage import Store, StoreOptions
-from curation.tables import models_from_parquet
+from curation.root.ledger import Ledger
+from curation.root.store import Store, StoreOptions
+from curation.root.tables import models_from_parquet
 from schemas.outcome import Outcome, StageResult
 from schemas.rows import Clip
 from tests.unit.curation.toy_runs import HERE, RAY, TEXTS, curate, facts, outcomes, request, toy

@@ -6,12 +6,12 @@ from collections import Counter
 
 from ray import cloudpickle
 
-from curation.ledger import Ledger
+from curation.inputs.sources import list_sources
 from curation.recipe import Recipe, RunConfig
+from curation.root.ledger import Ledger
+from curation.root.store import Store, StoreOptions
+from curation.root.tables import models_from_parquet
 from curation.run import Curation
-from curation.sources import list_sources
-from curation.storage import Store, StoreOptions
-from curation.tables import models_from_parquet
 from schemas.outcome import Decision
 from tests.unit.curation import toy
 

@@ -12,13 +12,13 @@ from scipy.io import wavfile
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from model.train_config import train_recipe
-from model.trainer import train
+from model.training.config import train_recipe
+from model.training.trainer import train
 from schemas.errors import DecodeError
-from stages import media
 from stages.files import Files, FolderBlobs
-from stages.foreign_sound import read_foreign_sound
-from stages.latents import LatentsConfig, LatentsStage
+from stages.kit import media
+from stages.packing.latents import LatentsConfig, LatentsStage
+from stages.source.foreign_sound import read_foreign_sound
 from tests.support.clips import make_clip, square_frames
 from tests.support.roots import finish_run, new_root
 from tests.support.shards import TINY_NETWORK, make_shards

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from model.audio_encoders import measure_lufs
-from model.encoder_choice import AudioEncoderConfig, TextEncoderConfig
+from model.codecs.audio import measure_lufs
+from model.codecs.encoder_choice import AudioEncoderConfig, TextEncoderConfig
 from model.sampler import SampleConfig, Sampler, SampleRequest, guidance_terms, sample
-from model.train_config import merged, train_recipe
-from model.trainer import train
+from model.training.config import merged, train_recipe
+from model.training.trainer import train
 from schemas.errors import ConfigError, ModelOutputError
 from tests.support.clips import square_frames
 from tests.support.shards import TINY_NETWORK, make_shards

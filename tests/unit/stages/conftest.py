@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from stages.files import Files
-from tests.unit.stages import held_scene
-from tests.unit.stages.synth import toy_files
-from tests.unit.stages.toy_body import observe, write_model
+from tests.unit.stages.body_models.toy_body import observe, write_model
+from tests.unit.stages.product import held_scene
+from tests.unit.stages.source.synth import toy_files
 
 SIZE_PX = (240, 416)
 NUM_FRAMES = 16
@@ -54,7 +54,7 @@ def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def truth(toy_model: Path) -> Truth:
     """Both elbows bent, the left one bending on, the head nodding, fingers curled."""
-    from stages.backends.smplx_body import load_smplx, smplx_roles
+    from stages.body_models.smplx import load_smplx, smplx_roles
 
     body = load_smplx(str(toy_model))
     names = list(body.bone_names)

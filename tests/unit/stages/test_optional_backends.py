@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from schemas.errors import ConfigError
-from stages.backends.carried_masks import chunks, drifted, make_prompt, territories
-from stages.backends.sam2_objects import Sam2Objects
-from stages.backends.weight_files import check_weight_file
-from stages.objects import ObjectsConfig, ObjectsStage
+from stages.kit.weight_files import check_weight_file
+from stages.product.carried_masks import chunks, drifted, make_prompt, territories
+from stages.product.objects import ObjectsConfig, ObjectsStage
+from stages.product.sam2 import Sam2Objects
 
 TINY = "configs/sam2.1/sam2.1_hiera_t.yaml"
 
@@ -143,7 +143,7 @@ def run_random_yolo(folder):
     }
     from ultralytics import YOLO
 
-    from stages.backends.ultralytics_people import UltralyticsPeople
+    from stages.screening.ultralytics_people import UltralyticsPeople
 
     weights = folder / "nano.pt"
     YOLO("yolov8n.yaml").save(str(weights))

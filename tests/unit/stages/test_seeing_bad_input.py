@@ -11,13 +11,13 @@ import pytest
 from jobs.studio import generate as studio
 from jobs.studio.casting import cast_empty
 from jobs.studio.scripts import SCRIPTS
-from stages import media
-from stages.backends.anny_body import load_anny
 from stages.base import Dropped
-from stages.body import BodyConfig, BodyStage
-from stages.detect import DetectConfig, DetectStage
-from stages.masks import decode_masks
-from stages.objects import ObjectsConfig, ObjectsGate, ObjectsStage
+from stages.body.body import BodyConfig, BodyStage
+from stages.body_models.anny import load_anny
+from stages.kit import media
+from stages.kit.masks import decode_masks
+from stages.product.objects import ObjectsConfig, ObjectsGate, ObjectsStage
+from stages.screening.detect import DetectConfig, DetectStage
 from tests.support.clips import make_clip
 
 pytestmark = pytest.mark.slow

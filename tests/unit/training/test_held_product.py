@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from jobs.studio.drawing import CODES
-from stages.backends.held_crop import CROP_PX, Crop, crop_around, draw_hands, hand_size_px
-from stages.backends.held_net import HeldNet
+from stages.product.held_crop import CROP_PX, Crop, crop_around, draw_hands, hand_size_px
+from stages.product.held_net import HeldNet
 from training.held_product import train
 from training.held_product.compose import _of_rendered, compose
 from training.held_product.material import Material, Person, Rendered, _invented

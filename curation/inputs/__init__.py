@@ -1,0 +1,1 @@
+"""Raw sources: listed, named by content, remembered."""

@@ -1,0 +1,1 @@
+"""An output root: its store, content-named files, tables, ledger and leases."""

@@ -1,0 +1,1 @@
+"""Pixels, text and sound to what the network reads, and back."""

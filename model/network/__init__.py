@@ -1,0 +1,1 @@
+"""The co-generation diffusion transformer."""

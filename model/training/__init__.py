@@ -1,0 +1,1 @@
+"""The trainer: data, objective, steps, checkpoints."""

@@ -1,0 +1,1 @@
+"""Weights on disk, and the names they go by."""

@@ -1,1 +1,0 @@
-"""Swappable models behind small protocols; a recipe names the one to use."""

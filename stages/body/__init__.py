@@ -1,0 +1,1 @@
+"""The body over time, its grasp, and the structure stream drawn from it."""

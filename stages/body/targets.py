@@ -1,0 +1,389 @@
+"""From detections to what the fit aims at: tracked points with pixels, depths and weights.
+
+Landmark numbers are mediapipe's: pose 0 to 32, hand 0 to 20, face mesh 0 to 467. Left is the person's own.
+Image axes (x right, y down, z away) become camera axes (x right, y up, z towards the camera).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.body.solve import Targets
+from stages.body_models.body_tables import BodyTables
+from stages.body_models.rig import FINGERS, SIDES, Roles
+
+Float = NDArray[np.float64]
+Arrays = Mapping[str, NDArray[Any]]
+
+HEAD_M = 0.23
+"""Height of an adult's head, crown to chin; the yardstick of all pixel errors."""
+FACE_TO_HEAD = 1.28
+"""Head height over the face mesh's height (10 to 152)."""
+MIN_VISIBILITY = 0.5
+_POSE_SIDE = {"L": 11, "R": 12}
+_FACE_POINTS: dict[str, tuple[int, ...]] = {
+    "nose": (4,),
+    "eye.L": (263, 362),
+    "eye.R": (33, 133),
+    "mouth.L": (291,),
+    "mouth.R": (61,),
+    "chin": (152,),
+    "ear.L": (454,),
+    "ear.R": (234,),
+}
+_POSE_FACE = {
+    "nose": 0,
+    "eye.L": 2,
+    "eye.R": 5,
+    "ear.L": 7,
+    "ear.R": 8,
+    "mouth.L": 9,
+    "mouth.R": 10,
+}
+_POSE_BODY = {"shoulder": 11, "elbow": 13, "wrist": 15, "hip": 23, "knee": 25, "ankle": 27}
+# Deviations in head heights: how far a perfect fit would still lie from the detector's point.
+_DEVIATION = {
+    "shoulder": 0.10,
+    "elbow": 0.08,
+    "wrist": 0.08,
+    "hip": 0.20,
+    "knee": 0.15,
+    "ankle": 0.15,
+}
+_FACE_DEVIATION, _POSE_FACE_DEVIATION, _HAND_DEVIATION = 0.05, 0.10, 0.03
+_KNUCKLES = {1: 1, 2: 5, 3: 9, 4: 13, 5: 17}
+"""Hand landmark of each finger's first joint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """One clip's landmarks in camera axes; NaN where missing."""
+
+    pose_px: Float
+    """(T,33,2)."""
+    visibility: Float
+    """(T,33), 0 where there is no pose."""
+    pose_m: Float
+    """(T,33,3) camera axes."""
+    face_px: Float
+    """(T,468,3) x, y in pixels, z towards the camera in the same scale."""
+    hand_px: Mapping[str, Float]
+    """Per side (T,21,2)."""
+    hand_m: Mapping[str, Float]
+    """Per side (T,21,3) camera axes."""
+    head_px: float
+    """Median head height."""
+    size_px: tuple[int, int]
+    """Width, height."""
+
+    @property
+    def is_valid(self) -> NDArray[np.bool_]:
+        """(T,) a torso and something of the head or an arm was seen."""
+        torso = (self.visibility[:, 11:13] >= MIN_VISIBILITY).all(1)
+        return np.asarray(torso & ((self.visibility >= MIN_VISIBILITY).sum(1) >= 5))
+
+
+def read_detections(arrays: Arrays, width_px: int, height_px: int) -> Detections:
+    """Take the arrays of the ``boxes`` facet apart."""
+    flip = np.array([1.0, -1.0, -1.0])
+    pose = arrays["pose_landmarks_px"].astype(np.float64)
+    face = arrays["face_landmarks_px"].astype(np.float64) * [1.0, 1.0, -1.0]
+    hand_names = {"L": "left", "R": "right"}
+    visibility = np.nan_to_num(pose[..., 3])
+    pose_m = arrays["pose_world_m"].astype(np.float64) * flip
+    head_px = head_height_px(pose[..., :2], visibility, pose_m, face)
+    hand_px = {
+        s: arrays[f"{n}_hand_landmarks_px"][..., :2].astype(np.float64)
+        for s, n in hand_names.items()
+    }
+    wrists = {
+        s: np.where(visibility[:, [i]] >= MIN_VISIBILITY, pose[:, i, :2], np.nan)
+        for s, i in (("L", 15), ("R", 16))
+    }
+    hand_px = own_hands(hand_px, wrists, head_px)
+    return Detections(
+        pose_px=pose[..., :2],
+        visibility=visibility,
+        pose_m=pose_m,
+        face_px=face,
+        hand_px=hand_px,
+        hand_m={
+            s: arrays[f"{n}_hand_world_m"].astype(np.float64) * flip for s, n in hand_names.items()
+        },
+        head_px=head_px,
+        size_px=(width_px, height_px),
+    )
+
+
+def head_height_px(pose_px: Float, visibility: Float, pose_m: Float, face_px: Float) -> float:
+    """Median height of the head in pixels: from the face mesh, else from the pose's scale.
+
+    Returns 0.0 where neither was ever seen.
+    """
+    face = np.linalg.norm(face_px[:, 10] - face_px[:, 152], axis=-1)
+    if np.isfinite(face).any():
+        return float(np.nanmedian(face) * FACE_TO_HEAD)
+    seen = (visibility[:, 11:13] >= MIN_VISIBILITY).all(1)
+    if not seen.any():
+        return 0.0
+    pixels = np.linalg.norm(pose_px[seen][:, [11, 12]] - pose_px[seen][:, [23, 24]], axis=-1)
+    metres = np.linalg.norm(pose_m[seen][:, [11, 12]] - pose_m[seen][:, [23, 24]], axis=-1)
+    return float(np.median(pixels / np.maximum(metres, 0.1)) * HEAD_M)
+
+
+def own_hands(
+    hand_px: Mapping[str, Float], wrists: Mapping[str, Float], head_px: float
+) -> dict[str, Float]:
+    """Hands without those that cannot be the person's own at that side; (T,21,2), NaN where dropped.
+
+    A hand goes where its wrist lies more than a head from the pose's wrist of its side, and where both
+    sides hold the same hand (closer than a third of a head on average): then the one farther from its own
+    wrist goes.
+    """
+    away = {s: np.linalg.norm(hand_px[s][:, 0] - wrists[s], axis=-1) for s in SIDES}
+    drop = {s: np.nan_to_num(away[s]) > head_px for s in SIDES}
+    gap = np.linalg.norm(hand_px["L"] - hand_px["R"], axis=-1).mean(-1)
+    is_same = np.nan_to_num(gap, nan=np.inf) < head_px / 3
+    left, right = (np.nan_to_num(away[s], nan=np.inf) for s in SIDES)
+    drop["L"] |= is_same & (left > right)
+    drop["R"] |= is_same & (left <= right)
+    return {s: np.where(drop[s][:, None, None], np.nan, hand_px[s]) for s in SIDES}
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """Points of the model that have a counterpart in the picture."""
+
+    names: tuple[str, ...]
+    owners: NDArray[np.int64]
+    """(K,) joint that each point moves with."""
+    rest: Float
+    """(K,3)."""
+    directions: Float
+    """(S,K,3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestModel:
+    """Joints and landmarks of one shape, in the rest pose."""
+
+    tables: BodyTables
+    joints: Float
+    marks: Float
+
+    @classmethod
+    def of(cls, tables: BodyTables, shape: Float) -> RestModel:
+        """Rest positions of a shape (S,)."""
+        joints = tables.template_joints + np.einsum("s,sbd->bd", shape, tables.joint_directions)
+        marks = tables.template_landmarks + np.einsum(
+            "s,skd->kd", shape, tables.landmark_directions
+        )
+        return cls(tables, joints.astype(np.float64), marks.astype(np.float64))
+
+    def track(
+        self,
+        rows: Sequence[tuple[str, int | str, int | None]],
+        offsets: Mapping[str, Float] | None = None,
+    ) -> Tracked:
+        """Points by (name, joint or landmark name, owner); a landmark's owner is its own joint.
+
+        ``offsets`` shifts named points by metres (3,) in the rest pose.
+        """
+        owners, rest, directions = [], [], []
+        for name, what, owner in rows:
+            if isinstance(what, str):
+                index = self.tables.landmark_names.index(what)
+                owners.append(int(self.tables.landmark_bones[index]))
+                rest.append(self.marks[index])
+                directions.append(self.tables.landmark_directions[:, index])
+            else:
+                owners.append(what if owner is None else owner)
+                rest.append(self.joints[what])
+                directions.append(self.tables.joint_directions[:, what])
+            if offsets and name in offsets:
+                rest[-1] = rest[-1] + offsets[name]
+        return Tracked(
+            tuple(r[0] for r in rows),
+            np.array(owners),
+            np.stack(rest),
+            np.stack(directions, 1).astype(np.float64),
+        )
+
+
+def body_points(model: RestModel, roles: Roles) -> Tracked:
+    """Head landmarks, limb joints, and knuckles as rigid parts of the wrist."""
+    rows: list[tuple[str, int | str, int | None]] = [(n, n, None) for n in _FACE_POINTS]
+    offsets: dict[str, Float] = {}
+    for side in SIDES:
+        joints = {
+            "shoulder": roles.shoulder,
+            "elbow": roles.elbow,
+            "wrist": roles.wrist,
+            "hip": roles.hip,
+            "knee": roles.knee,
+            "ankle": roles.ankle,
+        }
+        for name, joint in joints.items():
+            owner = None
+            if name in roles.seen_at:
+                inward, up = roles.seen_at[name]
+                outward = np.sign(model.joints[joint[side], 0])
+                offsets[f"{name}.{side}"] = np.array([-inward * outward, up, 0.0])
+                owner = int(model.tables.parents[joint[side]])
+            rows.append((f"{name}.{side}", joint[side], owner))
+        rows.append((f"knuckle1.{side}", roles.fingers[side][1][0], roles.wrist[side]))
+        rows += [(f"knuckle{f}.{side}", f"knuckle{f}.{side}", None) for f in FINGERS[1:]]
+    return model.track(rows, offsets)
+
+
+def joints_seen(roles: Roles, seen: Detections, num_joints: int) -> NDArray[np.bool_]:
+    """(T,B) limb joints that the pose detector sees."""
+    out = np.zeros((len(seen.pose_px), num_joints), bool)
+    for name, joints in (
+        ("shoulder", roles.shoulder),
+        ("elbow", roles.elbow),
+        ("wrist", roles.wrist),
+    ):
+        for side, offset in (("L", 0), ("R", 1)):
+            out[:, joints[side]] = seen.visibility[:, _POSE_BODY[name] + offset] >= MIN_VISIBILITY
+    return out
+
+
+def hand_points(model: RestModel, roles: Roles, side: str) -> Tracked:
+    """The 21 points of one hand in mediapipe's order."""
+    rows: list[tuple[str, int | str, int | None]] = [("wrist", roles.wrist[side], None)]
+    for f in FINGERS:
+        first = roles.fingers[side][1][0] if f == 1 else f"knuckle{f}.{side}"
+        rows.append((f"finger{f}-1", first, None))
+        rows += [(f"finger{f}-{i}", roles.fingers[side][f][i - 1], None) for i in (2, 3)]
+        rows.append((f"tip{f}", f"finger{f}.tip.{side}", None))
+    return model.track(rows)
+
+
+def body_targets(seen: Detections, tracked: Tracked) -> Targets:
+    """Targets of the body fit: limbs, head, palms."""
+    num_frames = len(seen.pose_px)
+    points = np.full((num_frames, len(tracked.names), 2), np.nan)
+    weights = np.zeros((num_frames, len(tracked.names)))
+    for index, name in enumerate(tracked.names):
+        points[:, index], weights[:, index] = _observe(seen, name)
+    weights = np.where(np.isfinite(points).all(-1), weights, 0.0) / seen.head_px**2
+    weights *= seen.is_valid[:, None]
+    pairs, depths, depth_weights = _body_depths(seen, tracked)
+    return Targets(
+        np.nan_to_num(points), weights, pairs, depths, depth_weights, robust_px=0.5 * seen.head_px
+    )
+
+
+def _observe(seen: Detections, name: str) -> tuple[Float, Float]:
+    """Pixels (T,2) and weight (T,) in 1/head^2 of one tracked point."""
+    if name in _FACE_POINTS:
+        return _observe_face(seen, name)
+    kind, side = name.split(".")
+    hand = seen.hand_px[side]
+    has_hand = np.isfinite(hand[:, 0, 0])
+    if kind.startswith("knuckle"):
+        place = hand[:, _KNUCKLES[int(kind[-1])]]
+        return place, has_hand / _HAND_DEVIATION**2
+    index = _POSE_BODY[kind] + (side == "R")
+    place = seen.pose_px[:, index]
+    trust = np.where(seen.visibility[:, index] >= MIN_VISIBILITY, seen.visibility[:, index], 0.0)
+    weight = trust / _DEVIATION[kind] ** 2 * _inside(place, seen.size_px)
+    if kind == "wrist":
+        place = np.where(has_hand[:, None], hand[:, 0], place)
+        weight = np.where(has_hand, 1.0 / _HAND_DEVIATION**2, weight)
+    return place, weight
+
+
+def _observe_face(seen: Detections, name: str) -> tuple[Float, Float]:
+    """The face mesh's point, or the pose's where there is no face mesh."""
+    mesh = seen.face_px[:, list(_FACE_POINTS[name]), :2].mean(1)
+    has_mesh = np.isfinite(mesh[:, 0])
+    index = _POSE_FACE.get(name)
+    if index is None:
+        return mesh, has_mesh / _FACE_DEVIATION**2
+    pose = np.where(seen.visibility[:, index] >= MIN_VISIBILITY, 1.0, 0.0)
+    # The mesh's outline slides along the cheek when the head turns: its ears are only a hint.
+    scale = 0.1 if name.startswith("ear") else 1.0
+    return (
+        np.where(has_mesh[:, None], mesh, seen.pose_px[:, index]),
+        np.where(has_mesh, scale / _FACE_DEVIATION**2, pose / _POSE_FACE_DEVIATION**2),
+    )
+
+
+def _inside(place: Float, size_px: tuple[int, int]) -> Float:
+    """1 inside the picture; points that the detector imagines outside of it count less."""
+    inside = ((place >= 0) & (place < np.array(size_px))).all(-1)
+    return np.where(inside, 1.0, 0.4)
+
+
+def _body_depths(seen: Detections, tracked: Tracked) -> tuple[NDArray[np.int64], Float, Float]:
+    """Depth of one point relative to another, from the pose's and the hands' metric landmarks."""
+    at = {name: index for index, name in enumerate(tracked.names)}
+    rows: list[tuple[str, str, Float, float]] = []
+    rows += [
+        (f"{n}.L", f"{n}.R", _pose_depth(seen, n, "L", n, "R"), 0.10) for n in ("shoulder", "hip")
+    ]
+    for side in SIDES:
+        for near, far, deviation in (
+            ("elbow", "shoulder", 0.08),
+            ("wrist", "elbow", 0.08),
+            ("shoulder", "hip", 0.15),
+            ("knee", "hip", 0.15),
+            ("ankle", "knee", 0.15),
+        ):
+            depth = _pose_depth(seen, near, side, far, side)
+            rows.append((f"{near}.{side}", f"{far}.{side}", depth, deviation))
+        for finger, landmark in _KNUCKLES.items():
+            depth = seen.hand_m[side][:, landmark, 2] - seen.hand_m[side][:, 0, 2]
+            depth = np.where(np.isfinite(seen.hand_px[side][:, 0, 0]), depth, np.nan)
+            rows.append((f"knuckle{finger}.{side}", f"wrist.{side}", depth, 0.02))
+    for first, second in (
+        ("eye.L", "eye.R"),
+        ("nose", "ear.L"),
+        ("nose", "ear.R"),
+        ("chin", "nose"),
+        ("mouth.L", "mouth.R"),
+        ("eye.L", "chin"),
+        ("eye.R", "chin"),
+    ):
+        rows.append((first, second, _face_depth(seen, first, second), 0.015))
+    pairs = np.array([(at[a], at[b]) for a, b, _, _ in rows])
+    depths = np.stack([d for _, _, d, _ in rows], 1)
+    weights = np.array([1.0 / s**2 for *_, s in rows]) * np.isfinite(depths)
+    return pairs, np.nan_to_num(depths), weights * seen.is_valid[:, None]
+
+
+def _pose_depth(seen: Detections, near: str, near_side: str, far: str, far_side: str) -> Float:
+    first = _POSE_BODY[near] + (near_side == "R")
+    second = _POSE_BODY[far] + (far_side == "R")
+    depth = seen.pose_m[:, first, 2] - seen.pose_m[:, second, 2]
+    trusted = seen.visibility[:, [first, second]].min(1) >= MIN_VISIBILITY
+    return np.asarray(np.where(trusted, depth, np.nan))
+
+
+def _face_depth(seen: Detections, first: str, second: str) -> Float:
+    """Metres, from the face mesh's own z."""
+    z = [seen.face_px[:, list(_FACE_POINTS[name]), 2].mean(1) for name in (first, second)]
+    return np.asarray((z[0] - z[1]) * HEAD_M / max(seen.head_px, 1.0))
+
+
+def hand_targets(seen: Detections, side: str, names: Sequence[str]) -> Targets:
+    """Targets of one hand's fingers: 21 points and their depth relative to the wrist."""
+    points = seen.hand_px[side]
+    has = np.isfinite(points[:, :, 0]) & seen.is_valid[:, None]
+    pairs = np.array([(i, 0) for i in range(1, len(names))])
+    depths = seen.hand_m[side][:, 1:, 2] - seen.hand_m[side][:, :1, 2]
+    return Targets(
+        np.nan_to_num(points),
+        has / (_HAND_DEVIATION * seen.head_px) ** 2,
+        pairs,
+        np.nan_to_num(depths),
+        np.isfinite(depths) * has[:, 1:] / 0.02**2,
+        robust_px=0.5 * seen.head_px,
+    )

@@ -1,0 +1,1 @@
+"""What a clip becomes: prompt, latents, rows of shards."""

@@ -1,0 +1,174 @@
+"""Stage ``latents``: everything that the trainer reads of a clip, in one safetensors file.
+
+All streams keep the one clock of ``model/codecs/clock.py``. Keys of the file (n latents, c = 16 channels):
+``rgb_latent``, ``hoi_latent`` (c,n,h,w) f16; ``rgb_motion_latent`` (c,1+j,h,w) f16 where there is context;
+``person_latent``, ``product_latent`` (c,1,h,w) f16; ``audio_features`` (layers,4n,dim) f16 where there is
+sound; ``text_features``, ``hoi_text_features`` (tokens,dim) f16; ``{face,left_hand,right_hand}_box_latent_xyxy_px``
+(n,4) f32 and ``..._box_frame_xyxy_px`` (4n+1,4) f32, NaN where absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from model.codecs.codec_choice import CodecConfig, check_codec, codec_weights_sha256
+from model.codecs.encoder_choice import (
+    AudioEncoderConfig,
+    TextEncoderConfig,
+    check_encoders,
+    encoder_weights_sha256,
+)
+from schemas import facets as f
+from schemas.rows import Clip
+from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
+from stages.files import Files
+
+
+class LatentsGate(GateConfig):
+    """When latents are not good enough to train on.
+
+    Args:
+        min_rgb_psnr_db: Below it the codec loses what the clip shows. Product video comes back at 29 to 34 dB
+            through ``dct``; 24 dB is where hands become blocks.
+        min_hoi_psnr_db: The same for the structure stream, whose hard edges on black cost more.
+    """
+
+    min_rgb_psnr_db: float = 24.0
+    min_hoi_psnr_db: float = 16.0
+
+
+class LatentsConfig(StageConfig):
+    """Which codec and encoders to use.
+
+    Args:
+        codec: Latent space of the picture streams.
+        text_encoder: Features of both prompts.
+        audio_encoder: Features of the sound.
+        target_lufs: Sound is brought to this loudness before it is encoded.
+    """
+
+    codec: CodecConfig = CodecConfig()
+    text_encoder: TextEncoderConfig = TextEncoderConfig()
+    audio_encoder: AudioEncoderConfig = AudioEncoderConfig()
+    target_lufs: float = Field(default=-23.0, ge=-60, le=0)
+    gate: LatentsGate = LatentsGate()
+
+
+class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
+    """Encodes a clip's pictures, sound, prompts and boxes."""
+
+    name = "latents"
+    version = 2
+    facet = "latents"
+    config_type = LatentsConfig
+    row_in = Clip
+    row_out = Clip
+    needs: ClassVar[tuple[str, ...]] = (
+        "segment",
+        "speech",
+        "detect",
+        "references",
+        "structure",
+        "caption",
+    )
+    reasons: ClassVar[frozenset[str]] = frozenset(
+        {
+            "codec_psnr_low",
+            "hoi_codec_psnr_low",
+            "latents_not_finite",
+            "frames_unsupported",
+            "size_unsupported",
+            "streams_misaligned",
+            "audio_misaligned",
+            "prompt_blank",
+            "clip_unreadable",
+            "audio_unreadable",
+            "image_unreadable",
+        }
+    )
+
+    @property
+    def resources(self) -> Resources:
+        """Two clips of 154 frames at 480x832 and their pieces; the VAE needs its own memory."""
+        gb = 2 if self.config.codec.name == "dct" else 8
+        gpus = 1.0 if self.config.codec.device.startswith("cuda") else 0.0
+        return Resources(num_cpus=0.5, num_gpus=gpus, memory_bytes=gb * 1_000_000_000)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Digest over the weight files of codec and encoders; empty for the embedded ones."""
+        config = self.config
+        parts = [codec_weights_sha256(config.codec)]
+        if config.text_encoder.name == "umt5":
+            folder = config.text_encoder.folder
+            parts.append(encoder_weights_sha256(folder, "text_encoder.folder", "umT5"))
+        if config.audio_encoder.name == "wav2vec2":
+            folder = config.audio_encoder.folder
+            parts.append(encoder_weights_sha256(folder, "audio_encoder.folder", "wav2vec 2.0"))
+        return hashlib.sha256("/".join(parts).encode()).hexdigest() if any(parts) else ""
+
+    def check(self) -> None:
+        """Check packages, folders and pinned digests.
+
+        Raises:
+            ConfigError: Something is missing or differs; the message says what to do.
+        """
+        check_codec(self.config.codec)
+        check_encoders(self.config.text_encoder, self.config.audio_encoder)
+
+    def setup(self) -> None:
+        """Build codec and encoders."""
+        from stages.packing.clip_encoder import ClipEncoder
+
+        config = self.config
+        self._encoder = ClipEncoder(
+            config.codec, config.text_encoder, config.audio_encoder, config.target_lufs
+        )
+
+    def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
+        """Encode one clip.
+
+        Raises:
+            DataError: Streams do not fit each other, or a file cannot be read.
+            ModelOutputError: An encoder returned NaN or infinity.
+        """
+        done = self._encoder.encode(row, files)
+        height, width = done.arrays["rgb_latent"].shape[2:]
+        facet = f.LatentsFacet(
+            arrays=files.put_arrays(done.arrays),
+            num_latents=done.window.num_latents,
+            num_motion_latents=done.window.num_motion_latents,
+            latent_height=height,
+            latent_width=width,
+            codec=self._encoder.codec.ref,
+            rgb_statistics=self._encoder.codec.statistics,
+            hoi_statistics=self._encoder.hoi_codec.statistics,
+            text_encoder=self._encoder.text.ref,
+            audio_encoder=self._encoder.audio.ref,
+            rgb_psnr_db=round(done.rgb_psnr_db, 4),
+            hoi_psnr_db=round(done.hoi_psnr_db, 4),
+            has_audio="audio_features" in done.arrays,
+            is_text_cut=done.is_text_cut,
+        )
+        return Kept((row.with_facet("latents", facet),))
+
+    def gate(self, row: Clip) -> Dropped | None:
+        """Drop clips that the codec cannot carry."""
+        facet, gate = _need(row.latents), self.config.gate
+        if facet.rgb_psnr_db < gate.min_rgb_psnr_db:
+            return Dropped("codec_psnr_low", f"{facet.rgb_psnr_db:.1f} < {gate.min_rgb_psnr_db} dB")
+        if facet.hoi_psnr_db < gate.min_hoi_psnr_db:
+            return Dropped(
+                "hoi_codec_psnr_low", f"{facet.hoi_psnr_db:.1f} < {gate.min_hoi_psnr_db} dB"
+            )
+        return None
+
+
+def _need(facet: Any) -> Any:
+    """Facets named in ``needs`` are there: the engine runs their stages first."""
+    assert facet is not None
+    return facet

@@ -1,0 +1,1 @@
+"""Which clips are worth more work: people and hands, picture, sound."""

@@ -1,0 +1,245 @@
+"""Stage 5: faces, hands, body pose and person matte over time."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from schemas.base import BackendRef
+from schemas.facets import BoxesFacet
+from schemas.rows import Clip
+from schemas.settings import PIN, PLACE, used_by
+from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
+from stages.files import Files
+from stages.kit.landmarks import is_seen
+from stages.kit.masks import encode_masks
+from stages.kit.mediapipe_package import check_mediapipe
+from stages.screening import tracks
+from stages.screening.mediapipe_people import (
+    LEFT_WRIST,
+    MEDIAPIPE,
+    RIGHT_WRIST,
+    MediapipePeople,
+    PeopleTracks,
+)
+from stages.screening.ultralytics_people import UltralyticsPeople
+
+_FACE_MARGIN, _HAND_MARGIN = 0.12, 0.15
+
+
+class DetectGate(GateConfig):
+    """Thresholds over the target frames."""
+
+    min_face_share: float = Field(default=0.6, ge=0, le=1)
+    min_any_hand_share: float = Field(default=0.4, ge=0, le=1)
+    min_pose_share: float = Field(default=0.6, ge=0, le=1)
+    max_multi_person_share: float = Field(default=0.15, ge=0, le=1)
+    """Of 21 looks in 81 frames, three sightings of a second person may be wrong, four are too many."""
+    min_face_height_px: float = Field(default=32.0, ge=0)
+
+
+class DetectConfig(StageConfig):
+    """How to look."""
+
+    backend: Literal["mediapipe", "ultralytics"] = "mediapipe"
+    """``ultralytics`` counts people with the user's YOLO weights; landmarks are mediapipe's either way."""
+    weights_file: Annotated[str, PLACE] = ""
+    """``ultralytics``: path of a local YOLO weight file whose class 0 is a person."""
+    weights_sha256: Annotated[str, PIN] = ""
+    """Pins the weight file; empty for any."""
+    min_person_area: Annotated[float, used_by("backend", "ultralytics")] = Field(
+        default=0.05, ge=0, le=1
+    )
+    """``ultralytics``: smaller people than this share of the largest are passers-by far away."""
+    every: int = Field(default=2, ge=1, le=5)
+    """Look at every n-th frame; the ones between are interpolated and marked as filled."""
+    count_every: int = Field(default=4, ge=1)
+    """Count people on every n-th frame."""
+    min_confidence: float = Field(default=0.5, ge=0, le=1)
+    max_gap_frames: int = Field(default=8, ge=0)
+    min_run_frames: int = Field(default=5, ge=1)
+    gate: DetectGate = DetectGate()
+
+
+class DetectStage(Stage[DetectConfig, Clip, Clip]):
+    """Fills ``boxes``."""
+
+    name = "detect"
+    version = 3
+    facet = "boxes"
+    config_type = DetectConfig
+    row_in = row_out = Clip
+    needs = ("segment",)
+    reasons: ClassVar[frozenset[str]] = frozenset({
+        "no_person", "no_face", "no_hands", "multiple_people", "face_too_small", "clip_unreadable",
+    })  # fmt: skip
+
+    _people: MediapipePeople | None = None
+
+    def __init__(self, config: DetectConfig) -> None:
+        super().__init__(config)
+        self._finder: UltralyticsPeople | None = None
+        if config.backend == "ultralytics":
+            self._finder = UltralyticsPeople(
+                config.weights_file, config.min_confidence, config.weights_sha256
+            )
+
+    @property
+    def resources(self) -> Resources:
+        """Several mediapipe graphs, and perhaps YOLO."""
+        return Resources(memory_bytes=2_500_000_000 if self._finder else 1_500_000_000)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of the user's weight file, if there is one."""
+        return self._finder.weights_sha256 if self._finder else ""
+
+    @property
+    def people_backend(self) -> BackendRef:
+        """What counts people; landmarks are mediapipe's whatever is chosen."""
+        return self._finder.ref if self._finder else MEDIAPIPE
+
+    def check(self) -> None:
+        """Check that packages and weights are there."""
+        check_mediapipe()
+        if self._finder is not None:
+            self._finder.check()
+
+    def setup(self) -> None:
+        """Load the models."""
+        config = self.config
+        if self._finder is not None:
+            self._finder.setup()
+        self._people = MediapipePeople(
+            every=config.every, count_every=config.count_every,
+            min_confidence=config.min_confidence,
+            count_people=self._count if self._finder else None,
+        )  # fmt: skip
+        self._people.setup()
+
+    def _count(self, frame: NDArray[np.uint8]) -> int:
+        assert self._finder is not None
+        boxes, _ = self._finder.find(frame)
+        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+        return int((areas >= self.config.min_person_area * areas.max(initial=0)).sum())
+
+    def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
+        """Detect, track and describe."""
+        if self._people is None:
+            self.setup()
+        assert self._people is not None
+        frames = files.frames(row.media.video)
+        found = self._people.detect(frames)
+        arrays = self._tracks(found, row.media.width_px, row.media.height_px)
+        facet = self._describe(arrays, found, row, files)
+        return Kept((row.with_facet(self.facet, facet),))
+
+    def _tracks(self, found: PeopleTracks, width: int, height: int) -> dict[str, NDArray[Any]]:
+        """Fill, smooth, box: the per-frame arrays of the facet."""
+        config = self.config
+        # frames between two looks are a gap of every-1; a missed look is longer
+        max_gap = config.max_gap_frames + config.every - 1
+
+        def steady(track: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+            filled, is_filled = tracks.fill_gaps(track, max_gap)
+            kept = tracks.drop_blips(filled, config.min_run_frames)
+            return tracks.smooth(kept), is_filled & is_seen(kept)
+
+        _name_hands(found)
+        arrays: dict[str, NDArray[Any]] = {}
+        arrays["pose_landmarks_px"], _ = steady(found.pose_px)
+        arrays["pose_world_m"], _ = steady(found.pose_world_m)
+        arrays["face_landmarks_px"], face_filled = steady(found.face_px)
+        arrays["face_box_xyxy_px"] = _boxes(
+            arrays["face_landmarks_px"], _FACE_MARGIN, width, height
+        )
+        arrays["face_is_filled"] = face_filled.astype(np.uint8)
+        arrays["face_score"] = np.nan_to_num(found.face_score).astype(np.float32)
+        hands = {side: steady(getattr(found, f"{side}_hand_px")) for side in ("left", "right")}
+        wrists = arrays["pose_landmarks_px"][:, [LEFT_WRIST, RIGHT_WRIST], :2]
+        tracks.drop_doubles(hands["left"][0], hands["right"][0], wrists)  # filled gaps may meet
+        for side, (points, is_filled) in hands.items():
+            world, _ = steady(getattr(found, f"{side}_hand_world_m"))
+            score, _ = tracks.fill_gaps(getattr(found, f"{side}_score")[:, None], max_gap)
+            arrays[f"{side}_hand_landmarks_px"] = points
+            arrays[f"{side}_hand_world_m"] = world
+            arrays[f"{side}_hand_box_xyxy_px"] = _boxes(points, _HAND_MARGIN, width, height)
+            arrays[f"{side}_hand_is_filled"] = (is_filled & is_seen(points)).astype(np.uint8)
+            arrays[f"{side}_hand_score"] = np.nan_to_num(score[:, 0]).astype(np.float32)
+        arrays["person_count"] = found.person_count
+        return arrays | encode_masks(found.matte, "matte")
+
+    def _describe(
+        self, arrays: dict[str, NDArray[Any]], found: PeopleTracks, row: Clip, files: Files
+    ) -> BoxesFacet:
+        target = slice(row.media.num_motion_frames, None)
+        seen = {
+            k: is_seen(arrays[f"{k}_box_xyxy_px"][target])
+            for k in ("face", "left_hand", "right_hand")
+        }
+        faces = arrays["face_box_xyxy_px"][target][seen["face"]]
+        heights = faces[:, 3] - faces[:, 1]
+        filled = [arrays[f"{k}_is_filled"][target].astype(bool) for k in seen]
+        counts = arrays["person_count"][target]
+        return BoxesFacet(
+            arrays=files.put_arrays(arrays),
+            face_share=tracks.share(seen["face"]),
+            left_hand_share=tracks.share(seen["left_hand"]),
+            right_hand_share=tracks.share(seen["right_hand"]),
+            any_hand_share=tracks.share(seen["left_hand"] | seen["right_hand"]),
+            pose_share=tracks.share(is_seen(arrays["pose_landmarks_px"][target])),
+            filled_share=float(np.mean(filled)),
+            multi_person_share=tracks.share(counts > 1),
+            max_person_count=int(counts.max(initial=0)),
+            median_face_height_px=float(np.median(heights)) if len(heights) else 0.0,
+            matte_area_share=float(found.matte[target].mean()),
+            backend=MEDIAPIPE,
+            people_backend=self.people_backend,
+        )
+
+    def gate(self, row: Clip) -> Dropped | None:
+        """One person with a face and at least one hand for most of the clip."""
+        boxes, gate = row.boxes, self.config.gate
+        assert boxes is not None
+        checks = (
+            ("multiple_people", boxes.multi_person_share > gate.max_multi_person_share,
+             f"{boxes.multi_person_share=:.2f} > {gate.max_multi_person_share}"),
+            ("no_person", boxes.pose_share < gate.min_pose_share,
+             f"{boxes.pose_share=:.2f} < {gate.min_pose_share}"),
+            ("no_face", boxes.face_share < gate.min_face_share,
+             f"{boxes.face_share=:.2f} < {gate.min_face_share}"),
+            ("face_too_small", boxes.median_face_height_px < gate.min_face_height_px,
+             f"{boxes.median_face_height_px=:.0f} < {gate.min_face_height_px}"),
+            ("no_hands", boxes.any_hand_share < gate.min_any_hand_share,
+             f"{boxes.any_hand_share=:.2f} < {gate.min_any_hand_share}"),
+        )  # fmt: skip
+        return next((Dropped(reason, why) for reason, failed, why in checks if failed), None)
+
+
+def _name_hands(found: PeopleTracks) -> None:
+    """One sighting a hand, and the same side over time, in place."""
+    wrists = found.pose_px[:, [LEFT_WRIST, RIGHT_WRIST], :2]
+    tracks.drop_doubles(found.left_hand_px, found.right_hand_px, wrists)
+    chirality = np.stack([found.left_chirality, found.right_chirality], axis=1)
+    swap = tracks.swapped_sides(found.left_hand_px, found.right_hand_px, wrists, chirality)
+    for left, right in (
+        (found.left_hand_px, found.right_hand_px),
+        (found.left_hand_world_m, found.right_hand_world_m),
+        (found.left_score, found.right_score),
+        (found.left_chirality, found.right_chirality),
+    ):
+        left[swap], right[swap] = right[swap].copy(), left[swap].copy()
+    for side in ("left", "right"):
+        unseen = ~is_seen(getattr(found, f"{side}_hand_px"))
+        getattr(found, f"{side}_hand_world_m")[unseen] = np.nan
+        getattr(found, f"{side}_score")[unseen] = np.nan
+
+
+def _boxes(
+    points: NDArray[np.float32], margin: float, width: int, height: int
+) -> NDArray[np.float32]:
+    with np.errstate(invalid="ignore"):
+        return tracks.boxes_around(points, margin, width, height)

@@ -1,0 +1,66 @@
+"""Silero voice activity detector (MIT): its ONNX file, run without its torchaudio-bound package code."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.metadata import distribution
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.base import BackendRef
+from stages.screening.packaged_onnx import one_thread_session, packaged_file
+
+_PACKAGE = "silero-vad"
+_FILE = "silero_vad/data/silero_vad.onnx"
+_RATE_HZ = 16_000
+_CONTEXT = 64
+CHUNK_SAMPLES = 512
+"""The network hears 32 ms at a time, with 4 ms before them as context."""
+
+
+@cache
+def model_path() -> Path:
+    """Where the wheel put the network.
+
+    Raises:
+        ConfigError: The package or the file is missing.
+    """
+    return packaged_file(_PACKAGE, "6.2.3", _FILE)
+
+
+@cache
+def model_sha256() -> str:
+    """Digest of the network file."""
+    with model_path().open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+class SileroVad:
+    """Probability of speech per 32 ms chunk of 16 kHz mono sound."""
+
+    def __init__(self) -> None:
+        self._session = one_thread_session(model_path())
+        self.ref = BackendRef(
+            name="silero-vad",
+            version=distribution(_PACKAGE).version,
+            weights_sha256=model_sha256(),
+            licence="MIT",
+        )
+
+    def probabilities(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Judge samples (N,) in [-1, 1]: one probability per whole or begun chunk, in order."""
+        count = -(-len(samples) // CHUNK_SAMPLES)
+        padded = np.zeros(_CONTEXT + count * CHUNK_SAMPLES, np.float32)
+        padded[_CONTEXT : _CONTEXT + len(samples)] = samples
+        state = np.zeros((2, 1, 128), np.float32)
+        rate = np.array(_RATE_HZ, np.int64)
+        out = np.zeros(count, np.float32)
+        for index in range(count):
+            start = index * CHUNK_SAMPLES
+            chunk = padded[None, start : start + _CONTEXT + CHUNK_SAMPLES]
+            result, state = self._session.run(None, {"input": chunk, "state": state, "sr": rate})
+            out[index] = result[0, 0]
+        return out
