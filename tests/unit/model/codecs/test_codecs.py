@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from model.codecs import video as codecs
 from model.codecs.clock import clip_window, union_boxes
 from model.codecs.codec_choice import CodecConfig, check_codec
 from model.codecs.dct import DCT_BAND, DctCodec
 from model.codecs.pixels import to_frames, to_pixels
 from model.codecs.video import build_codec, decode_frames, encode_frames
-from model.codecs import video as codecs
 from model.codecs.wan import WAN_LATENT_MEAN, WAN_LATENT_STD, WanVaeCodec
 from schemas.errors import ConfigError
 from schemas.settings import content_of

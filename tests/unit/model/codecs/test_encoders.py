@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from model.codecs import encoders as e
 from model.codecs.audio import frame_positions, interpolate_steps, mel_filters
 from model.codecs.encoder_choice import check_encoders
-from model.codecs import encoders as e
 from schemas.errors import ConfigError
 
 
