@@ -15,9 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # noqa: TID251 
 import cv2
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
-from model.codecs.codec_choice import CodecConfig
-from model.codecs.video import as_array, build_codec, encode_frames, round_trip_psnr_db
+from model.codecs.codec_choice import CodecChoice
+from model.codecs.video import as_array, encode_frames, round_trip_psnr_db
 from stages.kit.media import read_video
 
 
@@ -30,7 +31,8 @@ def main() -> None:
     parser.add_argument("--folder", help="weights of wan2.1-vae")
     args = parser.parse_args()
     width, height = map(int, args.size.split("x"))
-    codec = build_codec(CodecConfig(name=args.codec, folder=args.folder))
+    chosen = {"name": args.codec} | ({"folder": args.folder} if args.folder else {})
+    codec = TypeAdapter(CodecChoice).validate_python(chosen).build().opened
     print("| clip | frames | PSNR dB | encode ms/frame | decode ms/frame | KB/frame |")
     print("|---|---|---|---|---|---|")
     for path in args.clips:

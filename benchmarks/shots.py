@@ -29,7 +29,6 @@ from pathlib import Path
 import numpy as np
 
 from stages.kit.spans import Span
-from stages.source.segment import build_detector
 from stages.source.segment_config import SegmentConfig
 from stages.source.segment_passes import scan_source
 
@@ -68,7 +67,7 @@ def f1(pairs: list[tuple[list[Span], list[Span]]]) -> dict[str, float]:
 def scan_all(videos: list[Path], detector: str) -> dict[Path, np.ndarray]:
     """Thumbnails of each video as the stage makes them."""
     config = SegmentConfig(detector=detector)
-    size = build_detector(config).thumbnail_size
+    size = config.detector.build().thumbnail_size
     thumbnails = {}
     for video in videos:
         with tempfile.TemporaryDirectory() as folder:
@@ -148,7 +147,7 @@ def measure(
 ) -> dict[str, object]:
     """All figures of one detector."""
     videos = [p for p in sorted((data / "videos").iterdir()) if not p.name.startswith(SKIPPED)]
-    detector = build_detector(SegmentConfig(detector=name))
+    detector = SegmentConfig(detector=name).detector.build()
     thumbnails = scan_all([*videos, *studio], name)
     takes = [thumbnails[v] for v in videos if v.name not in TRUTH]
     material, truth = compose(takes, num_scenes, seed)
@@ -179,7 +178,7 @@ def measure(
 def race(video: Path) -> dict[str, object]:
     """Seconds of each detector with its scan, and of the command, medians of turns."""
     seconds: dict[str, list[float]] = {name: [] for name in (*DETECTORS, "scenedetect command")}
-    detectors = {n: build_detector(SegmentConfig(detector=n)) for n in DETECTORS}
+    detectors = {n: SegmentConfig(detector=n).detector.build() for n in DETECTORS}
     for _ in range(REPEATS):
         for name, detector in detectors.items():
             with tempfile.TemporaryDirectory() as folder:

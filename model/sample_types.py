@@ -9,8 +9,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from pydantic import Field
 
-from model.codecs.codec_choice import CodecConfig
-from model.codecs.encoder_choice import AudioEncoderConfig, TextEncoderConfig
+from model.codecs.codec_choice import CodecChoice, DctConfig
+from model.codecs.encoder_choice import (
+    AudioEncoderChoice,
+    ByteTextConfig,
+    LogMelConfig,
+    TextEncoderChoice,
+)
 from model.network.inputs import Attention
 from schemas.base import Model
 
@@ -55,9 +60,9 @@ class SampleConfig(Model):
     width_px: int | None = Field(default=None, gt=0, multiple_of=16)
     device: str = "cpu"
     use_ema: bool = True
-    codec: CodecConfig = CodecConfig()
-    text_encoder: TextEncoderConfig = TextEncoderConfig()
-    audio_encoder: AudioEncoderConfig = AudioEncoderConfig()
+    codec: CodecChoice = DctConfig()
+    text_encoder: TextEncoderChoice = ByteTextConfig()
+    audio_encoder: AudioEncoderChoice = LogMelConfig()
     target_lufs: float = -23.0
 
 

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from model.codecs.audio import SAMPLES_PER_FRAME, loudness_gain, measure_lufs
 from model.codecs.codec_choice import codec_id
-from model.codecs.encoders import AudioEncoder, TextEncoder, build_audio_encoder, build_text_encoder
+from model.codecs.encoders import AudioEncoder, TextEncoder
 from model.codecs.images import fill_crop, fit_pad, on_white
 from model.codecs.pixels import STRIDE_S, STRIDE_T, to_frames
-from model.codecs.video import VideoCodec, build_codec, encode_frames
+from model.codecs.video import VideoCodec, encode_frames
 from model.flow import NUM_TRAIN_STEPS, euler_step, seeded, sigma_grid
 from model.network.inputs import Attention, DiTInputs, fit_to
 from model.sample_types import Frames, Image, SampleConfig, SampleRequest, SampleResult
@@ -85,10 +85,10 @@ class Sampler:
     def __init__(self, checkpoint: Path, config: SampleConfig) -> None:
         state = read_state(checkpoint)
         self.config, self.network, self.spaces = config, state.network, state.spaces
-        self.codec: VideoCodec = build_codec(config.codec)
+        self.codec: VideoCodec = config.codec.build().opened
         self.hoi_codec = self.codec.for_stream("hoi")
-        self.text: TextEncoder = build_text_encoder(config.text_encoder)
-        self.audio: AudioEncoder = build_audio_encoder(config.audio_encoder)
+        self.text: TextEncoder = config.text_encoder.build().opened
+        self.audio: AudioEncoder = config.audio_encoder.build().opened
         self.hears = state.hears
         self._check_spaces(state.spaces)
         if config.with_hoi and not state.network.hoi_branch:

@@ -18,7 +18,7 @@ class NotContent:
     """Marks a setting that says nothing about the result: ``Annotated[float, LIMIT]``."""
 
     kind: str
-    """For people: ``limit``, ``place`` or ``pin``."""
+    """For people: ``limit``, ``place``, ``pin`` or ``machine``."""
 
 
 LIMIT = NotContent("limit")
@@ -27,6 +27,23 @@ PLACE = NotContent("place")
 """Where a file lies today. What counts is its content, by the digest of the weights in use."""
 PIN = NotContent("pin")
 """What a file has to be: checked before anything runs."""
+MACHINE = NotContent("machine")
+"""What a worker holds while it works."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Marks a chosen backend whose settings stand beside its name in a fingerprint, not in a group of their own."""
+
+
+BESIDE = Beside()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAs:
+    """Marks a setting that fingerprints know under another name: ``Annotated[float, KnownAs("old_name")]``."""
+
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +71,23 @@ def content_of(settings: BaseModel) -> dict[str, Any]:
     ({'backend': 'fast'}, {'backend': 'good', 'size': 3})
     """
     plain = settings.model_dump(mode="json")
-    content = {}
+    content: dict[str, Any] = {}
     for name, field in type(settings).model_fields.items():
-        if all(_counts(mark, settings) for mark in field.metadata):
-            value = getattr(settings, name)
-            content[name] = content_of(value) if isinstance(value, BaseModel) else plain[name]
+        if not all(_counts(mark, settings) for mark in field.metadata):
+            continue
+        value = getattr(settings, name)
+        found = content_of(value) if isinstance(value, BaseModel) else plain[name]
+        if BESIDE in field.metadata:
+            content[name] = found.pop("name")
+            content |= found
+        else:
+            content[key_of(name, field)] = found
     return content
+
+
+def key_of(name: str, field: FieldInfo) -> str:
+    """The name under which fingerprints know a setting."""
+    return next((m.key for m in field.metadata if isinstance(m, KnownAs)), name)
 
 
 def limits_of(settings: BaseModel) -> dict[str, float | None]:
@@ -69,7 +97,7 @@ def limits_of(settings: BaseModel) -> dict[str, float | None]:
 
 
 def kind_of(field: FieldInfo) -> str | None:
-    """``limit``, ``place`` or ``pin``; None for content."""
+    """``limit``, ``place``, ``pin`` or ``machine``; None for content."""
     return next((m.kind for m in field.metadata if isinstance(m, NotContent)), None)
 
 

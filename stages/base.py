@@ -12,14 +12,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from schemas.backend import About, Backend, Resources, ResourceSettings, lifted
 from schemas.base import Model
 from schemas.errors import ConfigError
 from schemas.rows import Row
-from schemas.settings import content_of
+from schemas.settings import MACHINE, content_of
 from stages.files import Files
 
 InT = TypeVar("InT", bound=Row)
@@ -34,16 +35,14 @@ class GateConfig(Model):
 class StageConfig(Model):
     """Parameters of one stage. All enter the fingerprint but ``gate`` and what is marked (schemas/settings.py)."""
 
+    resources: Annotated[ResourceSettings, MACHINE] = ResourceSettings()
     gate: GateConfig = Field(default_factory=GateConfig)
 
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What one worker of a stage holds. Neighbours with equal resources share a worker."""
-
-    num_cpus: float = 0.5
-    num_gpus: float = 0.0
-    memory_bytes: int = 2_000_000_000
+    @model_validator(mode="before")
+    @classmethod
+    def _take_flat(cls, data: Any) -> Any:
+        """Take backends' settings as earlier records and recipes have them, see ``lifted``."""
+        return lifted(cls, data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +82,43 @@ class Stage(ABC, Generic[ConfigT, InT, OutT]):
     reasons: ClassVar[frozenset[str]]
     """Every reason that ``process`` and ``gate`` may give, DataError codes included."""
 
+    fixed_backends: ClassVar[tuple[About, ...]] = ()
+    """What it uses besides the backends that its settings choose."""
+
     def __init__(self, config: ConfigT) -> None:
         self.config = config
+        self.backends: tuple[Backend, ...] = ()
+        """What the settings chose; subclasses that have backends build them here."""
 
     @property
     def resources(self) -> Resources:
-        """What one worker needs. May depend on the configured backend."""
-        return Resources()
+        """What one worker holds: the recipe's word, or else the stage's guess."""
+        return self.config.resources.over(self.needed)
+
+    @property
+    def needed(self) -> Resources:
+        """The guess: the most that one of the backends needs, of each kind."""
+        guesses = [backend.resources for backend in self.backends] or [Resources()]
+        return Resources(
+            max(g.num_cpus for g in guesses),
+            max(g.num_gpus for g in guesses),
+            max(g.memory_bytes for g in guesses),
+        )
 
     @property
     def weights_sha256(self) -> str:
-        """Digest over the content of the weight files in use; empty where there are none outside the packages."""
-        return ""
+        """Digests of the backends' weights; empty where there are none outside the packages."""
+        return "+".join(b.weights_sha256 for b in self.backends if b.weights_sha256)
 
     def check(self) -> None:
         """Raise ConfigError, saying what to install or where to put a file, if this cannot run here."""
+        for backend in self.backends:
+            backend.check()
 
     def setup(self) -> None:
-        """Load weights. Called once per worker, before the first row."""
+        """Load the backends' weights. Called once per worker, before the first row."""
+        for backend in self.backends:
+            backend.setup()
 
     @abstractmethod
     def process(self, row: InT, files: Files) -> Kept[OutT] | Dropped:
@@ -110,10 +128,6 @@ class Stage(ABC, Generic[ConfigT, InT, OutT]):
             DataError: This row's data is bad; the row becomes ``failed`` with the error's code.
             ChildCrashError: Its child process died; the row becomes ``quarantined``.
         """
-
-    def process_batch(self, rows: Sequence[InT], files: Files) -> list[Kept[OutT] | Dropped]:
-        """Like ``process`` for several rows; override for a batched forward."""
-        return [self.process(row, files) for row in rows]
 
     def gate(self, row: OutT) -> Dropped | None:
         """Judge a computed row by ``config.gate``: None keeps it. Cheap, pure, reads facets only."""

@@ -37,13 +37,14 @@ def decoded_panels(clip: Clip, blobs: Blobs, codec_config: object) -> dict[str, 
         ConfigError: The clip has no latents, or its codec is another one than the run's settings name.
     """
     import torch
+    from pydantic import TypeAdapter
 
-    from model.codecs.codec_choice import CodecConfig, codec_id
-    from model.codecs.video import build_codec, decode_frames
+    from model.codecs.codec_choice import CodecChoice, codec_id
+    from model.codecs.video import VideoCodec, decode_frames
 
     if clip.latents is None:
         raise ConfigError(f"clip {clip.clip_id} has no latents: it ended before that stage")
-    codec = build_codec(CodecConfig.model_validate(codec_config))
+    codec: VideoCodec = TypeAdapter(CodecChoice).validate_python(codec_config).build().opened
     if codec_id(codec.ref) != codec_id(clip.latents.codec):
         raise ConfigError(
             f"clip {clip.clip_id} has latents of {codec_id(clip.latents.codec)}, this is "

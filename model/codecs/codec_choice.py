@@ -2,53 +2,100 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from model.codecs.weight_folders import model_folder, require_package, weights_digest
-from schemas.base import BackendRef, Model
+from model.codecs.opened import FolderBackend, OpenedBackend
+from schemas.backend import About, BackendConfig, Resources, by_name
+from schemas.base import BackendRef
 from schemas.errors import ConfigError
-from schemas.settings import PIN, PLACE, used_by
+from schemas.settings import PIN, PLACE
+
+if TYPE_CHECKING:
+    from model.codecs.video import VideoCodec
 
 
-class CodecConfig(Model):
-    """Which latent space to work in.
+class DctConfig(BackendConfig):
+    """The embedded codec: no weights."""
+
+    about: ClassVar[About] = About("dct", "torch", "Apache-2.0")
+    name: Literal["dct"] = "dct"
+
+    def build(self) -> DctBackend:
+        """The codec, unopened."""
+        return DctBackend()
+
+
+class WanVaeConfig(BackendConfig):
+    """The VAE of Wan 2.1 from your folder.
 
     Args:
-        name: ``dct`` (embedded) or ``wan2.1-vae``.
-        folder: The user's local diffusers folder of the VAE (``config.json`` + safetensors).
+        folder: Your local diffusers folder of the VAE (``config.json`` + safetensors).
         weights_sha256: Expected digest of that folder's weights (``weights_digest``); checked when set.
-        device: Torch device of the VAE.
+        device: Torch device.
     """
 
-    name: Literal["dct", "wan2.1-vae"] = "dct"
+    about: ClassVar[About] = About("wan2.1-vae", "diffusers", "Apache-2.0", "your folder", "wan")
+    name: Literal["wan2.1-vae"] = "wan2.1-vae"
     folder: Annotated[str | None, PLACE] = None
     weights_sha256: Annotated[str | None, PIN] = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    device: Annotated[str, used_by("name", "wan2.1-vae")] = "cpu"
+    device: str = "cpu"
+
+    def build(self) -> WanVaeBackend:
+        """The codec, unopened."""
+        return WanVaeBackend(self)
 
 
-def check_codec(config: CodecConfig) -> None:
-    """Check that a codec can run here, without loading it.
+CodecChoice = Annotated[DctConfig | WanVaeConfig, Field(discriminator="name"), by_name("dct")]
+"""Which latent space to work in."""
 
-    Raises:
-        ConfigError: A package, folder or weight file is missing, or its digest is another one.
-    """
-    if config.name == "wan2.1-vae":
-        digest = weights_digest(model_folder(config.folder, "codec.folder", "Wan 2.1 VAE"))
-        if config.weights_sha256 not in (None, digest):
+
+class DctBackend(OpenedBackend["VideoCodec"]):
+    """See ``model/codecs/dct.py``."""
+
+    def _open(self) -> VideoCodec:
+        from model.codecs.dct import DctCodec
+
+        return DctCodec()
+
+
+class WanVaeBackend(FolderBackend["VideoCodec"]):
+    """See ``model/codecs/wan.py``."""
+
+    def __init__(self, config: WanVaeConfig) -> None:
+        super().__init__(config.folder, "codec.folder", "Wan 2.1 VAE", config.about.package)
+        self._config = config
+
+    @property
+    def resources(self) -> Resources:
+        """The VAE's activations; a GPU where it is told to."""
+        gpus = 1.0 if self._config.device.startswith("cuda") else 0.0
+        return Resources(num_gpus=gpus, memory_bytes=8_000_000_000)
+
+    def check(self) -> None:
+        """Check folder, pin and package.
+
+        Raises:
+            ConfigError: One is missing or another one; the message says what to do.
+        """
+        pinned, digest = self._config.weights_sha256, self.weights_sha256
+        if pinned not in (None, digest):
             raise ConfigError(
-                f"codec.folder={config.folder}: weights have sha256 {digest}, the recipe pins "
-                f"{config.weights_sha256}; use the pinned files or change codec.weights_sha256"
+                f"codec.folder={self._config.folder}: weights have sha256 {digest}, the recipe pins "
+                f"{pinned}; use the pinned files or change codec.weights_sha256"
             )
-        require_package("diffusers", "codec.name=wan2.1-vae")
+        super().check()
 
+    def _open(self) -> VideoCodec:
+        from diffusers import AutoencoderKLWan
 
-def codec_weights_sha256(config: CodecConfig) -> str:
-    """Digest of the configured codec's weight files; empty for ``dct``."""
-    if config.name == "dct":
-        return ""
-    return weights_digest(model_folder(config.folder, "codec.folder", "Wan 2.1 VAE"))
+        from model.codecs.wan import WanVaeCodec
+
+        vae = AutoencoderKLWan.from_pretrained(
+            self.folder, local_files_only=True, use_safetensors=True
+        )
+        return WanVaeCodec(vae, self.weights_sha256, device=self._config.device)
 
 
 def codec_id(ref: BackendRef) -> str:

@@ -2,59 +2,157 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from model.codecs.weight_folders import model_folder, require_package, weights_digest
-from schemas.base import Model
-from schemas.settings import PLACE, used_by
+from model.codecs.opened import FolderBackend, OpenedBackend
+from schemas.backend import About, BackendConfig, by_name
+from schemas.settings import PLACE
+
+if TYPE_CHECKING:
+    from model.codecs.encoders import AudioEncoder, TextEncoder
 
 
-class TextEncoderConfig(Model):
-    """Which text features to compute.
+class ByteTextConfig(BackendConfig):
+    """The embedded stand-in: hashed bytes, no weights.
 
     Args:
-        name: ``bytes`` (embedded) or ``umt5``.
-        dim: Width of the embedded encoder's features.
+        dim: Width of the features.
         max_tokens: Longer prompts are cut.
-        folder: The user's local transformers folder of umT5 (model and tokenizer).
     """
 
-    name: Literal["bytes", "umt5"] = "bytes"
-    dim: Annotated[int, used_by("name", "bytes")] = Field(default=64, ge=8, multiple_of=2)
+    about: ClassVar[About] = About("bytes", "numpy", "Apache-2.0")
+    name: Literal["bytes"] = "bytes"
+    dim: int = Field(default=64, ge=8, multiple_of=2)
+    max_tokens: int = Field(default=128, ge=1)
+
+    def build(self) -> ByteTextBackend:
+        """The encoder, unopened."""
+        return ByteTextBackend(self)
+
+
+class UMT5Config(BackendConfig):
+    """umT5 from your folder.
+
+    Args:
+        max_tokens: Longer prompts are cut.
+        folder: Your local transformers folder of umT5 (model and tokenizer).
+    """
+
+    about: ClassVar[About] = About("umt5", "transformers", "Apache-2.0", "your folder", "wan")
+    name: Literal["umt5"] = "umt5"
     max_tokens: int = Field(default=128, ge=1)
     folder: Annotated[str | None, PLACE] = None
 
+    def build(self) -> UMT5Backend:
+        """The encoder, unopened."""
+        return UMT5Backend(self)
 
-class AudioEncoderConfig(Model):
-    """Which audio features to compute.
+
+TextEncoderChoice = Annotated[
+    ByteTextConfig | UMT5Config, Field(discriminator="name"), by_name("bytes")
+]
+"""Which text features to compute."""
+
+
+class LogMelConfig(BackendConfig):
+    """The embedded stand-in: log-mel bands, no weights.
 
     Args:
-        name: ``log-mel`` (embedded) or ``wav2vec2``.
-        num_mels: Width of the embedded encoder's features.
-        folder: The user's local transformers folder of wav2vec 2.0.
+        num_mels: Width of the features.
     """
 
-    name: Literal["log-mel", "wav2vec2"] = "log-mel"
-    num_mels: Annotated[int, used_by("name", "log-mel")] = Field(default=64, ge=8, le=128)
+    about: ClassVar[About] = About("log-mel", "numpy", "Apache-2.0")
+    name: Literal["log-mel"] = "log-mel"
+    num_mels: int = Field(default=64, ge=8, le=128)
+
+    def build(self) -> LogMelBackend:
+        """The encoder, unopened."""
+        return LogMelBackend(self)
+
+
+class Wav2Vec2Config(BackendConfig):
+    """wav2vec 2.0 from your folder.
+
+    Args:
+        folder: Your local transformers folder of wav2vec 2.0.
+    """
+
+    about: ClassVar[About] = About("wav2vec2", "transformers", "Apache-2.0", "your folder", "wan")
+    name: Literal["wav2vec2"] = "wav2vec2"
     folder: Annotated[str | None, PLACE] = None
 
-
-def check_encoders(text: TextEncoderConfig, audio: AudioEncoderConfig) -> None:
-    """Check that both encoders can run here, without loading them.
-
-    Raises:
-        ConfigError: A package, folder or weight file is missing.
-    """
-    if text.name == "umt5":
-        model_folder(text.folder, "text_encoder.folder", "umT5 encoder and tokenizer")
-        require_package("transformers", "text_encoder.name=umt5")
-    if audio.name == "wav2vec2":
-        model_folder(audio.folder, "audio_encoder.folder", "wav2vec 2.0 model")
-        require_package("transformers", "audio_encoder.name=wav2vec2")
+    def build(self) -> Wav2Vec2Backend:
+        """The encoder, unopened."""
+        return Wav2Vec2Backend(self)
 
 
-def encoder_weights_sha256(folder: str | None, key: str, what: str) -> str:
-    """Digest of an encoder's folder."""
-    return weights_digest(model_folder(folder, key, what))
+AudioEncoderChoice = Annotated[
+    LogMelConfig | Wav2Vec2Config, Field(discriminator="name"), by_name("log-mel")
+]
+"""Which audio features to compute."""
+
+
+class ByteTextBackend(OpenedBackend["TextEncoder"]):
+    """See ``model/codecs/text.py``."""
+
+    def __init__(self, config: ByteTextConfig) -> None:
+        self._config = config
+
+    def _open(self) -> TextEncoder:
+        from model.codecs.text import ByteTextEncoder
+
+        return ByteTextEncoder(self._config.dim, self._config.max_tokens)
+
+
+class UMT5Backend(FolderBackend["TextEncoder"]):
+    """See ``model/codecs/text.py``."""
+
+    def __init__(self, config: UMT5Config) -> None:
+        what = "umT5 encoder and tokenizer"
+        super().__init__(config.folder, "text_encoder.folder", what, config.about.package)
+        self._max_tokens = config.max_tokens
+
+    def _open(self) -> TextEncoder:
+        from transformers import AutoTokenizer, UMT5EncoderModel
+
+        from model.codecs.text import UMT5TextEncoder
+
+        model = UMT5EncoderModel.from_pretrained(
+            self.folder, local_files_only=True, use_safetensors=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        return UMT5TextEncoder(model, tokenizer, self.weights_sha256, self._max_tokens)
+
+
+class LogMelBackend(OpenedBackend["AudioEncoder"]):
+    """See ``model/codecs/audio.py``."""
+
+    def __init__(self, config: LogMelConfig) -> None:
+        self._config = config
+
+    def _open(self) -> AudioEncoder:
+        from model.codecs.audio import LogMelAudioEncoder
+
+        return LogMelAudioEncoder(self._config.num_mels)
+
+
+class Wav2Vec2Backend(FolderBackend["AudioEncoder"]):
+    """See ``model/codecs/audio.py``."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        what = "wav2vec 2.0 model"
+        super().__init__(config.folder, "audio_encoder.folder", what, config.about.package)
+
+    def _open(self) -> AudioEncoder:
+        from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+        from model.codecs.audio import Wav2Vec2AudioEncoder
+
+        model = Wav2Vec2Model.from_pretrained(
+            self.folder, local_files_only=True, use_safetensors=True
+        )
+        extractor = Wav2Vec2FeatureExtractor.from_pretrained(self.folder, local_files_only=True)
+        normalises = bool(extractor.do_normalize)
+        return Wav2Vec2AudioEncoder(model, self.weights_sha256, do_normalize=normalises)

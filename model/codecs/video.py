@@ -15,11 +15,7 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.codecs.codec_choice import CodecConfig, check_codec
-from model.codecs.dct import DctCodec
 from model.codecs.pixels import STRIDE_T, Stream, to_frames, to_pixels
-from model.codecs.wan import WanVaeCodec
-from model.codecs.weight_folders import model_folder, weights_digest
 from schemas.base import BackendRef
 from schemas.facets import ChannelStatistics
 
@@ -43,22 +39,6 @@ class VideoCodec(Protocol):
 
     def decode(self, latents: Float[Tensor, "b c n h w"]) -> Float[Tensor, "b 3 f hp wp"]:
         """Decode to pixels, clamped to [-1, 1]."""
-
-
-def build_codec(config: CodecConfig) -> VideoCodec:
-    """Build the configured codec.
-
-    Raises:
-        ConfigError: See ``check_codec``.
-    """
-    check_codec(config)
-    if config.name == "dct":
-        return DctCodec()
-    from diffusers import AutoencoderKLWan
-
-    folder = model_folder(config.folder, "codec.folder", "Wan 2.1 VAE")
-    vae = AutoencoderKLWan.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    return WanVaeCodec(vae, weights_digest(folder), device=config.device)
 
 
 def encode_frames(

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from schemas.backend import Resources
 from schemas.base import BackendRef
 from schemas.errors import ConfigError, InvariantError, ModelOutputError
 from schemas.facets import StructureFacet
 from schemas.rows import Clip
 from schemas.settings import PLACE
-from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
+from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.body.hoi_metrics import (
     BODY,
     LEFT_HAND,
@@ -32,7 +33,7 @@ from stages.body.hoi_metrics import (
     frame_metrics,
 )
 from stages.body.targets import HEAD_M
-from stages.body_models.open_body import BodyModel, body_ref, check_body, stored_body
+from stages.body_models.open_body import BodyModel, SmplxSource, stored_body
 from stages.body_models.rendering import (
     Camera,
     MeshRenderer,
@@ -133,7 +134,7 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
     _renderer_key: tuple[Any, ...] = ()
 
     @property
-    def resources(self) -> Resources:
+    def needed(self) -> Resources:
         """Software rendering is one busy core."""
         return Resources(num_cpus=0.5, memory_bytes=2_000_000_000)
 
@@ -141,7 +142,7 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
         """Raise ConfigError if nothing can render offscreen here."""
         check_renderer()
         if self.config.smplx_model_file:
-            check_body("smplx", self.config.smplx_model_file)
+            SmplxSource(self.config.smplx_model_file).check()
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Draw every frame, motion context too, and measure the target frames.
@@ -231,9 +232,10 @@ def check_same_model(fitted: BackendRef, smplx_model_file: str) -> None:
     """
     if fitted.name != "smplx":
         return
-    if not smplx_model_file or body_ref("smplx", smplx_model_file).weights_sha256 != (
-        fitted.weights_sha256
-    ):
+    is_same = smplx_model_file and (
+        SmplxSource(smplx_model_file).ref.weights_sha256 == fitted.weights_sha256
+    )
+    if not is_same:
         raise ConfigError(
             f"structure.smplx_model_file={smplx_model_file!r} is not the file of body.model_file (sha256 "
             f"{fitted.weights_sha256}); name the same file in both"

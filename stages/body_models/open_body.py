@@ -1,19 +1,18 @@
-"""Body models by name: what the body stage fits and what the structure stage draws."""
+"""Body models: what the body stage fits and what the structure stage draws."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.base import BackendRef
+from stages.body_models.rig import Roles, anny_roles
 
-FittedName = Literal["anny", "smplx"]
-"""Models that the body stage fits itself."""
-BackendName = Literal["anny", "smplx", "sam3d-body"]
 Float = NDArray[np.float32]
 
 
@@ -83,43 +82,96 @@ class MeshSequenceModel:
         return np.asarray(shapes + arrays["translation_m"][start:stop, None])
 
 
-def stored_body(name: str, model_file: str, arrays: Mapping[str, NDArray[Any]]) -> BodyModel:
-    """The model that draws a body facet's arrays."""
-    if "vertices_m" in arrays:
-        return MeshSequenceModel(arrays)
-    return open_body("smplx" if name == "smplx" else "anny", model_file)
+class BodySource(ABC):
+    """A fitted model: is it here, which is it, and the model itself."""
+
+    @property
+    @abstractmethod
+    def ref(self) -> BackendRef:
+        """How reports name it."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise ConfigError, saying what to install or where to put a file, if it is missing."""
+
+    @abstractmethod
+    def open(self) -> LinearBodyModel:
+        """Load it; cheap when it is loaded already."""
+
+    @abstractmethod
+    def roles(self, bone_names: tuple[str, ...]) -> Roles:
+        """Which of its bones are what."""
 
 
-def check_body(name: FittedName, model_file: str) -> None:
-    """Raise ConfigError, saying what to install or where to put a file, if a model is missing."""
-    if name == "anny":
-        from stages.body_models.anny_package import check_anny
+class AnnySource(BodySource):
+    """Anny, from its package."""
 
-        check_anny()
-    else:
-        from stages.body_models.smplx import check_smplx
-
-        check_smplx(model_file)
-
-
-def body_ref(name: FittedName, model_file: str) -> BackendRef:
-    """How reports name a backend."""
-    if name == "anny":
+    @property
+    def ref(self) -> BackendRef:
+        """Name, version, licence."""
         from stages.body_models.anny_package import anny_ref
 
         return anny_ref()
-    from stages.body_models.smplx import smplx_ref
 
-    return smplx_ref(model_file)
+    def check(self) -> None:
+        """Check the package."""
+        from stages.body_models.anny_package import check_anny
 
+        check_anny()
 
-def open_body(name: FittedName, model_file: str) -> LinearBodyModel:
-    """Load a model; cheap when it is loaded already."""
-    check_body(name, model_file)
-    if name == "anny":
+    def open(self) -> LinearBodyModel:
+        """Load its table, which the first use builds."""
         from stages.body_models.anny import load_anny
 
+        self.check()
         return LinearBodyModel(load_anny())
-    from stages.body_models.smplx import load_smplx
 
-    return LinearBodyModel(load_smplx(model_file))
+    def roles(self, bone_names: tuple[str, ...]) -> Roles:
+        """By its bones' names."""
+        return anny_roles(bone_names)
+
+
+@dataclass(frozen=True, slots=True)
+class SmplxSource(BodySource):
+    """SMPL-X, from the user's file."""
+
+    model_file: str
+
+    @property
+    def ref(self) -> BackendRef:
+        """Name, digest of the file, licence."""
+        from stages.body_models.smplx import smplx_ref
+
+        return smplx_ref(self.model_file)
+
+    def check(self) -> None:
+        """Check package and file."""
+        from stages.body_models.smplx import check_smplx
+
+        check_smplx(self.model_file)
+
+    def open(self) -> LinearBodyModel:
+        """Load the file."""
+        from stages.body_models.smplx import load_smplx
+
+        self.check()
+        return LinearBodyModel(load_smplx(self.model_file))
+
+    def roles(self, bone_names: tuple[str, ...]) -> Roles:
+        """By its bones' names."""
+        from stages.body_models.smplx import smplx_roles
+
+        return smplx_roles(bone_names)
+
+
+def stored_body(name: str, model_file: str, arrays: Mapping[str, NDArray[Any]]) -> BodyModel:
+    """The model that draws a body facet's arrays.
+
+    Args:
+        name: The backend that the facet names.
+        model_file: Where SMPL-X is.
+        arrays: The facet's.
+    """
+    if "vertices_m" in arrays:
+        return MeshSequenceModel(arrays)
+    return (SmplxSource(model_file) if name == "smplx" else AnnySource()).open()

@@ -19,6 +19,11 @@ def landmarks_at(boxes: Arrays, t: int) -> dict[int, Floats]:
     return {side: one for side, one in enumerate(points) if np.isfinite(one).all()}
 
 
+def hands_of(boxes: Arrays) -> list[dict[int, Floats]]:
+    """Per frame the landmarks (21,2) in pixels of the hands that were seen, 0 left, 1 right."""
+    return [landmarks_at(boxes, t) for t in range(len(boxes["left_hand_landmarks_px"]))]
+
+
 def is_seen_by_side(boxes: Arrays) -> Mask:
     """(T,2) the left, the right hand is seen."""
     points = (boxes[f"{side}_hand_landmarks_px"][..., :2] for side in SIDES)

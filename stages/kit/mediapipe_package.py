@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.backend import About
+from schemas.base import BackendRef
 from schemas.errors import ConfigError
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 NUM_HAND = 21
+ABOUT = About("mediapipe", "mediapipe", "Apache-2.0", "in the package")
+MEDIAPIPE = BackendRef(name=ABOUT.name, version="0.10.21", licence=ABOUT.licence)
 
 
 def check_mediapipe() -> None:
@@ -23,7 +26,7 @@ def check_mediapipe() -> None:
     Raises:
         ConfigError: It is missing.
     """
-    if importlib.util.find_spec("mediapipe") is None:
+    if not ABOUT.is_installed:
         raise ConfigError("mediapipe is not installed; run make setup")
 
 

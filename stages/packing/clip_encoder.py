@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from model.codecs.audio import loudness_gain
 from model.codecs.clock import Window, clip_window, union_boxes
-from model.codecs.codec_choice import CodecConfig
-from model.codecs.encoder_choice import AudioEncoderConfig, TextEncoderConfig
-from model.codecs.encoders import build_audio_encoder, build_text_encoder
+from model.codecs.encoders import AudioEncoder, TextEncoder
 from model.codecs.images import fill_crop, fit_pad, on_white
-from model.codecs.video import VideoCodec, as_array, build_codec, encode_frames, round_trip_psnr_db
+from model.codecs.video import VideoCodec, as_array, encode_frames, round_trip_psnr_db
 from schemas.errors import DataError, ModelOutputError
 from schemas.rows import Clip
 from stages.files import Files
@@ -41,28 +39,21 @@ class Encoded:
 
 
 class ClipEncoder:
-    """Codec and encoders of a recipe. Build it once per worker.
+    """Codec and encoders of a recipe.
 
     Args:
         codec: Latent space of the picture streams.
         text: Features of both prompts.
         audio: Features of the sound.
         target_lufs: Sound is brought to this loudness before it is encoded.
-
-    Raises:
-        ConfigError: A package, folder or weight file is missing.
     """
 
     def __init__(
-        self,
-        codec: CodecConfig,
-        text: TextEncoderConfig,
-        audio: AudioEncoderConfig,
-        target_lufs: float,
+        self, codec: VideoCodec, text: TextEncoder, audio: AudioEncoder, target_lufs: float
     ) -> None:
-        self.codec = build_codec(codec)
-        self.hoi_codec = self.codec.for_stream("hoi")
-        self.text, self.audio = build_text_encoder(text), build_audio_encoder(audio)
+        self.codec = codec
+        self.hoi_codec = codec.for_stream("hoi")
+        self.text, self.audio = text, audio
         self._target_lufs = target_lufs
 
     def encode(self, row: Clip, files: Files) -> Encoded:

@@ -10,22 +10,22 @@ sound; ``text_features``, ``hoi_text_features`` (tokens,dim) f16; ``{face,left_h
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from model.codecs.codec_choice import CodecConfig, check_codec, codec_weights_sha256
+from model.codecs.codec_choice import CodecChoice, DctConfig
 from model.codecs.encoder_choice import (
-    AudioEncoderConfig,
-    TextEncoderConfig,
-    check_encoders,
-    encoder_weights_sha256,
+    AudioEncoderChoice,
+    ByteTextConfig,
+    LogMelConfig,
+    TextEncoderChoice,
 )
 from schemas import facets as f
 from schemas.rows import Clip
-from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
+from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
+from stages.gates import AtLeast, first_failure
 
 
 class LatentsGate(GateConfig):
@@ -51,9 +51,9 @@ class LatentsConfig(StageConfig):
         target_lufs: Sound is brought to this loudness before it is encoded.
     """
 
-    codec: CodecConfig = CodecConfig()
-    text_encoder: TextEncoderConfig = TextEncoderConfig()
-    audio_encoder: AudioEncoderConfig = AudioEncoderConfig()
+    codec: CodecChoice = DctConfig()
+    text_encoder: TextEncoderChoice = ByteTextConfig()
+    audio_encoder: AudioEncoderChoice = LogMelConfig()
     target_lufs: float = Field(default=-23.0, ge=-60, le=0)
     gate: LatentsGate = LatentsGate()
 
@@ -91,42 +91,26 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
         }
     )
 
-    @property
-    def resources(self) -> Resources:
-        """Two clips of 154 frames at 480x832 and their pieces; the VAE needs its own memory."""
-        gb = 2 if self.config.codec.name == "dct" else 8
-        gpus = 1.0 if self.config.codec.device.startswith("cuda") else 0.0
-        return Resources(num_cpus=0.5, num_gpus=gpus, memory_bytes=gb * 1_000_000_000)
+    def __init__(self, config: LatentsConfig) -> None:
+        super().__init__(config)
+        self._codec = config.codec.build()
+        self._text, self._audio = config.text_encoder.build(), config.audio_encoder.build()
+        self.backends = (self._codec, self._text, self._audio)
 
-    @cached_property
+    @property
     def weights_sha256(self) -> str:
         """Digest over the weight files of codec and encoders; empty for the embedded ones."""
-        config = self.config
-        parts = [codec_weights_sha256(config.codec)]
-        if config.text_encoder.name == "umt5":
-            folder = config.text_encoder.folder
-            parts.append(encoder_weights_sha256(folder, "text_encoder.folder", "umT5"))
-        if config.audio_encoder.name == "wav2vec2":
-            folder = config.audio_encoder.folder
-            parts.append(encoder_weights_sha256(folder, "audio_encoder.folder", "wav2vec 2.0"))
+        encoders = (b.weights_sha256 for b in (self._text, self._audio))
+        parts = [self._codec.weights_sha256, *filter(None, encoders)]
         return hashlib.sha256("/".join(parts).encode()).hexdigest() if any(parts) else ""
 
-    def check(self) -> None:
-        """Check packages, folders and pinned digests.
-
-        Raises:
-            ConfigError: Something is missing or differs; the message says what to do.
-        """
-        check_codec(self.config.codec)
-        check_encoders(self.config.text_encoder, self.config.audio_encoder)
-
     def setup(self) -> None:
-        """Build codec and encoders."""
+        """Open codec and encoders."""
         from stages.packing.clip_encoder import ClipEncoder
 
-        config = self.config
+        super().setup()
         self._encoder = ClipEncoder(
-            config.codec, config.text_encoder, config.audio_encoder, config.target_lufs
+            self._codec.opened, self._text.opened, self._audio.opened, self.config.target_lufs
         )
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
@@ -159,13 +143,10 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
     def gate(self, row: Clip) -> Dropped | None:
         """Drop clips that the codec cannot carry."""
         facet, gate = _need(row.latents), self.config.gate
-        if facet.rgb_psnr_db < gate.min_rgb_psnr_db:
-            return Dropped("codec_psnr_low", f"{facet.rgb_psnr_db:.1f} < {gate.min_rgb_psnr_db} dB")
-        if facet.hoi_psnr_db < gate.min_hoi_psnr_db:
-            return Dropped(
-                "hoi_codec_psnr_low", f"{facet.hoi_psnr_db:.1f} < {gate.min_hoi_psnr_db} dB"
-            )
-        return None
+        return first_failure([
+            AtLeast("codec_psnr_low", "rgb_psnr_db", facet.rgb_psnr_db, gate.min_rgb_psnr_db),
+            AtLeast("hoi_codec_psnr_low", "hoi_psnr_db", facet.hoi_psnr_db, gate.min_hoi_psnr_db),
+        ])  # fmt: skip
 
 
 def _need(facet: Any) -> Any:

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from model.codecs.codec_choice import codec_id
+from schemas.backend import Resources
 from schemas.base import BackendRef, FileRef, Model
 from schemas.errors import DataError
 from schemas.rows import Clip
 from schemas.sample import Boxes, Sample, ShardFacet, ShardPlan, Tensor, sample_to_record
 from schemas.shard_columns import SAMPLE_SCHEMA
-from stages.base import Dropped, Kept, Resources, Stage, StageConfig
+from stages.base import Dropped, Kept, Stage, StageConfig
 from stages.files import Files
 from stages.kit.arrays import Arrays
 
@@ -78,7 +79,7 @@ class ShardsStage(Stage[ShardsConfig, ShardPlan, ShardPlan]):
     reasons: ClassVar[frozenset[str]] = frozenset({"sample_invalid", "latents_missing"})
 
     @property
-    def resources(self) -> Resources:
+    def needed(self) -> Resources:
         """One row group of latents in memory, and its compressed copy."""
         return Resources(num_cpus=0.5, memory_bytes=1_000_000_000)
 

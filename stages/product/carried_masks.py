@@ -8,7 +8,7 @@ from what the cues are sure of, that frame is prompted too.
 from __future__ import annotations
 
 import shutil
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.base import BackendRef
+from schemas.backend import About, Backend
 from schemas.errors import ModelOutputError
 from stages.kit.boxes import box_of
 
@@ -45,37 +45,19 @@ class Prompt:
     """(N,): 1 product, 0 not."""
 
 
-class MaskCarrier(ABC):
+class MaskCarrier(Backend):
     """A video predictor that is prompted in a frame and propagates from there.
 
     Args:
         chunk_frames: Frames in memory at a time.
     """
 
-    name: ClassVar[str]
+    about: ClassVar[About]
     is_ready = False
     """Set once the weights are loaded."""
 
     def __init__(self, chunk_frames: int) -> None:
         self._chunk_frames = chunk_frames
-
-    @abstractmethod
-    def check(self) -> None:
-        """Check the package and the files; ConfigError where one is missing."""
-
-    @abstractmethod
-    def setup(self) -> None:
-        """Load the weights; ConfigError where they do not fit."""
-
-    @property
-    @abstractmethod
-    def weights_sha256(self) -> str:
-        """Digest of the weights."""
-
-    @property
-    @abstractmethod
-    def ref(self) -> BackendRef:
-        """What reports show."""
 
     @abstractmethod
     def _run(self, folder: Path, order: Sequence[int], start: Prompt | Mask, masks: Mask) -> None:
@@ -113,13 +95,15 @@ class MaskCarrier(ABC):
                 for end in {first, last} - {prompt.frame} or {prompt.frame}:
                     self._carry(frames, prompt, end, masks, scratch)
         if not any(masks[p.frame].any() for p in prompts):
-            raise ModelOutputError("no_held_object", f"{self.name} found nothing at the prompt")
+            raise ModelOutputError(
+                "no_held_object", f"{self.about.name} found nothing at the prompt"
+            )
         return masks
 
     def _carry(self, frames: Frames, prompt: Prompt, end: int, masks: Mask, scratch: Path) -> None:
         """From a prompt to one end of its territory, chunk by chunk."""
         for index, order in enumerate(chunks(prompt.frame, end, self._chunk_frames)):
-            folder = scratch / f"{self.name}-{prompt.frame}-{end}-{index}"
+            folder = scratch / f"{self.about.name}-{prompt.frame}-{end}-{index}"
             write_jpegs(frames, order, folder)
             start = prompt if index == 0 else masks[order[0]]
             if not isinstance(start, Prompt) and not start.any():

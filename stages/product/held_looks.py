@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.backend import About, Backend
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
 from stages.kit.torch_threads import one_thread
@@ -21,6 +21,7 @@ from stages.product.held_crop import CROP_PX, Crop, crop_around, draw_hands, han
 if TYPE_CHECKING:
     from stages.product.held_net import HeldNet
 
+ABOUT = About("held", "torchvision", "Apache-2.0", "in the package")
 PACKAGED_WEIGHTS = Path(__file__).parents[1] / "data" / "held_product.safetensors"
 """What training/held_product gave, as it comes with the package; its README says how well it sees."""
 _TOGETHER = 2.2
@@ -54,7 +55,7 @@ class Look:
         return self.held * self.quality
 
 
-class HeldProduct:
+class HeldProduct(Backend):
     """The network with its weights.
 
     Args:
@@ -78,7 +79,7 @@ class HeldProduct:
         Raises:
             ConfigError: One of them is missing.
         """
-        if importlib.util.find_spec("torchvision") is None:
+        if not ABOUT.is_installed:
             raise ConfigError(
                 "the package torchvision is not installed; run make setup, or set objects.backend=cues"
             )
@@ -96,7 +97,7 @@ class HeldProduct:
     def ref(self) -> BackendRef:
         """What reports show."""
         return BackendRef(
-            name="held", version="1", weights_sha256=self.weights_sha256, licence="Apache-2.0"
+            name=ABOUT.name, version="1", weights_sha256=self.weights_sha256, licence=ABOUT.licence
         )
 
     def setup(self) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.kit.mediapipe_package import check_mediapipe, hands_in, load_solutions
+from schemas.backend import Backend
+from schemas.base import BackendRef
+from stages.kit.mediapipe_package import MEDIAPIPE, check_mediapipe, hands_in, load_solutions
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -15,7 +17,7 @@ _SIDES_OF_EXTENT, _MIN_SIDE_PX = (2.2, 3.2), 48.0
 """A square as detect looks at, and a wider one where that shows nothing: 60 and 64 of 72 hands are found."""
 
 
-class MediapipeHands:
+class MediapipeHands(Backend):
     """Finds hands afresh in every picture: nothing is tracked.
 
     Args:
@@ -25,6 +27,11 @@ class MediapipeHands:
     def __init__(self, min_confidence: float = 0.5) -> None:
         self._min_confidence = min_confidence
         self._hands: Any = None
+
+    @property
+    def ref(self) -> BackendRef:
+        """The package."""
+        return MEDIAPIPE
 
     def check(self) -> None:
         """Check the package.

@@ -20,6 +20,8 @@ from stages.base import Dropped, Kept, Stage
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
 from stages.kit.masks import decode_masks
+from stages.kit.mediapipe_package import ABOUT as MEDIAPIPE_PACKAGE
+from stages.product.held_looks import ABOUT as HELD
 from stages.product.held_looks import HeldProduct
 from stages.product.mediapipe_hands import MediapipeHands
 from stages.product.person_check import HandFinder
@@ -56,39 +58,23 @@ class ReferencesStage(Stage[ReferencesConfig, Clip, Clip]):
         "person_seam", "person_not_looked_at", "clip_unreadable",
     })  # fmt: skip
 
+    fixed_backends = (MEDIAPIPE_PACKAGE, HELD)
+
     def __init__(self, config: ReferencesConfig) -> None:
         super().__init__(config)
-        self._is_ready = False
-        self._hands: HandFinder = MediapipeHands()
+        hands = MediapipeHands()
+        self._hands: HandFinder = hands
         self._held: HeldProduct | None = None
         if config.look_again:
             self._held = HeldProduct(
                 config.weights_file, config.weights_sha256, "references.weights_file"
             )
-
-    @property
-    def weights_sha256(self) -> str:
-        """Digest of the network's weights, where it is asked."""
-        return self._held.weights_sha256 if self._held else ""
-
-    def check(self) -> None:
-        """Check that packages and weights are there."""
-        MediapipeHands().check()
-        if self._held:
-            self._held.check()
-
-    def setup(self) -> None:
-        """Load the weights, if there are any."""
-        self._is_ready = True
-        if self._held:
-            self._held.setup()
+        self.backends = (hands, self._held) if self._held else (hands,)
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Choose the frames and make both pictures."""
         assert row.boxes is not None
         assert row.objects is not None
-        if not self._is_ready:
-            self.setup()
         frames, found = files.frames(row.media.video), files.arrays(row.objects.arrays)
         masks = decode_masks(found, "mask", row.media.height_px, row.media.width_px)
         seen = Seen(frames, masks, files.arrays(row.boxes.arrays), found["confidence"])

@@ -6,14 +6,18 @@ Prompted on the surest frame with a box, points inside and points on the hand ou
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import Field
+
+from schemas.backend import About, Resources
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
+from schemas.settings import KnownAs
 from stages.kit.weight_files import check_weight_file, sha256_of
+from stages.product.carried_finder import CarriedConfig, CarriedFinder
 from stages.product.carried_masks import Mask, MaskCarrier, Prompt
 
 _ID = 1
@@ -24,6 +28,34 @@ _OVERRIDES = (
     "++model.binarize_mask_from_pts_for_mem_enc=true",
 )
 """The package's own post-processing, less the hole filling that needs its CUDA extension."""
+
+
+_ABOUT = About("sam2", "sam2", "Apache-2.0", "your file", extra="sam2")
+
+
+class Sam2Config(CarriedConfig):
+    """SAM 2's video predictor with your checkpoint."""
+
+    about: ClassVar[About] = _ABOUT
+    name: Literal["sam2"] = "sam2"
+    config: Annotated[str, KnownAs("sam2_config")] = "configs/sam2.1/sam2.1_hiera_t.yaml"
+    """The configuration, inside the package, that the checkpoint was trained with."""
+    image_size_px: Annotated[int | None, KnownAs("sam2_image_size_px")] = Field(
+        default=None, ge=256
+    )
+    """None for the configuration's own 1024; 512 is seven times faster and coarser."""
+    chunk_frames: Annotated[int, KnownAs("sam2_chunk_frames")] = Field(default=48, ge=2)
+    """Frames in memory at a time."""
+    device: Annotated[Literal["cpu", "cuda"], KnownAs("sam2_device")] = "cpu"
+
+    def build(self) -> CarriedFinder:
+        """The finder."""
+        return self.carrying(
+            Sam2Objects(
+                self.weights_file, self.config, self.image_size_px, self.chunk_frames,
+                self.device, self.weights_sha256,
+            )
+        )  # fmt: skip
 
 
 class Sam2Objects(MaskCarrier):
@@ -38,7 +70,7 @@ class Sam2Objects(MaskCarrier):
         pinned_sha256: What the checkpoint must be; empty for any.
     """
 
-    name = "sam2"
+    about = _ABOUT
 
     def __init__(
         self, checkpoint: str, model_config: str, image_size_px: int | None, chunk_frames: int,
@@ -56,7 +88,7 @@ class Sam2Objects(MaskCarrier):
         Raises:
             ConfigError: One of them is missing.
         """
-        if importlib.util.find_spec("sam2") is None:
+        if not _ABOUT.is_installed:
             raise ConfigError(
                 "objects.backend=sam2: the package sam2 is not installed; install the extra 'sam2'"
             )
@@ -74,9 +106,15 @@ class Sam2Objects(MaskCarrier):
     def ref(self) -> BackendRef:
         """What reports show."""
         return BackendRef(
-            name=self.name, version=importlib.metadata.version("sam2"),
-            weights_sha256=self.weights_sha256, licence="Apache-2.0",
+            name=_ABOUT.name, version=importlib.metadata.version("sam2"),
+            weights_sha256=self.weights_sha256, licence=_ABOUT.licence,
         )  # fmt: skip
+
+    @property
+    def resources(self) -> Resources:
+        """One core, and a GPU where it is told to."""
+        gpus = 1.0 if self._device == "cuda" else 0.0
+        return Resources(num_cpus=1.0, num_gpus=gpus, memory_bytes=4_000_000_000)
 
     def setup(self) -> None:
         """Load the checkpoint.

@@ -11,19 +11,50 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
+from schemas.backend import BY_HAND, About, Resources
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
+from schemas.settings import PLACE, KnownAs
 from stages.kit.boxes import box_of
 from stages.kit.weight_files import check_weight_file, sha256_of
+from stages.product.carried_finder import CarriedConfig, CarriedFinder
 from stages.product.carried_masks import Mask, MaskCarrier, Prompt, make_prompt
 
 _BPE_NAME = "bpe_simple_vocab_16e6.txt.gz"
 _MIN_FIT = 0.3
 """From here on what the text has found is the prompted product."""
+
+
+_ABOUT = About("sam3", "sam3", "SAM License (code and weights)", "your file", extra=BY_HAND)
+
+
+class Sam3Config(CarriedConfig):
+    """SAM 3's video predictor with your checkpoint, on a CUDA device."""
+
+    about: ClassVar[About] = _ABOUT
+    name: Literal["sam3"] = "sam3"
+    prompt: Annotated[str, KnownAs("sam3_prompt")] = Field(
+        default="product held in hand", min_length=1
+    )
+    """What to look for, a short noun phrase; the first finder's box says which of the found."""
+    bpe_file: Annotated[str, PLACE, KnownAs("sam3_bpe_file")] = ""
+    """Path of bpe_simple_vocab_16e6.txt.gz; empty for the one in a source checkout of the package."""
+    chunk_frames: Annotated[int, KnownAs("sam3_chunk_frames")] = Field(default=48, ge=2)
+    """Frames in memory at a time."""
+
+    def build(self) -> CarriedFinder:
+        """The finder."""
+        return self.carrying(
+            Sam3Objects(
+                self.weights_file, self.bpe_file, self.prompt, self.chunk_frames,
+                self.weights_sha256,
+            )
+        )  # fmt: skip
 
 
 class Sam3Objects(MaskCarrier):
@@ -37,7 +68,7 @@ class Sam3Objects(MaskCarrier):
         pinned_sha256: What the checkpoint must be; empty for any.
     """
 
-    name = "sam3"
+    about = _ABOUT
 
     def __init__(
         self, checkpoint: str, bpe_file: str, text: str, chunk_frames: int, pinned_sha256: str = ""
@@ -53,7 +84,7 @@ class Sam3Objects(MaskCarrier):
         Raises:
             ConfigError: One of them is missing.
         """
-        if importlib.util.find_spec("sam3") is None:
+        if not _ABOUT.is_installed:
             raise ConfigError(
                 "objects.backend=sam3: the package sam3 is not installed; its licence and its pins keep it out "
                 "of the extras: docs/install.md says how to add it to an environment of its own"
@@ -86,9 +117,14 @@ class Sam3Objects(MaskCarrier):
     def ref(self) -> BackendRef:
         """What reports show."""
         return BackendRef(
-            name=self.name, version=importlib.metadata.version("sam3"),
-            weights_sha256=self.weights_sha256, licence="SAM License (code and weights)",
+            name=_ABOUT.name, version=importlib.metadata.version("sam3"),
+            weights_sha256=self.weights_sha256, licence=_ABOUT.licence,
         )  # fmt: skip
+
+    @property
+    def resources(self) -> Resources:
+        """A GPU: the package runs on nothing else."""
+        return Resources(num_cpus=1.0, num_gpus=1.0, memory_bytes=8_000_000_000)
 
     def setup(self) -> None:
         """Load the checkpoint.

@@ -19,7 +19,7 @@ from stages.kit.arrays import Arrays
 from stages.kit.boxes import box_iou
 from stages.kit.landmarks import hand_boxes_at
 from stages.kit.masks import decode_masks
-from stages.kit.mediapipe_package import check_mediapipe, load_solutions
+from stages.kit.mediapipe_package import ABOUT, check_mediapipe, load_solutions
 from stages.product import likeness
 from stages.product.traces import leak_share
 
@@ -90,6 +90,7 @@ class TripletsStage(Stage[TripletsConfig, Clip, Clip]):
         "image_unreadable",
     })  # fmt: skip
 
+    fixed_backends = (ABOUT,)
     _faces: Any = None
 
     def check(self) -> None:

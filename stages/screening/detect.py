@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from schemas.base import BackendRef
+from schemas.backend import by_name
 from schemas.facets import BoxesFacet
 from schemas.rows import Clip
-from schemas.settings import PIN, PLACE, used_by
-from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
+from schemas.settings import BESIDE
+from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
+from stages.gates import AtLeast, AtMost, first_failure
 from stages.kit.landmarks import is_seen
 from stages.kit.masks import encode_masks
-from stages.kit.mediapipe_package import check_mediapipe
+from stages.kit.mediapipe_package import MEDIAPIPE, check_mediapipe
 from stages.screening import tracks
+from stages.screening.mediapipe_count import MediapipeConfig
 from stages.screening.mediapipe_people import (
     LEFT_WRIST,
-    MEDIAPIPE,
     RIGHT_WRIST,
     MediapipePeople,
     PeopleTracks,
 )
-from stages.screening.ultralytics_people import UltralyticsPeople
+from stages.screening.people import PeopleBackend
+from stages.screening.ultralytics_people import UltralyticsConfig
 
 _FACE_MARGIN, _HAND_MARGIN = 0.12, 0.15
 
@@ -41,19 +43,17 @@ class DetectGate(GateConfig):
     min_face_height_px: float = Field(default=32.0, ge=0)
 
 
+PeopleChoice = Annotated[
+    MediapipeConfig | UltralyticsConfig,
+    Field(discriminator="name"), by_name("mediapipe"), BESIDE,
+]  # fmt: skip
+
+
 class DetectConfig(StageConfig):
     """How to look."""
 
-    backend: Literal["mediapipe", "ultralytics"] = "mediapipe"
-    """``ultralytics`` counts people with the user's YOLO weights; landmarks are mediapipe's either way."""
-    weights_file: Annotated[str, PLACE] = ""
-    """``ultralytics``: path of a local YOLO weight file whose class 0 is a person."""
-    weights_sha256: Annotated[str, PIN] = ""
-    """Pins the weight file; empty for any."""
-    min_person_area: Annotated[float, used_by("backend", "ultralytics")] = Field(
-        default=0.05, ge=0, le=1
-    )
-    """``ultralytics``: smaller people than this share of the largest are passers-by far away."""
+    backend: PeopleChoice = MediapipeConfig()
+    """What counts people: ``ultralytics`` with your YOLO weights; landmarks are mediapipe's either way."""
     every: int = Field(default=2, ge=1, le=5)
     """Look at every n-th frame; the ones between are interpolated and marked as filled."""
     count_every: int = Field(default=4, ge=1)
@@ -81,50 +81,23 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
 
     def __init__(self, config: DetectConfig) -> None:
         super().__init__(config)
-        self._finder: UltralyticsPeople | None = None
-        if config.backend == "ultralytics":
-            self._finder = UltralyticsPeople(
-                config.weights_file, config.min_confidence, config.weights_sha256
-            )
-
-    @property
-    def resources(self) -> Resources:
-        """Several mediapipe graphs, and perhaps YOLO."""
-        return Resources(memory_bytes=2_500_000_000 if self._finder else 1_500_000_000)
-
-    @property
-    def weights_sha256(self) -> str:
-        """Digest of the user's weight file, if there is one."""
-        return self._finder.weights_sha256 if self._finder else ""
-
-    @property
-    def people_backend(self) -> BackendRef:
-        """What counts people; landmarks are mediapipe's whatever is chosen."""
-        return self._finder.ref if self._finder else MEDIAPIPE
+        self._counter: PeopleBackend = config.backend.build()
+        self.backends = (self._counter,)
 
     def check(self) -> None:
         """Check that packages and weights are there."""
         check_mediapipe()
-        if self._finder is not None:
-            self._finder.check()
+        super().check()
 
     def setup(self) -> None:
         """Load the models."""
+        super().setup()
         config = self.config
-        if self._finder is not None:
-            self._finder.setup()
         self._people = MediapipePeople(
             every=config.every, count_every=config.count_every,
-            min_confidence=config.min_confidence,
-            count_people=self._count if self._finder else None,
+            min_confidence=config.min_confidence, count_people=self._counter.count,
         )  # fmt: skip
         self._people.setup()
-
-    def _count(self, frame: NDArray[np.uint8]) -> int:
-        assert self._finder is not None
-        boxes, _ = self._finder.find(frame)
-        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-        return int((areas >= self.config.min_person_area * areas.max(initial=0)).sum())
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Detect, track and describe."""
@@ -197,26 +170,21 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
             median_face_height_px=float(np.median(heights)) if len(heights) else 0.0,
             matte_area_share=float(found.matte[target].mean()),
             backend=MEDIAPIPE,
-            people_backend=self.people_backend,
+            people_backend=self._counter.ref,
         )
 
     def gate(self, row: Clip) -> Dropped | None:
         """One person with a face and at least one hand for most of the clip."""
         boxes, gate = row.boxes, self.config.gate
         assert boxes is not None
-        checks = (
-            ("multiple_people", boxes.multi_person_share > gate.max_multi_person_share,
-             f"{boxes.multi_person_share=:.2f} > {gate.max_multi_person_share}"),
-            ("no_person", boxes.pose_share < gate.min_pose_share,
-             f"{boxes.pose_share=:.2f} < {gate.min_pose_share}"),
-            ("no_face", boxes.face_share < gate.min_face_share,
-             f"{boxes.face_share=:.2f} < {gate.min_face_share}"),
-            ("face_too_small", boxes.median_face_height_px < gate.min_face_height_px,
-             f"{boxes.median_face_height_px=:.0f} < {gate.min_face_height_px}"),
-            ("no_hands", boxes.any_hand_share < gate.min_any_hand_share,
-             f"{boxes.any_hand_share=:.2f} < {gate.min_any_hand_share}"),
-        )  # fmt: skip
-        return next((Dropped(reason, why) for reason, failed, why in checks if failed), None)
+        return first_failure([
+            AtMost("multiple_people", "multi_person_share", boxes.multi_person_share, gate.max_multi_person_share),
+            AtLeast("no_person", "pose_share", boxes.pose_share, gate.min_pose_share),
+            AtLeast("no_face", "face_share", boxes.face_share, gate.min_face_share),
+            AtLeast("face_too_small", "median_face_height_px", boxes.median_face_height_px,
+                    gate.min_face_height_px),
+            AtLeast("no_hands", "any_hand_share", boxes.any_hand_share, gate.min_any_hand_share),
+        ])  # fmt: skip
 
 
 def _name_hands(found: PeopleTracks) -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.backend import About, Backend, Resources
 from schemas.base import BackendRef
 from schemas.errors import ModelOutputError
 from stages.screening.packaged_onnx import one_thread_session, packaged_file
@@ -27,6 +29,9 @@ _SPEECH = (-0.08397278, 1.22083953, 0.0052439)
 _BACKGROUND = (-0.13166888, 1.60915514, -0.39604546)
 _OVERALL = (-0.06766283, 1.11546468, 0.04602535)
 """The published maps from the network's outputs to opinion scores, highest power first."""
+
+
+ABOUT = About("dnsmos-p835", "speechmos", "MIT", "in the package")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +62,40 @@ def model_sha256() -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-class DnsMos:
+class DnsMos(Backend):
     """Scores 16 kHz mono sound."""
 
-    def __init__(self) -> None:
-        self._session = one_thread_session(model_path())
-        self.ref = BackendRef(
-            name="dnsmos-p835", version=distribution(_PACKAGE).version,
-            weights_sha256=model_sha256(), licence="MIT",
-        )  # fmt: skip
+    @property
+    def ref(self) -> BackendRef:
+        """What facets show."""
+        return BackendRef(
+            name=ABOUT.name,
+            version=distribution(_PACKAGE).version,
+            weights_sha256=self.weights_sha256,
+            licence=ABOUT.licence,
+        )
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of the network file."""
+        return model_sha256()
+
+    @property
+    def resources(self) -> Resources:
+        """A small network, one thread."""
+        return Resources(num_cpus=0.5, memory_bytes=500_000_000)
+
+    def check(self) -> None:
+        """Check that the wheel and its file are there; ConfigError if not."""
+        model_path()
+
+    def setup(self) -> None:
+        """Load the network."""
+        _ = self._session
+
+    @cached_property
+    def _session(self) -> Any:
+        return one_thread_session(model_path())
 
     def score(self, samples: NDArray[np.float32]) -> SoundScores:
         """Judge samples (N,) in [-1, 1], N > 0: the mean over windows of 9.01 s, a second apart.

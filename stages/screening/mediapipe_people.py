@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.base import BackendRef
 from stages.kit.mediapipe_package import NUM_HAND, SeenHand, hands_in, load_solutions, points_of
 from stages.screening.hand_names import distinct, name_hands
 from stages.screening.people_count import PeopleCounter
@@ -22,7 +21,6 @@ from stages.screening.people_count import PeopleCounter
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-MEDIAPIPE = BackendRef(name="mediapipe", version="0.10.21", licence="Apache-2.0")
 NUM_POSE, NUM_FACE = 33, 468
 LEFT_WRIST, RIGHT_WRIST, LEFT_ELBOW, RIGHT_ELBOW = 15, 16, 13, 14
 LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP = 11, 12, 23, 24
@@ -85,14 +83,12 @@ class MediapipePeople:
         every: Look at every n-th frame.
         count_every: Count people on every n-th frame.
         min_confidence: Of faces, poses and hands.
-        count_people: Counts the people of a frame instead of mediapipe.
+        count_people: Counts the people of a frame instead of mediapipe; None where it leaves that to mediapipe.
     """
-
-    backend = MEDIAPIPE
 
     def __init__(
         self, *, every: int, count_every: int, min_confidence: float,
-        count_people: Callable[[Frames], int] | None = None,
+        count_people: Callable[[Frames], int | None] | None = None,
     ) -> None:  # fmt: skip
         self._every, self._count_every = every, count_every
         self._min_confidence, self._count_people = min_confidence, count_people
@@ -117,9 +113,8 @@ class MediapipePeople:
                 # frames not looked at have no matte of their own; count_every is a multiple of every
                 nearest = index // self._every * self._every
                 count, score = counter.count(frames[index], out.matte[nearest])
-                if self._count_people is not None:
-                    count = self._count_people(frames[index])
-                out.person_count[index:stop] = count
+                told = self._count_people(frames[index]) if self._count_people else None
+                out.person_count[index:stop] = count if told is None else told
                 out.face_score[index:stop] = score
         _repeat_nearest(out.matte, out.looked_at)
         return out

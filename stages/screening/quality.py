@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from schemas.backend import Resources
 from schemas.facets import QualityFacet
 from schemas.rows import Clip
-from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
+from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
 from stages.screening import picture, rapidocr
@@ -79,28 +80,17 @@ class QualityStage(Stage[QualityConfig, Clip, Clip]):
         "clip_unreadable", "near_duplicate",
     })  # fmt: skip
 
+    fixed_backends = (rapidocr.ABOUT,)
+
+    def __init__(self, config: QualityConfig) -> None:
+        super().__init__(config)
+        self._reader = rapidocr.RapidOcr() if config.read_text else None
+        self.backends = (self._reader,) if self._reader else ()
+
     @property
-    def resources(self) -> Resources:
+    def needed(self) -> Resources:
         """One decoded clip and small networks."""
         return Resources(num_cpus=0.5, memory_bytes=1_500_000_000)
-
-    @property
-    def weights_sha256(self) -> str:
-        """Digest of the text networks."""
-        return rapidocr.models_sha256() if self.config.read_text else ""
-
-    def check(self) -> None:
-        """Check that the text reader is installed where it is wanted.
-
-        Raises:
-            ConfigError: It is not; the message says what to install.
-        """
-        if self.config.read_text:
-            rapidocr.model_paths()
-
-    def setup(self) -> None:
-        """Load the text reader."""
-        self._reader = rapidocr.RapidOcr() if self.config.read_text else None
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Fill ``row.quality``: bars have a score of their own, the others look at what is inside them.

@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.backend import About, Backend, Resources
+from schemas.base import BackendRef
 from schemas.errors import ConfigError
 
+ABOUT = About("rapidocr", "rapidocr_onnxruntime", "Apache-2.0", "in the package")
 _PACKAGE = "rapidocr-onnxruntime"
 _FOLDER = "rapidocr_onnxruntime/models"
 _FILES = ("ch_PP-OCRv4_det_infer.onnx", "ch_PP-OCRv4_rec_infer.onnx")
@@ -67,13 +71,42 @@ def models_sha256() -> str:
     return digest.hexdigest()
 
 
-class RapidOcr:
+class RapidOcr(Backend):
     """Finds lines of text and says how sure it is to read them."""
 
-    def __init__(self) -> None:
+    @property
+    def ref(self) -> BackendRef:
+        """Name, version, digest of both networks."""
+        return BackendRef(
+            name=ABOUT.name,
+            version=distribution(_PACKAGE).version,
+            weights_sha256=self.weights_sha256,
+            licence=ABOUT.licence,
+        )
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest over both networks."""
+        return models_sha256()
+
+    @property
+    def resources(self) -> Resources:
+        """Small networks, one thread."""
+        return Resources(num_cpus=0.5, memory_bytes=1_000_000_000)
+
+    def check(self) -> None:
+        """Check that the wheel and its files are there; ConfigError if not."""
+        model_paths()
+
+    def setup(self) -> None:
+        """Load the networks."""
+        _ = self._engine
+
+    @cached_property
+    def _engine(self) -> Any:
         from rapidocr_onnxruntime import RapidOCR
 
-        self._engine = RapidOCR(
+        return RapidOCR(
             intra_op_num_threads=1, inter_op_num_threads=1,
             det_limit_side_len=_DETECT_SIDE_PX, det_limit_type="min",
         )  # fmt: skip

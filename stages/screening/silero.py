@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.backend import About, Backend, Resources
 from schemas.base import BackendRef
 from stages.screening.packaged_onnx import one_thread_session, packaged_file
 
+ABOUT = About("silero-vad", "silero_vad", "MIT", "in the package")
 _PACKAGE = "silero-vad"
 _FILE = "silero_vad/data/silero_vad.onnx"
 _RATE_HZ = 16_000
@@ -38,17 +41,40 @@ def model_sha256() -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-class SileroVad:
+class SileroVad(Backend):
     """Probability of speech per 32 ms chunk of 16 kHz mono sound."""
 
-    def __init__(self) -> None:
-        self._session = one_thread_session(model_path())
-        self.ref = BackendRef(
-            name="silero-vad",
+    @property
+    def ref(self) -> BackendRef:
+        """What facets show."""
+        return BackendRef(
+            name=ABOUT.name,
             version=distribution(_PACKAGE).version,
-            weights_sha256=model_sha256(),
-            licence="MIT",
+            weights_sha256=self.weights_sha256,
+            licence=ABOUT.licence,
         )
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of the network file."""
+        return model_sha256()
+
+    @property
+    def resources(self) -> Resources:
+        """A small network, one thread."""
+        return Resources(num_cpus=0.5, memory_bytes=500_000_000)
+
+    def check(self) -> None:
+        """Check that the wheel and its file are there; ConfigError if not."""
+        model_path()
+
+    def setup(self) -> None:
+        """Load the network."""
+        _ = self._session
+
+    @cached_property
+    def _session(self) -> Any:
+        return one_thread_session(model_path())
 
     def probabilities(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Judge samples (N,) in [-1, 1]: one probability per whole or begun chunk, in order."""

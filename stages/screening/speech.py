@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import warnings
 from importlib.util import find_spec
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from schemas.backend import by_name
 from schemas.base import BackendRef
 from schemas.errors import ConfigError, DecodeError
 from schemas.facets import SpeechFacet
 from schemas.rows import Clip
-from schemas.settings import PIN, PLACE
-from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
+from schemas.settings import BESIDE
+from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
 from stages.kit.media import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, read_wav
@@ -24,7 +25,7 @@ from stages.kit.spans import runs
 from stages.screening import dnsmos, silero
 from stages.screening.lips import lip_gap, lip_shares
 from stages.screening.sync import measure_sync
-from stages.screening.syncnet import SyncNetBackend
+from stages.screening.syncnet import NoSyncConfig, SyncNetBackend, SyncNetConfig
 
 FLOOR_DB = -120.0
 _SILENT_RUN_SAMPLES = SAMPLE_RATE_HZ // 50
@@ -66,6 +67,11 @@ class SpeechGate(GateConfig):
     min_sync_confidence: float | None = Field(default=None, ge=0)
 
 
+SyncBackend = Annotated[
+    NoSyncConfig | SyncNetConfig, Field(discriminator="name"), by_name("none"), BESIDE
+]
+
+
 class SpeechConfig(StageConfig):
     """How speech is measured.
 
@@ -73,16 +79,11 @@ class SpeechConfig(StageConfig):
         voice_threshold: Probability of speech from which a chunk counts as voiced.
         score_sound: Score noise and music (1 to 2 s per clip on one core). False leaves the scores out.
         sync_backend: ``syncnet`` measures by how many frames the sound is late (up to 15) with your weights.
-        sync_weights_file: Path of SyncNet's weights, syncnet_v2.model of github.com/joonson/syncnet_python, whose code
-            is MIT and whose weights have no licence of their own: for research until you know better.
-        sync_weights_sha256: Pins the weight file; empty for any.
     """
 
     voice_threshold: float = Field(default=0.5, gt=0, lt=1)
     score_sound: bool = True
-    sync_backend: Literal["none", "syncnet"] = "none"
-    sync_weights_file: Annotated[str, PLACE] = ""
-    sync_weights_sha256: Annotated[str, PIN] = ""
+    sync_backend: SyncBackend = NoSyncConfig()
     gate: SpeechGate = SpeechGate()
 
 
@@ -102,29 +103,19 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
         | {"audio_unreadable", "audio_misaligned"}
     )
 
+    fixed_backends = (silero.ABOUT, dnsmos.ABOUT)
+
     def __init__(self, config: SpeechConfig) -> None:
         super().__init__(config)
-        self._sync = (
-            SyncNetBackend(config.sync_weights_file, config.sync_weights_sha256)
-            if config.sync_backend == "syncnet"
-            else None
-        )
-
-    @property
-    def resources(self) -> Resources:
-        """A small network, one thread; a large one where sync is measured."""
-        if self._sync:
-            return Resources(num_cpus=1.0, memory_bytes=2_000_000_000)
-        return Resources(num_cpus=0.5, memory_bytes=500_000_000)
+        self._vad = silero.SileroVad()
+        self._mos = dnsmos.DnsMos() if config.score_sound else None
+        self._sync: SyncNetBackend | None = config.sync_backend.build()
+        self.backends = tuple(b for b in (self._vad, self._mos, self._sync) if b is not None)
 
     @property
     def weights_sha256(self) -> str:
-        """Digest of the voice detector and of the network that scores noise."""
-        digests = [silero.model_sha256()]
-        if self.config.score_sound:
-            digests.append(dnsmos.model_sha256())
-        if self._sync:
-            digests.append(self._sync.weights_sha256)
+        """Digest over the digests of all networks in use."""
+        digests = [backend.weights_sha256 for backend in self.backends]
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
     def check(self) -> None:
@@ -133,20 +124,9 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
         Raises:
             ConfigError: One is not; the message says what to install.
         """
-        silero.model_path()
-        if self.config.score_sound:
-            dnsmos.model_path()
+        super().check()
         if find_spec("pyloudnorm") is None:
             raise ConfigError("stage speech needs the package: pip install pyloudnorm")
-        if self._sync:
-            self._sync.check()
-
-    def setup(self) -> None:
-        """Load the networks."""
-        self._vad = silero.SileroVad()
-        self._mos = dnsmos.DnsMos() if self.config.score_sound else None
-        if self._sync:
-            self._sync.setup()
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Fill ``row.speech``.

@@ -6,12 +6,14 @@ were trained on broadcasts of the BBC: take them for research until you know bet
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.backend import About, Backend, BackendConfig, Resources
 from schemas.base import BackendRef
+from schemas.settings import PIN, PLACE, KnownAs
 from stages.kit.weight_files import check_weight_file, fill_net, sha256_of
 from stages.screening.sync import WINDOW_FRAMES
 
@@ -21,10 +23,37 @@ if TYPE_CHECKING:
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 _BATCH = 8
-_SETTING = "speech.sync_weights_file"
+_SETTING = "speech.sync_backend.weights_file"
+_ABOUT = About("syncnet", "torch", "code MIT, weights none", "your file")
 
 
-class SyncNetBackend:
+class NoSyncConfig(BackendConfig):
+    """Sync is not measured."""
+
+    about: ClassVar[About] = About("none", "numpy", "Apache-2.0")
+    name: Literal["none"] = "none"
+
+    def build(self) -> None:
+        """Nothing."""
+
+
+class SyncNetConfig(BackendConfig):
+    """SyncNet with your weights: by how many frames the sound is late, up to 15."""
+
+    about: ClassVar[About] = _ABOUT
+    name: Literal["syncnet"] = "syncnet"
+    weights_file: Annotated[str, PLACE, KnownAs("sync_weights_file")] = ""
+    """Path of syncnet_v2.model of github.com/joonson/syncnet_python, whose code is MIT and whose weights have no
+    licence of their own: for research until you know better."""
+    weights_sha256: Annotated[str, PIN, KnownAs("sync_weights_sha256")] = ""
+    """Pins the weight file; empty for any."""
+
+    def build(self) -> SyncNetBackend:
+        """The network."""
+        return SyncNetBackend(self.weights_file, self.weights_sha256)
+
+
+class SyncNetBackend(Backend):
     """The network with its weights.
 
     Args:
@@ -56,9 +85,14 @@ class SyncNetBackend:
     def ref(self) -> BackendRef:
         """What reports show."""
         return BackendRef(
-            name="syncnet", version="1", weights_sha256=self.weights_sha256,
+            name=_ABOUT.name, version="1", weights_sha256=self.weights_sha256,
             licence="weights: none stated",
         )  # fmt: skip
+
+    @property
+    def resources(self) -> Resources:
+        """A large network."""
+        return Resources(num_cpus=1.0, memory_bytes=2_000_000_000)
 
     def setup(self) -> None:
         """Load the weights.

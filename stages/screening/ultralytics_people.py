@@ -6,19 +6,22 @@ Any YOLO detection or pose file whose class 0 is a person. Nothing is downloaded
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from schemas.backend import About, BackendConfig, Resources
 from schemas.base import BackendRef
 from schemas.errors import ConfigError, ModelOutputError
+from schemas.settings import PIN, PLACE, KnownAs
 from stages.kit.weight_files import check_weight_file, sha256_of
+from stages.screening.people import PeopleBackend
 
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -26,7 +29,34 @@ _DISTRIBUTION = "ultralytics-opencv-headless"
 _PERSON = 0
 
 
-class UltralyticsPeople:
+_ABOUT = About("ultralytics", "ultralytics", "AGPL-3.0", "your file", extra="ultralytics")
+
+
+class UltralyticsConfig(BackendConfig):
+    """Your YOLO weights; AGPL-3.0, so an extra."""
+
+    about: ClassVar[About] = _ABOUT
+    name: Literal["ultralytics"] = "ultralytics"
+    weights_file: Annotated[str, PLACE] = ""
+    """Path of a local YOLO weight file whose class 0 is a person."""
+    weights_sha256: Annotated[str, PIN] = ""
+    """Pins the weight file; empty for any."""
+    min_confidence: Annotated[float, KnownAs("people_min_confidence")] = Field(
+        default=0.5, ge=0, le=1
+    )
+    """Boxes below it are not people."""
+    min_person_area: float = Field(default=0.05, ge=0, le=1)
+    """Smaller people than this share of the largest are passers-by far away."""
+
+    def build(self) -> UltralyticsPeople:
+        """The counter."""
+        return UltralyticsPeople(
+            self.weights_file, self.min_confidence, self.weights_sha256,
+            min_person_area=self.min_person_area,
+        )  # fmt: skip
+
+
+class UltralyticsPeople(PeopleBackend):
     """Finds people in single frames.
 
     Args:
@@ -34,14 +64,14 @@ class UltralyticsPeople:
         min_confidence: Boxes below it are not people.
         pinned_sha256: What the file must be; empty for any.
         image_size_px: What the model sees.
+        min_person_area: People smaller than this share of the largest are not counted.
     """
-
-    name = "ultralytics"
 
     def __init__(
         self, weights_file: str, min_confidence: float, pinned_sha256: str = "",
-        image_size_px: int = 640,
+        image_size_px: int = 640, min_person_area: float = 0.0,
     ) -> None:  # fmt: skip
+        self._min_person_area = min_person_area
         self._weights_file, self._min_confidence = weights_file, min_confidence
         self._pinned_sha256, self._image_size_px = pinned_sha256, image_size_px
         self._settings: tempfile.TemporaryDirectory[str] | None = None
@@ -53,7 +83,7 @@ class UltralyticsPeople:
         Raises:
             ConfigError: One of them is missing.
         """
-        if importlib.util.find_spec("ultralytics") is None:
+        if not _ABOUT.is_installed:
             raise ConfigError(
                 "detect.backend=ultralytics: the package is not installed; install the extra "
                 "'ultralytics' (AGPL-3.0)"
@@ -72,9 +102,14 @@ class UltralyticsPeople:
     def ref(self) -> BackendRef:
         """What reports show."""
         return BackendRef(
-            name=self.name, version=importlib.metadata.version(_DISTRIBUTION),
-            weights_sha256=self.weights_sha256, licence="AGPL-3.0",
+            name=_ABOUT.name, version=importlib.metadata.version(_DISTRIBUTION),
+            weights_sha256=self.weights_sha256, licence=_ABOUT.licence,
         )  # fmt: skip
+
+    @property
+    def resources(self) -> Resources:
+        """The landmarks' graphs, and YOLO."""
+        return Resources(memory_bytes=2_500_000_000)
 
     def setup(self) -> None:
         """Load the weights, offline.
@@ -96,6 +131,12 @@ class UltralyticsPeople:
             self._model = YOLO(path)
         except (RuntimeError, KeyError, AttributeError, TypeError) as error:
             raise ConfigError(f"detect.weights_file: {path} is no YOLO model") from error
+
+    def count(self, frame: Frames) -> int:
+        """People in one frame (H,W,3) RGB who are not far behind the largest."""
+        boxes, _ = self.find(frame)
+        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+        return int((areas >= self._min_person_area * areas.max(initial=0)).sum())
 
     def find(self, frame: Frames) -> tuple[Floats, Floats]:
         """People in one frame (H,W,3) RGB.

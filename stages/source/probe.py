@@ -7,11 +7,12 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from schemas.backend import Resources
 from schemas.errors import DecodeError
 from schemas.facets import ProbeFacet
 from schemas.rows import SourceVideo
 from schemas.settings import LIMIT
-from stages.base import Dropped, GateConfig, Kept, Resources, Stage, StageConfig
+from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
 from stages.kit.isolate import CHILD_REASONS, ChildBudget, run_isolated
 from stages.source.audio_reader import AUDIO_REASONS
@@ -74,7 +75,7 @@ class ProbeStage(Stage[ProbeConfig, SourceVideo, SourceVideo]):
     )
 
     @property
-    def resources(self) -> Resources:
+    def needed(self) -> Resources:
         """A decoder with two threads."""
         return Resources(num_cpus=0.5, memory_bytes=self.config.memory_bytes // 2)
 

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, ClassVar, Literal
 
 import cv2
 import numpy as np
+from pydantic import Field
 
+from schemas.backend import About, BackendConfig
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
+from schemas.settings import KnownAs
 from stages.kit.spans import Span, merge
-from stages.source.shots import FLASH_FRAMES, Thumbnails, black_spans
+from stages.source.shots import FLASH_FRAMES, ShotDetector, Thumbnails, black_spans
 
 _NOMINAL_FPS = 25.0
+_ABOUT = About("pyscenedetect", "scenedetect", "BSD-3-Clause")
 _PACKAGE = "scenedetect-headless"
 
 
-def check() -> None:
-    """Check that the package is there.
+class PySceneDetectConfig(BackendConfig):
+    """Hard cuts by colour differences, for a sixth of the time."""
 
-    Raises:
-        ConfigError: It is not.
-    """
-    try:
-        version(_PACKAGE)
-    except PackageNotFoundError as error:
-        raise ConfigError(
-            f"segment.detector=pyscenedetect needs the package: pip install '{_PACKAGE}>=0.7,<0.8', "
-            "or choose segment.detector=transnetv2"
-        ) from error
+    about: ClassVar[About] = _ABOUT
+    name: Literal["pyscenedetect"] = "pyscenedetect"
+    threshold: Annotated[float, KnownAs("pyscenedetect_threshold")] = Field(default=3.0, gt=0)
+    """Ratio to the neighbourhood that counts as a cut."""
+
+    def build(self) -> PySceneDetectDetector:
+        """The detector."""
+        return PySceneDetectDetector(self.threshold)
 
 
-class PySceneDetectDetector:
+class PySceneDetectDetector(ShotDetector):
     """Content differences against their neighbourhood (AdaptiveDetector), plus black passages.
 
     Dissolves are beyond it: they have no single step that stands out.
@@ -44,9 +47,25 @@ class PySceneDetectDetector:
 
     def __init__(self, adaptive_threshold: float) -> None:
         self._adaptive_threshold = adaptive_threshold
-        self.ref = BackendRef(
-            name="pyscenedetect", version=version(_PACKAGE), licence="BSD-3-Clause"
-        )
+
+    @property
+    def ref(self) -> BackendRef:
+        """What facets show."""
+        return BackendRef(name=_ABOUT.name, version=version(_PACKAGE), licence=_ABOUT.licence)
+
+    def check(self) -> None:
+        """Check that the package is there.
+
+        Raises:
+            ConfigError: It is not.
+        """
+        try:
+            version(_PACKAGE)
+        except PackageNotFoundError as error:
+            raise ConfigError(
+                f"segment.detector=pyscenedetect needs the package: pip install '{_PACKAGE}>=0.7,<0.8', "
+                "or choose segment.detector=transnetv2"
+            ) from error
 
     def transitions(self, thumbnails: Thumbnails) -> list[Span]:
         """Find transitions; see ``ShotDetector``."""

@@ -7,10 +7,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.backend import Resources
 from schemas.base import FileRef
 from schemas.facets import MediaFacet
 from schemas.rows import Clip, SourceVideo
-from stages.base import Dropped, Kept, Resources, Stage
+from stages.base import Dropped, Kept, Stage
 from stages.files import Files
 from stages.kit.boxes import Box
 from stages.kit.isolate import CHILD_REASONS
@@ -42,36 +43,15 @@ class SegmentStage(Stage[SegmentConfig, SourceVideo, Clip]):
         | {"too_short", "too_small", "decode_unstable"}
     )
 
+    def __init__(self, config: SegmentConfig) -> None:
+        super().__init__(config)
+        self._detector: ShotDetector = config.detector.build()
+        self.backends = (self._detector,)
+
     @property
-    def resources(self) -> Resources:
+    def needed(self) -> Resources:
         """A decoder and an encoder of two threads, and a shot detector."""
         return Resources(num_cpus=1.0, memory_bytes=self.config.memory_bytes // 3)
-
-    @property
-    def weights_sha256(self) -> str:
-        """Digest of the shot detector's weights."""
-        if self.config.detector == "pyscenedetect":
-            return ""
-        from stages.source import transnetv2
-
-        return transnetv2.weights_sha256()
-
-    def check(self) -> None:
-        """Check that the detector is installed.
-
-        Raises:
-            ConfigError: It is not; the message says what to install.
-        """
-        from stages.source import pyscenedetect, transnetv2
-
-        if self.config.detector == "transnetv2":
-            transnetv2.weights_path()
-        else:
-            pyscenedetect.check()
-
-    def setup(self) -> None:
-        """Load the detector."""
-        self._detector = build_detector(self.config)
 
     def process(self, row: SourceVideo, files: Files) -> Kept[Clip] | Dropped:
         """Emit one clip per window.
@@ -157,17 +137,6 @@ class SegmentStage(Stage[SegmentConfig, SourceVideo, Clip]):
             motion_start_s=window.motion_start / FPS,
             media=media,
         )
-
-
-def build_detector(config: SegmentConfig) -> ShotDetector:
-    """Build the configured detector."""
-    if config.detector == "transnetv2":
-        from stages.source.transnetv2 import TransNetV2Detector
-
-        return TransNetV2Detector(config.transnetv2_threshold)
-    from stages.source.pyscenedetect import PySceneDetectDetector
-
-    return PySceneDetectDetector(config.pyscenedetect_threshold)
 
 
 def trimmed(

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from schemas.settings import LIMIT, used_by
+from schemas.backend import by_name
+from schemas.settings import BESIDE, LIMIT
 from stages.base import GateConfig, StageConfig
+from stages.source.pyscenedetect import PySceneDetectConfig
+from stages.source.transnetv2 import TransNetV2Config
 
 Bucket = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+
+
+Detector = Annotated[
+    TransNetV2Config | PySceneDetectConfig,
+    Field(discriminator="name"), by_name("transnetv2"), BESIDE,
+]  # fmt: skip
 
 
 class SegmentGate(GateConfig):
@@ -21,8 +30,6 @@ class SegmentConfig(StageConfig):
 
     Args:
         detector: Shot detector. docs/front.md has the comparison behind the default.
-        transnetv2_threshold: Probability that counts as a transition.
-        pyscenedetect_threshold: Ratio to the neighbourhood that counts as a cut.
         cut_margin_frames: Ticks given up on each side of a transition.
         max_gap_s: A longer hole in the frame times separates shots.
         num_frames: Target frames per clip, 1 + 4k.
@@ -40,13 +47,7 @@ class SegmentConfig(StageConfig):
         memory_bytes: Address space of the child process.
     """
 
-    detector: Literal["transnetv2", "pyscenedetect"] = "transnetv2"
-    transnetv2_threshold: Annotated[float, used_by("detector", "transnetv2")] = Field(
-        default=0.5, gt=0, lt=1
-    )
-    pyscenedetect_threshold: Annotated[float, used_by("detector", "pyscenedetect")] = Field(
-        default=3.0, gt=0
-    )
+    detector: Detector = TransNetV2Config()
     cut_margin_frames: int = Field(default=1, ge=0, le=25)
     max_gap_s: float = Field(default=0.5, gt=0)
     num_frames: int = Field(default=81, ge=5)

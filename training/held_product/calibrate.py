@@ -21,9 +21,9 @@ from jobs.bench.real import Part, annotated_videos, parts_of, row_of
 from jobs.bench.scores import calibration_error
 from stages.base import Kept
 from stages.files import Files, FolderBlobs
+from stages.kit.landmarks import hands_of
 from stages.product.held_looks import HeldProduct
 from stages.product.held_masks import log_odds, look_over, masks_of
-from stages.product.objects import hands_of
 from stages.product.scene import load_scene
 from stages.screening.detect import DetectConfig, DetectStage
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model.codecs.audio import measure_lufs
-from model.codecs.encoder_choice import AudioEncoderConfig, TextEncoderConfig
+from model.codecs.encoder_choice import ByteTextConfig, LogMelConfig
 from model.sampler import SampleConfig, Sampler, SampleRequest, guidance_terms, sample
 from model.training.config import merged, train_recipe
 from model.training.trainer import train
@@ -127,9 +127,9 @@ def test_loudness_of_silence_and_of_a_tone() -> None:
 
 def test_other_feature_spaces_are_refused(checkpoint) -> None:
     with pytest.raises(ConfigError, match="text_encoder is byte-text@1-32"):
-        sample(checkpoint, REQUEST, FAST.replace(text_encoder=TextEncoderConfig(dim=32)))
+        sample(checkpoint, REQUEST, FAST.replace(text_encoder=ByteTextConfig(dim=32)))
     with pytest.raises(ConfigError, match="audio_encoder is log-mel@1-32"):
-        sample(checkpoint, REQUEST, FAST.replace(audio_encoder=AudioEncoderConfig(num_mels=32)))
+        sample(checkpoint, REQUEST, FAST.replace(audio_encoder=LogMelConfig(num_mels=32)))
 
 
 def test_other_statistics_of_the_latents_are_refused(checkpoint, tmp_path) -> None:

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from model.codecs import video as codecs
 from model.codecs.clock import clip_window, union_boxes
-from model.codecs.codec_choice import CodecConfig, check_codec
+from model.codecs.codec_choice import WanVaeConfig
 from model.codecs.dct import DCT_BAND, DctCodec
 from model.codecs.pixels import to_frames, to_pixels
-from model.codecs.video import build_codec, decode_frames, encode_frames
+from model.codecs.video import decode_frames, encode_frames
 from model.codecs.wan import WAN_LATENT_MEAN, WAN_LATENT_STD, WanVaeCodec
 from schemas.errors import ConfigError
 from schemas.settings import content_of
@@ -178,13 +178,13 @@ def test_wan_vae_gives_the_published_latents(tiny_vae) -> None:
 def test_wan_vae_is_built_from_a_local_folder_and_pinned(tiny_vae, tmp_path: Path) -> None:
     folder = tmp_path / "vae"
     tiny_vae.save_pretrained(folder, safe_serialization=True)
-    codec = build_codec(CodecConfig(name="wan2.1-vae", folder=str(folder)))
+    codec = WanVaeConfig(folder=str(folder)).build().opened
     digest = codec.ref.weights_sha256
     assert len(digest) == 64
     assert not codec.is_blockwise
-    check_codec(CodecConfig(name="wan2.1-vae", folder=str(folder), weights_sha256=digest))
+    WanVaeConfig(folder=str(folder), weights_sha256=digest).build().check()
     with pytest.raises(ConfigError, match="the recipe pins"):
-        check_codec(CodecConfig(name="wan2.1-vae", folder=str(folder), weights_sha256="0" * 64))
+        WanVaeConfig(folder=str(folder), weights_sha256="0" * 64).build().check()
     config = json.loads((folder / "config.json").read_text())
     assert config["latents_mean"] == pytest.approx(WAN_LATENT_MEAN)
     assert config["latents_std"] == pytest.approx(WAN_LATENT_STD)
@@ -193,10 +193,10 @@ def test_wan_vae_is_built_from_a_local_folder_and_pinned(tiny_vae, tmp_path: Pat
 @pytest.mark.parametrize("folder", [None, "/nowhere/vae"])
 def test_missing_vae_folder_says_what_to_do(folder: str | None) -> None:
     with pytest.raises(ConfigError, match=r"codec\.folder"):
-        check_codec(CodecConfig(name="wan2.1-vae", folder=folder))
+        WanVaeConfig(folder=folder).build().check()
 
 
 def test_a_record_keeps_the_folder_and_content_does_not() -> None:
-    config = CodecConfig(name="wan2.1-vae", folder="/a", weights_sha256="0" * 64)
+    config = WanVaeConfig(folder="/a", weights_sha256="0" * 64)
     assert config.model_dump()["folder"] == "/a"
     assert content_of(config) == {"name": "wan2.1-vae", "device": "cpu"}

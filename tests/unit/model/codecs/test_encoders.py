@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from model.codecs import encoders as e
-from model.codecs.audio import frame_positions, interpolate_steps, mel_filters
-from model.codecs.encoder_choice import check_encoders
+from model.codecs import encoder_choice as choice
+from model.codecs.audio import LogMelAudioEncoder, frame_positions, interpolate_steps, mel_filters
+from model.codecs.text import ByteTextEncoder
 from schemas.errors import ConfigError
 
 
 def test_byte_text_features_tell_prompts_apart_and_know_spelling() -> None:
-    encoder = e.ByteTextEncoder(dim=64, max_tokens=16)
+    encoder = ByteTextEncoder(dim=64, max_tokens=16)
     a, cut = encoder.encode("A person holds a red bottle.")
     assert a.shape == (7, 64)
     assert not cut
@@ -29,7 +29,7 @@ def test_byte_text_features_tell_prompts_apart_and_know_spelling() -> None:
 
 
 def test_byte_text_cuts_aloud_and_refuses_blanks() -> None:
-    encoder = e.ByteTextEncoder(dim=16, max_tokens=3)
+    encoder = ByteTextEncoder(dim=16, max_tokens=3)
     features, cut = encoder.encode("one two three four")
     assert features.shape == (3, 16)
     assert cut
@@ -39,7 +39,7 @@ def test_byte_text_cuts_aloud_and_refuses_blanks() -> None:
 
 
 def test_log_mel_step_describes_its_own_frame() -> None:
-    encoder = e.LogMelAudioEncoder(64)
+    encoder = LogMelAudioEncoder(64)
     quiet = np.zeros(20 * 640, np.float32)
     click = quiet.copy()
     click[7 * 640 + 300] = 0.9
@@ -50,7 +50,7 @@ def test_log_mel_step_describes_its_own_frame() -> None:
 
 def test_log_mel_finds_the_pitch() -> None:
     t = np.arange(16_000 // 25 * 10) / 16_000
-    encoder = e.LogMelAudioEncoder(64)
+    encoder = LogMelAudioEncoder(64)
     peaks = [
         int(encoder.encode((0.3 * np.sin(2 * np.pi * hz * t)).astype(np.float32))[0, 4].argmax())
         for hz in (300, 1000, 4000)
@@ -68,7 +68,7 @@ def test_mel_filters_are_never_empty() -> None:
 @pytest.mark.parametrize("size", [0, 641])
 def test_partial_frames_of_sound_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match="640"):
-        e.LogMelAudioEncoder().encode(np.zeros(size, np.float32))
+        LogMelAudioEncoder().encode(np.zeros(size, np.float32))
 
 
 def test_interpolation_hits_frame_centres() -> None:
@@ -95,14 +95,14 @@ def test_wav2vec2_from_a_local_folder(tmp_path: Path) -> None:
     )
     model.save_pretrained(tmp_path, safe_serialization=True)
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path)
-    config = e.AudioEncoderConfig(name="wav2vec2", folder=str(tmp_path))
-    check_encoders(e.TextEncoderConfig(), config)
-    encoder = e.build_audio_encoder(config)
+    encoder = choice.Wav2Vec2Config(folder=str(tmp_path)).build().opened
     samples = np.random.default_rng(0).normal(0, 0.1, 25 * 640).astype(np.float32)
     features = encoder.encode(samples)
     assert features.shape == (3, 25, 16) == (encoder.num_layers, 25, encoder.dim)
     assert np.isfinite(features).all()
-    assert np.array_equal(features, e.build_audio_encoder(config).encode(samples))
+    assert np.array_equal(
+        features, choice.Wav2Vec2Config(folder=str(tmp_path)).build().opened.encode(samples)
+    )
     np.testing.assert_allclose(encoder.encode(samples * 0.5), features, atol=1e-4)  # normalised
 
 
@@ -123,8 +123,7 @@ def test_umt5_from_a_local_folder(tmp_path: Path) -> None:
     UMT5EncoderModel(
         UMT5Config(vocab_size=8, d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=2)
     ).save_pretrained(tmp_path, safe_serialization=True)
-    config = e.TextEncoderConfig(name="umt5", folder=str(tmp_path), max_tokens=4)
-    encoder = e.build_text_encoder(config)
+    encoder = choice.UMT5Config(folder=str(tmp_path), max_tokens=4).build().opened
     short, cut = encoder.encode("a person")
     assert short.shape == (3, 16)
     assert not cut
@@ -136,8 +135,6 @@ def test_umt5_from_a_local_folder(tmp_path: Path) -> None:
 
 def test_missing_folders_say_which_setting() -> None:
     with pytest.raises(ConfigError, match=r"text_encoder\.folder"):
-        check_encoders(e.TextEncoderConfig(name="umt5"), e.AudioEncoderConfig())
+        choice.UMT5Config().build().check()
     with pytest.raises(ConfigError, match=r"audio_encoder\.folder"):
-        check_encoders(
-            e.TextEncoderConfig(), e.AudioEncoderConfig(name="wav2vec2", folder="/nowhere")
-        )
+        choice.Wav2Vec2Config(folder="/nowhere").build().check()

@@ -23,7 +23,7 @@ from stages.body.structure import (
     near_valid,
     structure_scores,
 )
-from stages.body_models.open_body import open_body
+from stages.body_models.open_body import SmplxSource
 from stages.files import Files, FolderBlobs
 from stages.kit.masks import encode_masks
 from tests.unit.stages.conftest import NUM_FRAMES, SIZE_PX, Truth
@@ -181,7 +181,7 @@ def test_stored_arrays_give_the_mesh_back(files: Files, fitted: Clip, truth: Tru
     arrays = files.arrays(fitted.body.arrays)
     assert arrays["joints_px"].shape == (NUM_FRAMES, 55, 2)
     assert arrays["is_valid"].all()
-    model = open_body("smplx", truth.model_file)
+    model = SmplxSource(truth.model_file).open()
     half = model.vertices(arrays, 3, 5)
     assert half.shape == (2, 10475, 3)
     assert np.allclose(half, model.vertices(arrays, 0, NUM_FRAMES)[3:5], atol=1e-5)

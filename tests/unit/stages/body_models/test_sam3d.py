@@ -530,7 +530,7 @@ def test_a_real_result_is_drawn_by_the_structure_stage(shared_data: Path, tmp_pa
     seen = read_detections(detections(pixels), width, height)
     body = record([result] * 3, fans(result.vertices_m), seen, 0, 1)
     assert np.nanmax(body.body_error_head) < 0.01
-    from stages.body.body import sequence_arrays
+    from stages.body.recorded import sequence_arrays
 
     arrays = sequence_arrays(body)
     model = stored_body("sam3d-body", "", arrays)

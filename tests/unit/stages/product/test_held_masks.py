@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from schemas.errors import ConfigError
+from stages.kit.landmarks import hands_of
 from stages.kit.masks import iou
 from stages.product.held_crop import CROP_PX, crop_around
 from stages.product.held_looks import Look, group_hands
 from stages.product.held_masks import _clean, look_over, masks_of
-from stages.product.objects import ObjectsConfig, ObjectsStage, hands_of
+from stages.product.objects import ObjectsConfig, ObjectsStage
 from stages.product.scene import load_scene
 from tests.unit.stages.product import held_scene
 

@@ -179,14 +179,14 @@ def bad_files(folder):
 @pytest.mark.parametrize("name", ["other", "hostile", "text", "empty", "shape"])
 def test_a_wrong_file_is_a_clear_error(name, tmp_path, capsys):
     bad_files(tmp_path)
-    with pytest.raises(ConfigError, match=r"speech\.sync_weights_file"):
+    with pytest.raises(ConfigError, match=r"speech\.sync_backend\.weights_file"):
         SyncNetBackend(str(tmp_path / f"{name}.model")).setup()
     assert "run" not in capsys.readouterr().out
 
 
 def test_an_absent_or_unpinned_file_stops_the_run(weights):
     config = SpeechConfig(sync_backend="syncnet", sync_weights_file="/absent.model")
-    with pytest.raises(ConfigError, match=r"speech\.sync_weights_file: no weight file"):
+    with pytest.raises(ConfigError, match=r"speech\.sync_backend\.weights_file: no weight file"):
         SpeechStage(config).check()
     pinned = SpeechConfig(
         sync_backend="syncnet", sync_weights_file=str(weights), sync_weights_sha256="0" * 64
