@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from curation.recipe import Recipe
+from schemas.backend import About
 from schemas.errors import ConfigError
 from schemas.manifest import StageRecord
 from schemas.mistakes import explain_validation
@@ -94,13 +95,27 @@ def build_chain(recipe: Recipe) -> Chain:
 
 
 def _build_stage(name: str, settings: dict[str, Any]) -> AnyStage:
-    module_name, _, class_name = STAGE_CLASSES[name].partition(":")
-    stage_class: type[AnyStage] = getattr(importlib.import_module(module_name), class_name)
+    kind = stage_class(name)
     try:
-        config = stage_class.config_type.model_validate(settings)
+        config = kind.config_type.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(explain_validation(error, name, stage_class.config_type)) from error
-    return stage_class(config)
+        raise ConfigError(explain_validation(error, name, kind.config_type)) from error
+    return kind(config)
+
+
+def stage_class(name: str) -> type[AnyStage]:
+    """The class of a stage, imported at its first use."""
+    module_name, _, class_name = STAGE_CLASSES[name].partition(":")
+    return getattr(importlib.import_module(module_name), class_name)
+
+
+def known_backends() -> list[tuple[str, str, About, bool]]:
+    """Every backend of every stage: (stage, setting or "", about, is it the default)."""
+    return [
+        (name, setting, about, is_default)
+        for name in STAGE_CLASSES
+        for setting, about, is_default in stage_class(name).known_backends()
+    ]
 
 
 def closure_fingerprints(stages: Sequence[AnyStage]) -> dict[str, str]:

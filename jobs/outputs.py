@@ -247,8 +247,12 @@ class BackendLine(Model):
     """One backend of a stage."""
 
     stage: str
+    setting: str
+    """What chooses it; empty for what a stage always uses."""
     name: str
-    module: str
+    is_default: bool
+    package: str
+    """The module that it needs."""
     extra: str
     licence: str
     weights: str
@@ -261,10 +265,19 @@ class Backends(Model):
     backends: tuple[BackendLine, ...]
 
 
+class CheckedStage(Model):
+    """A stage that can run here, and the backends that its settings chose."""
+
+    stage: str
+    fingerprint: str
+    backends: tuple[str, ...]
+    weights_sha256: str
+
+
 class CheckedModels(Model):
     """``models check``: every stage can run; bytes that the network needs, by purpose."""
 
-    stages: tuple[dict[str, str], ...]
+    stages: tuple[CheckedStage, ...]
     network: dict[str, Any]
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import Field, model_validator
 
-from schemas.backend import About, Backend, Resources, ResourceSettings, lifted
+from schemas.backend import About, Backend, Resources, ResourceSettings, choices, lifted
 from schemas.base import Model
 from schemas.errors import ConfigError
 from schemas.rows import Row
@@ -89,6 +89,16 @@ class Stage(ABC, Generic[ConfigT, InT, OutT]):
         self.config = config
         self.backends: tuple[Backend, ...] = ()
         """What the settings chose; subclasses that have backends build them here."""
+
+    @classmethod
+    def known_backends(cls) -> list[tuple[str, About, bool]]:
+        """All that its settings may choose and what it uses besides: (setting, about, is it the default)."""
+        default = cls.config_type()
+        found = [
+            (name, member.about, getattr(default, name).name == member.about.name)
+            for name, member in choices(cls.config_type)
+        ]
+        return found + [("", about, True) for about in cls.fixed_backends]
 
     @property
     def resources(self) -> Resources:

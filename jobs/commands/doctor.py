@@ -17,6 +17,7 @@ import typer
 
 from jobs import options
 from jobs.console import Exit, guarded, print_json, say
+from schemas.backend import BY_HAND
 from schemas.text import bytes_text
 
 _PACKAGES = (
@@ -27,19 +28,12 @@ _PACKAGES = (
     "pydantic",
     "av",
     "opencv-python-headless",
-    "mediapipe",
-    "anny",
     "pyrender-maintained",
     "trimesh",
     "onnxruntime",
 )
-_EXTRAS = {
-    "sam2": "sam2",
-    "ultralytics": "ultralytics",
-    "smplx": "smplx",
-    "wan": "diffusers",
-    "vlm": "httpx",
-}
+_EXTRAS = {"vlm": "httpx"}
+"""Extras that are no backend's."""
 _MIN_FREE_DISK_BYTES = 5 << 30
 _MIN_FREE_MEMORY_BYTES = 4 << 30
 _RAY_ANSWER_S = 120.0
@@ -62,7 +56,7 @@ def command(
     as_json: options.Json = False,
 ) -> Exit:
     """Check Python, packages, ffmpeg, memory, disk, rendering, the recipe's stages, that Ray starts."""
-    checks = [*_machine(), *_space(), *_packages(), _rendering(), _stages()]
+    checks = [*_machine(), *_space(), *_packages(), *_backends(), _rendering(), _stages()]
     checks += [] if no_ray else [_ray()]
     if as_json:
         print_json("doctor", {"checks": [c._asdict() for c in checks]})
@@ -71,8 +65,8 @@ def command(
             say(f"{'ok  ' if check.is_ok else 'FAIL'} {check.name:<24} {check.found}")
             if not check.is_ok:
                 say(f"     -> {check.remedy}")
-        for extra, module in _EXTRAS.items():
-            state = "installed" if importlib.util.find_spec(module) else "not installed (optional)"
+        for extra, is_there in _extras().items():
+            state = "installed" if is_there else "not installed (optional)"
             say(f"     extra {extra:<18} {state}")
     return Exit.DONE if all(c.is_ok for c in checks) else Exit.REQUEST
 
@@ -133,6 +127,28 @@ def _packages() -> list[Check]:
         except PackageNotFoundError:
             checks.append(Check(name, False, "missing", "run make setup"))
     return checks
+
+
+def _backends() -> list[Check]:
+    """The packages of what a recipe uses unless it says otherwise."""
+    from curation.chain import known_backends
+
+    wanted = {about.package: about for _, _, about, is_default in known_backends() if is_default}
+    return [
+        Check(f"backend {a.name}", a.is_installed, a.package, f"install it: {a.remedy}")
+        for a in wanted.values()
+    ]
+
+
+def _extras() -> dict[str, bool]:
+    """Every extra that some backend wants, and whether all its packages are there."""
+    from curation.chain import known_backends
+
+    found = {name: importlib.util.find_spec(module) is not None for name, module in _EXTRAS.items()}
+    for _, _, about, _ in known_backends():
+        if about.extra not in {"", BY_HAND}:
+            found[about.extra] = found.get(about.extra, True) and about.is_installed
+    return found
 
 
 def _rendering() -> Check:

