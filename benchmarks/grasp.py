@@ -1,4 +1,4 @@
-"""Whether fingers reach the product that they hold, on studio clips, without and with ``body.grasp``.
+"""Whether fingers reach the product that they hold, on studio clips, without and with ``body.backend.grasp``.
 
     python benchmarks/grasp.py [--clip NAME ...] [--found] [--sink] [--scratch DIR]
 

@@ -104,7 +104,7 @@ def pin_command(
 @guarded
 def convert_smplx_command(
     source: Annotated[Path, typer.Argument(help="The old .pkl, or an .npz with pickled arrays.")],
-    target: Annotated[Path, typer.Argument(help="The .npz to write, for body.model_file.")],
+    target: Annotated[Path, typer.Argument(help="The .npz to write, for body.backend.model_file.")],
     as_json: options.Json = False,
 ) -> Exit:
     """Convert an old SMPL-X model file to plain arrays; what the pickle asks to run is refused."""
@@ -116,5 +116,5 @@ def convert_smplx_command(
         return Exit.DONE
     for name, shape in shapes.items():
         say(f"{name:<16} {' x '.join(map(str, shape))}")
-    say(f"wrote {target}; set body.model_file={target}")
+    say(f"wrote {target}; set body.backend.model_file={target}")
     return Exit.DONE

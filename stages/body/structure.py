@@ -86,7 +86,7 @@ class StructureConfig(StageConfig):
     min_area_share: float = Field(default=0.0005, ge=0, le=1)
     """A part counts as visible from this share of the picture on."""
     smplx_model_file: Annotated[str, PLACE] = ""
-    """Where body.backend is smplx: the same file as body.model_file."""
+    """Where body.backend is smplx: the same file as body.backend.model_file."""
     crf: int = Field(default=12, ge=0, le=40)
     gate: StructureGate = Field(default_factory=StructureGate)
 
@@ -237,7 +237,7 @@ def check_same_model(fitted: BackendRef, smplx_model_file: str) -> None:
     )
     if not is_same:
         raise ConfigError(
-            f"structure.smplx_model_file={smplx_model_file!r} is not the file of body.model_file (sha256 "
+            f"structure.smplx_model_file={smplx_model_file!r} is not the file of body.backend.model_file (sha256 "
             f"{fitted.weights_sha256}); name the same file in both"
         )
 

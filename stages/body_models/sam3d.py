@@ -29,7 +29,7 @@ LICENCE = "SAM License (code and weights)"
 _PACKAGE = "sam_3d_body"
 _CONFIG_NAME = "model_config.yaml"
 _HELP = (
-    "set body.results_dir to a folder of saved results, or body.checkpoint_file and body.mhr_file to "
+    "set body.backend.results_dir to a folder of saved results, or body.backend.checkpoint_file and body.backend.mhr_file to "
     "model.ckpt and assets/mhr_model.pt of huggingface.co/facebook/sam-3d-body-dinov3"
 )
 
@@ -72,16 +72,18 @@ class Sam3dBody:
         files = self._files
         if files.results_dir and files.checkpoint_file:
             raise ConfigError(
-                "body.backend=sam3d-body: both body.results_dir and body.checkpoint_file are set; clear one"
+                "body.backend=sam3d-body: both body.backend.results_dir and body.backend.checkpoint_file are set; clear one"
             )
         if self.runs_package:
             self._check_package()
             return
         if not Path(files.results_dir).is_dir():
-            raise ConfigError(f"body.results_dir: {files.results_dir} is no folder; {_HELP}")
+            raise ConfigError(
+                f"body.backend.results_dir: {files.results_dir} is no folder; {_HELP}"
+            )
         if not files.faces_file:
             raise ConfigError(
-                "body.faces_file: saved results hold no triangles; save the estimator's own with "
+                "body.backend.faces_file: saved results hold no triangles; save the estimator's own with "
                 "numpy.savez(path, faces=estimator.faces)"
             )
         read_faces(files.faces_file)
@@ -93,12 +95,17 @@ class Sam3dBody:
         if importlib.util.find_spec(_PACKAGE) is None:
             raise ConfigError(
                 f"body.backend=sam3d-body: the package {_PACKAGE} is not installed; follow INSTALL.md of "
-                "github.com/facebookresearch/sam-3d-body, or run it elsewhere and set body.results_dir"
+                "github.com/facebookresearch/sam-3d-body, or run it elsewhere and set body.backend.results_dir"
             )
         check_weight_file(
-            files.checkpoint_file, files.checkpoint_sha256, "body.checkpoint_file", "model.ckpt"
+            files.checkpoint_file,
+            files.checkpoint_sha256,
+            "body.backend.checkpoint_file",
+            "model.ckpt",
         )
-        check_weight_file(files.mhr_file, files.mhr_sha256, "body.mhr_file", "assets/mhr_model.pt")
+        check_weight_file(
+            files.mhr_file, files.mhr_sha256, "body.backend.mhr_file", "assets/mhr_model.pt"
+        )
         _package_config(files.checkpoint_file)
 
     @property
@@ -205,7 +212,7 @@ def _package_config(checkpoint_file: str) -> str:
         if path.is_file():
             return str(path)
     raise ConfigError(
-        f"body.checkpoint_file: the package wants its {_CONFIG_NAME} in {folder} or above it"
+        f"body.backend.checkpoint_file: the package wants its {_CONFIG_NAME} in {folder} or above it"
     )
 
 

@@ -131,11 +131,11 @@ def read_faces(path: str) -> NDArray[np.int32]:
             faces = _read_array(archive, "faces", ((-1, 3),), kinds="iu", limit=MAX_FACES)
     except (KeyError, *_READ_ERRORS) as error:
         raise ConfigError(
-            f"body.faces_file: cannot read faces (F,3) from {path!r} ({error}); save the estimator's own "
+            f"body.backend.faces_file: cannot read faces (F,3) from {path!r} ({error}); save the estimator's own "
             "with numpy.savez(path, faces=estimator.faces)"
         ) from error
     if not len(faces) or faces.min() < 0 or faces.max() >= MAX_VERTICES:
-        raise ConfigError(f"body.faces_file: {path} has vertex numbers out of range")
+        raise ConfigError(f"body.backend.faces_file: {path} has vertex numbers out of range")
     return faces.astype(np.int32)
 
 

@@ -45,7 +45,9 @@ _WORDS = {"L": "left", "R": "right"}
 _FINGER_WORDS = {1: "thumb", 2: "index", 3: "middle", 4: "ring", 5: "pinky"}
 # dlib's 68 face points without the outline: 48 and 54 are the person's right and left mouth corner.
 _MOUTH = {"R": 48 - 17, "L": 54 - 17}
-_HELP = "set body.model_file to the path of SMPLX_NEUTRAL.npz from https://smpl-x.is.tue.mpg.de"
+_HELP = (
+    "set body.backend.model_file to the path of SMPLX_NEUTRAL.npz from https://smpl-x.is.tue.mpg.de"
+)
 
 
 def check_smplx(model_file: str) -> None:

@@ -66,7 +66,10 @@ class HeldProduct(Backend):
     """
 
     def __init__(
-        self, weights_file: str = "", pinned_sha256: str = "", setting: str = "objects.weights_file"
+        self,
+        weights_file: str = "",
+        pinned_sha256: str = "",
+        setting: str = "objects.backend.weights_file",
     ) -> None:
         self._weights_file = weights_file or str(PACKAGED_WEIGHTS)
         self._pinned_sha256 = pinned_sha256

@@ -93,7 +93,7 @@ class Sam2Objects(MaskCarrier):
                 "objects.backend=sam2: the package sam2 is not installed; install the extra 'sam2'"
             )
         check_weight_file(
-            self._checkpoint, self._pinned_sha256, "objects.weights_file",
+            self._checkpoint, self._pinned_sha256, "objects.backend.weights_file",
             "sam2.1_hiera_tiny.pt (github.com/facebookresearch/sam2) or a larger one",
         )  # fmt: skip
 

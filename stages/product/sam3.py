@@ -90,11 +90,11 @@ class Sam3Objects(MaskCarrier):
                 "of the extras: docs/install.md says how to add it to an environment of its own"
             )
         check_weight_file(
-            self._checkpoint, self._pinned_sha256, "objects.weights_file",
+            self._checkpoint, self._pinned_sha256, "objects.backend.weights_file",
             "sam3.pt (huggingface.co/facebook/sam3, gated)",
         )  # fmt: skip
         check_weight_file(
-            self._vocabulary, "", "objects.sam3_bpe_file",
+            self._vocabulary, "", "objects.backend.bpe_file",
             f"assets/{_BPE_NAME} (github.com/facebookresearch/sam3)",
         )  # fmt: skip
 

@@ -89,7 +89,7 @@ class UltralyticsPeople(PeopleBackend):
                 "'ultralytics' (AGPL-3.0)"
             )
         check_weight_file(
-            self._weights_file, self._pinned_sha256, "detect.weights_file",
+            self._weights_file, self._pinned_sha256, "detect.backend.weights_file",
             "a local YOLO .pt file with class 0 = person",
         )  # fmt: skip
 
@@ -130,7 +130,7 @@ class UltralyticsPeople(PeopleBackend):
         try:
             self._model = YOLO(path)
         except (RuntimeError, KeyError, AttributeError, TypeError) as error:
-            raise ConfigError(f"detect.weights_file: {path} is no YOLO model") from error
+            raise ConfigError(f"detect.backend.weights_file: {path} is no YOLO model") from error
 
     def count(self, frame: Frames) -> int:
         """People in one frame (H,W,3) RGB who are not far behind the largest."""

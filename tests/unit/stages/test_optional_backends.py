@@ -85,7 +85,7 @@ def test_points_inside_are_inside_whatever_the_shape(shape):
 
 def test_missing_sam2_weights_say_what_to_do(tmp_path):
     stage = ObjectsStage(ObjectsConfig(backend="sam2", weights_file=str(tmp_path / "no.pt")))
-    with pytest.raises(ConfigError, match=r"objects\.weights_file"):
+    with pytest.raises(ConfigError, match=r"objects\.backend\.weights_file"):
         stage.check()
 
 

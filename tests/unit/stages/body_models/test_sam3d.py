@@ -183,7 +183,7 @@ def test_the_digest_is_of_names_and_content(tmp_path: Path) -> None:
 )
 def test_faces_that_are_none(tmp_path: Path, faces: np.ndarray) -> None:
     np.savez(tmp_path / "faces.npz", faces=faces)
-    with pytest.raises(ConfigError, match=r"body\.faces_file"):
+    with pytest.raises(ConfigError, match=r"body\.backend\.faces_file"):
         read_faces(str(tmp_path / "faces.npz"))
 
 
@@ -377,10 +377,10 @@ def test_results_and_settings_enter_the_fingerprint(files: Files, tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"results_dir": "", "faces_file": ""}, r"needs results or weights: set body\.results_dir"),
-        ({"results_dir": "/no/folder"}, r"body\.results_dir: /no/folder is no folder"),
-        ({"faces_file": ""}, r"body\.faces_file: saved results hold no triangles"),
-        ({"faces_file": "/no/file.npz"}, r"body\.faces_file: cannot read"),
+        ({"results_dir": "", "faces_file": ""}, r"needs results or weights: set body\.backend\.results_dir"),
+        ({"results_dir": "/no/folder"}, r"body\.backend\.results_dir: /no/folder is no folder"),
+        ({"faces_file": ""}, r"body\.backend\.faces_file: saved results hold no triangles"),
+        ({"faces_file": "/no/file.npz"}, r"body\.backend\.faces_file: cannot read"),
         ({"checkpoint_file": "/a.ckpt"}, "clear one"),
         ({"results_dir": "", "checkpoint_file": "/a.ckpt"}, "sam_3d_body is not installed"),
     ],
@@ -455,9 +455,9 @@ def test_the_package_runs_on_the_persons_box_frame_by_frame(package: Path) -> No
 
 
 def test_weights_are_pinned_and_their_configuration_wanted(package: Path) -> None:
-    with pytest.raises(ConfigError, match=r"body\.checkpoint_file.*is pinned"):
+    with pytest.raises(ConfigError, match=r"body\.backend\.checkpoint_file.*is pinned"):
         Sam3dBody(run_files(package, checkpoint_sha256="0" * 64), 1.2).check()
-    with pytest.raises(ConfigError, match=r"body\.mhr_file.*is pinned"):
+    with pytest.raises(ConfigError, match=r"body\.backend\.mhr_file.*is pinned"):
         Sam3dBody(run_files(package, mhr_sha256="0" * 64), 1.2).check()
     (package / "model_config.yaml").unlink()
     with pytest.raises(ConfigError, match="model_config"):

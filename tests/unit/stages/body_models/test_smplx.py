@@ -109,7 +109,7 @@ def test_pickled_arrays_are_never_opened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "/no/such/file.npz"])
 def test_no_file_says_where_to_get_it(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"body\.model_file"):
+    with pytest.raises(ConfigError, match=r"body\.backend\.model_file"):
         check_smplx(text)
 
 

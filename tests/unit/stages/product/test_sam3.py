@@ -222,8 +222,8 @@ def test_the_stage_runs_it_on_a_gpu_and_hashes_text_and_weights(sam3, weights) -
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("weights_file", r"objects\.weights_file: no weight file .*sam3\.pt"),
-        ("sam3_bpe_file", r"objects\.sam3_bpe_file: no weight file .*bpe_simple_vocab"),
+        ("weights_file", r"objects\.backend\.weights_file: no weight file .*sam3\.pt"),
+        ("sam3_bpe_file", r"objects\.backend\.bpe_file: no weight file .*bpe_simple_vocab"),
     ],
 )
 def test_missing_files_say_which(sam3, weights, missing: str, message: str) -> None:
