@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from curation.recipe import apply_change
@@ -22,11 +20,10 @@ from schemas.errors import ConfigError, DataError
 from schemas.mistakes import explain_validation
 from schemas.rows import Clip
 from stages.kit import media
+from stages.kit.arrays import F32, Image
 from stages.packing.caption import HOI_PREFIX
 from stages.source.foreign_picture import read_foreign_picture
 from stages.source.foreign_sound import read_foreign_sound
-
-Sound = NDArray[np.float32]
 
 
 def sample_config(changes: Sequence[str]) -> SampleConfig:
@@ -92,7 +89,7 @@ def build_request(
     )
 
 
-def own_picture(clip: Clip | None, root: Path | None, name: str) -> NDArray[np.uint8]:
+def own_picture(clip: Clip | None, root: Path | None, name: str) -> Image:
     """A reference picture that curation made of a clip: ``person`` or ``product``."""
     assert clip is not None
     assert root is not None
@@ -100,7 +97,7 @@ def own_picture(clip: Clip | None, root: Path | None, name: str) -> NDArray[np.u
     return media.read_png(root / picture.name)
 
 
-def target_sound(clip: Clip, root: Path) -> Sound | None:
+def target_sound(clip: Clip, root: Path) -> F32 | None:
     """The clip's sound from its first target frame on: what lies before belongs to the motion context."""
     if clip.media.audio is None:
         return None

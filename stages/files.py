@@ -8,18 +8,15 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from schemas.base import FileRef
 from schemas.rows import SourceVideo
 from stages.kit import media
-from stages.kit.arrays import Arrays
-
-Frames = NDArray[np.uint8]
+from stages.kit.arrays import Array, Arrays, Frames
 
 
 class Blobs(Protocol):
@@ -95,7 +92,7 @@ class Files:
         path.write_bytes(data)
         return self.put(path, suffix)
 
-    def put_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> FileRef:
+    def put_arrays(self, arrays: Mapping[str, Array]) -> FileRef:
         """Store named arrays as one safetensors file (deterministic bytes, keys sorted)."""
         path = self.scratch / f"arrays-{len(self._written)}.safetensors"
         save_file({k: np.ascontiguousarray(arrays[k]) for k in sorted(arrays)}, path)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from curation.report.strips import draw_boxes, media_arrays, tint_product
 from schemas.errors import ConfigError
 from schemas.rows import Clip
 from stages.files import Blobs
 from stages.kit import media
-
-Frames = NDArray[np.uint8]
+from stages.kit.arrays import Frames
 
 
 def panels(clip: Clip, blobs: Blobs) -> dict[str, Frames]:

@@ -8,16 +8,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.base import Model
 from schemas.rows import Clip
 from stages.files import Blobs
 from stages.kit import media
-from stages.kit.arrays import Arrays
+from stages.kit.arrays import Arrays, Frames
 from stages.kit.masks import decode_masks
 
-Frames = NDArray[np.uint8]
 Earlier = Callable[[str, Path], bool]
 _VERSION = 1
 """Of the looks of the pictures: raised, they are made again."""

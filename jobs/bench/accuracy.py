@@ -13,7 +13,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from curation.chain import Chain, build_chain
 from curation.recipe import Recipe
@@ -23,6 +22,7 @@ from jobs.studio.generate import StudioClip
 from schemas.rows import Clip, SourceVideo
 from stages.base import Kept
 from stages.files import Files, FolderBlobs
+from stages.kit.arrays import F32, F64, Flags
 from stages.kit.masks import decode_masks
 
 SEEING = ("detect", "objects", "body", "structure")
@@ -41,10 +41,10 @@ class ClipScores:
     """Per-frame scores of one window of one clip; NaN where truth has nothing to say."""
 
     name: str
-    values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    contact: NDArray[np.bool_] | None = None
-    true_contact: NDArray[np.bool_] | None = None
-    confidence: NDArray[np.float64] | None = None
+    values: dict[str, F64] = field(default_factory=dict)
+    contact: Flags | None = None
+    true_contact: Flags | None = None
+    confidence: F64 | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     lost_at: str = ""
     """The stage that could not go on, with its reason; later scores are then missing (masks count 0)."""
@@ -177,9 +177,9 @@ def _compare(
 
 
 def _pck(
-    found: NDArray[np.float32], true: NDArray[np.float32], arrays: dict[str, Any], when: slice,
+    found: F32, true: F32, arrays: dict[str, Any], when: slice,
     truth: dict[str, Any],
-) -> NDArray[np.float64]:  # fmt: skip
+) -> F64:  # fmt: skip
     """Share per frame of the named joints inside the picture that are within 0.1 head of the truth."""
     names = truth["joint_names"]
     wanted = [names.index(f"{b}.{s}") for b in _PCK_BONES for s in "LR"]
@@ -222,12 +222,12 @@ def summarise(scores: Sequence[ClipScores]) -> dict[str, float]:
     }
 
 
-def _all(scores: Sequence[ClipScores], key: str) -> NDArray[np.float64]:
+def _all(scores: Sequence[ClipScores], key: str) -> F64:
     parts = [s.values[key] for s in scores if key in s.values]
     return np.concatenate(parts) if parts else np.full(1, np.nan)
 
 
-def _recall(iou: NDArray[np.float64]) -> float:
+def _recall(iou: F64) -> float:
     known = iou[np.isfinite(iou)]
     return float((known >= 0.5).mean()) if len(known) else float("nan")
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Frames = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
+from stages.kit.arrays import F32, Frames, Mask
+
 _NUM_FRAMES = 6
 _HIT, _WRONG, _MISSED = (0, 200, 0), (230, 0, 0), (0, 60, 255)
 
 
-def strip(frames: Frames, found: Mask, true: Mask, joints_px: NDArray[np.float32] | None) -> Frames:
+def strip(frames: Frames, found: Mask, true: Mask, joints_px: F32 | None) -> Frames:
     """Six frames at half size side by side (h, 6w, 3).
 
     Green: product found; red: found but not product; blue: product missed; yellow: fitted joints.
@@ -31,7 +30,7 @@ def strip(frames: Frames, found: Mask, true: Mask, joints_px: NDArray[np.float32
     return np.concatenate(tiles, axis=1)
 
 
-def _dots(tile: NDArray[np.float32], joints_px: NDArray[np.float32]) -> None:
+def _dots(tile: F32, joints_px: F32) -> None:
     height, width = tile.shape[:2]
     for x, y in np.nan_to_num(joints_px, nan=-9).round().astype(int):
         if 2 <= x < width - 2 and 2 <= y < height - 2:

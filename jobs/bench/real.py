@@ -17,7 +17,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from curation.chain import Chain, build_chain
 from curation.recipe import Recipe
@@ -29,13 +28,12 @@ from schemas.errors import ConfigError
 from schemas.rows import Clip
 from stages.base import Kept
 from stages.files import Files, FolderBlobs
+from stages.kit.arrays import Frames, Mask
 from stages.kit.masks import decode_masks
 
 PART_FRAMES, SHORT_SIDE_PX = 81, 480
 _GOOD, _BAD = 0.7, 0.5
 _NO_STAGE = BackendRef(name="bench", version="1", licence="none")
-Frames = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

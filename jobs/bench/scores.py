@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
-Double = NDArray[np.float64]
+from stages.kit.arrays import F32, F64, U8, Mask
 
 
-def mask_iou(found: Mask, true: Mask) -> Double:
+def mask_iou(found: Mask, true: Mask) -> F64:
     """Region similarity J per frame (T,): intersection over union; NaN where both are empty.
 
     Source: Perazzi et al. 2016 (DAVIS), section 4.
@@ -20,7 +19,7 @@ def mask_iou(found: Mask, true: Mask) -> Double:
     return np.asarray(np.where(either > 0, both / np.maximum(either, 1), np.nan))
 
 
-def boundary_f(found: Mask, true: Mask, tolerance: float = 0.008) -> Double:
+def boundary_f(found: Mask, true: Mask, tolerance: float = 0.008) -> F64:
     """Contour accuracy F per frame (T,): precision and recall of outlines within a tolerance.
 
     Source: Perazzi et al. 2016 (DAVIS): the tolerance is 0.8 % of the diagonal; NaN without truth.
@@ -39,12 +38,12 @@ def boundary_f(found: Mask, true: Mask, tolerance: float = 0.008) -> Double:
     return out
 
 
-def _outline(mask: Mask) -> NDArray[np.uint8]:
+def _outline(mask: Mask) -> U8:
     shape = mask.astype(np.uint8)
     return np.asarray(shape - cv2.erode(shape, np.ones((3, 3), np.uint8)), np.uint8)
 
 
-def box_iou(found: NDArray[np.float32], true: NDArray[np.float32]) -> Double:
+def box_iou(found: F32, true: F32) -> F64:
     """IoU per row (T,) of corner boxes (T,4): 0 where a true box was missed, NaN without a true box."""
     has_true = np.isfinite(true).all(1)
     has_both = has_true & np.isfinite(found).all(1)
@@ -63,9 +62,7 @@ def f1(found: Mask, true: Mask) -> float:
     return 1.0 if hit + wrong == 0 else 2 * hit / (2 * hit + wrong)
 
 
-def error_after_dropping(
-    score: Double, confidence: Double, share: float = 0.2
-) -> tuple[float, float]:
+def error_after_dropping(score: F64, confidence: F64, share: float = 0.2) -> tuple[float, float]:
     """Mean of 1 - score over all frames, and without the ``share`` of least confidence."""
     known = np.isfinite(score)
     error, sure = 1 - score[known], confidence[known]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
@@ -24,9 +23,8 @@ from jobs.studio.scripts import Take
 from stages.body_models.anny import AnnyBody
 from stages.body_models.linear_body import rotation_matrices
 from stages.body_models.rig import SIDES, anny_roles
+from stages.kit.arrays import F32, F64, I64, Flags
 
-Float = NDArray[np.float32]
-Double = NDArray[np.float64]
 _KEY_EVERY = 5
 _POINTS, _REACH_M = 0.35, 0.13
 """Share of takes in which the free hand is at the product, and how far from its palm fingers reach."""
@@ -42,10 +40,10 @@ class Acted:
     ``holds`` (T,2) bool: the left, right hand holds the product. Body axes: origin at the rest root.
     """
 
-    rotations: Float
-    turn: Float
-    place: Float
-    holds: NDArray[np.bool_]
+    rotations: F32
+    turn: F32
+    place: F32
+    holds: Flags
 
 
 class Actor:
@@ -70,9 +68,7 @@ class Actor:
             self._put_down(acted, take.put_down_frame, product, grips)
         return acted
 
-    def poses(
-        self, take: Take, product: Product | None, seed: int, frames: NDArray[np.int64]
-    ) -> Acted:
+    def poses(self, take: Take, product: Product | None, seed: int, frames: I64) -> Acted:
         """Single frames of a take, each solved by itself: as many rows as ``frames`` (K,)."""
         grips = self._grips(take, product, seed)
         angles = self._solve(frames, take, product, grips, seed, is_course=False)
@@ -85,7 +81,7 @@ class Actor:
         return choose_grips(product, palms, take.sides, np.random.default_rng(seed))
 
     def _acted(
-        self, angles: Double, take: Take, product: Product | None, grips: Mapping[str, Grip], seed: int
+        self, angles: F64, take: Take, product: Product | None, grips: Mapping[str, Grip], seed: int
     ) -> Acted:  # fmt: skip
         """Arms from their angles (T,Q), hands closed or free, and the product where the palm carries it."""
         rotations = self._arms.rotations(floats(angles))
@@ -133,9 +129,9 @@ class Actor:
         acted.rotations[frame:] += weight[:, None, None] * change
 
     def _solve(
-        self, frames: NDArray[np.int64], take: Take, product: Product | None,
+        self, frames: I64, take: Take, product: Product | None,
         grips: Mapping[str, Grip], seed: int, *, is_course: bool,
-    ) -> Double:  # fmt: skip
+    ) -> F64:  # fmt: skip
         """Angles (K,Q) of trunk and arms at the given frames."""
         rng = np.random.default_rng(seed)
         sway = self._arms.sway(frames, rng)
@@ -151,9 +147,7 @@ class Actor:
         reach = Reach(sway, targets, grips, is_course, take.gestures)
         return self._arms.solve(reach)
 
-    def _path(
-        self, take: Take, product: Product | None, frames: NDArray[np.int64]
-    ) -> tuple[Double, Double]:
+    def _path(self, take: Take, product: Product | None, frames: I64) -> tuple[F64, F64]:
         """Wanted turn (K,3,3) and place (K,3) of the product at the key frames; what is deep stays off the chest."""
         keys = np.array(
             [(k.frame, k.x_m, k.y_m, k.z_m, k.yaw_deg, k.roll_deg, k.pitch_deg) for k in take.keys]
@@ -175,9 +169,7 @@ class Actor:
         deep = 0.0 if product is None else max(product.half_m[2] - _SHALLOW_M, 0.0)
         return rotation_matrices(axis_angle).numpy(), self.chest + values[:, :3] + (0, 0, deep)
 
-    def _free_target(
-        self, side: str, take: Take, frames: NDArray[np.int64], rng: np.random.Generator
-    ) -> Target:
+    def _free_target(self, side: str, take: Take, frames: I64, rng: np.random.Generator) -> Target:
         """Where a hand that holds nothing moves about."""
         sign = sign_of(side)
         phase = rng.uniform(0, 2 * np.pi, 3)
@@ -199,7 +191,7 @@ class Actor:
         return floats(centre), floats(along), floats(out)
 
 
-def _beside(side: str, product: Product, place: Double, rng: np.random.Generator) -> Target:
+def _beside(side: str, product: Product, place: F64, rng: np.random.Generator) -> Target:
     """An empty hand beside the product (K frames), its fingers towards it: it points and touches nothing."""
     sign = sign_of(side)
     aside = product.half_m[0] + _REACH_M + rng.uniform(0, 0.05)

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from jobs.studio.grips import Grip
 from jobs.studio.hands import Hand
 from stages.body_models.anny import AnnyBody
 from stages.body_models.rig import Dof, Roles, body_dofs
+from stages.kit.arrays import F64, I64
 
-Double = NDArray[np.float64]
 Target = tuple[Tensor, Tensor, Tensor]
 """Palm centre, direction of the fingers and normal out of the palm, each (K,3)."""
 _SMOOTHNESS = 40.0
@@ -37,7 +36,7 @@ class Reach:
         gestures: Free hands turn as their target says, and not only as far as the wrist likes.
     """
 
-    sway: Double
+    sway: F64
     targets: Mapping[str, Target]
     grips: Mapping[str, Grip]
     is_course: bool
@@ -48,7 +47,7 @@ class Arms:
     """Trunk and arms of one body shape."""
 
     def __init__(
-        self, body: AnnyBody, shape: Tensor, roles: Roles, rest: Double, hands: Mapping[str, Hand]
+        self, body: AnnyBody, shape: Tensor, roles: Roles, rest: F64, hands: Mapping[str, Hand]
     ) -> None:
         self._body, self._shape, self._hands = body, shape, hands
         self._dofs = [d for d in body_dofs(roles, rest) if _moves(d.name)]
@@ -60,11 +59,11 @@ class Arms:
         """Joint rotations (K,B,3) from angles (K,Q)."""
         return torch.einsum("tq,qbc->tbc", angles, self._table)
 
-    def sway(self, frames: NDArray[np.int64], rng: np.random.Generator) -> Double:
+    def sway(self, frames: I64, rng: np.random.Generator) -> F64:
         """Slow small movements (K,Q) of trunk and head at the given frames."""
         return _sway(self._dofs, frames, rng)
 
-    def solve(self, reach: Reach) -> Double:
+    def solve(self, reach: Reach) -> F64:
         """Angles (K,Q) that bring the palms to their targets, close to a relaxed pose and smooth in time."""
         sides = tuple(reach.grips)
         centre = torch.tensor([d.mean for d in self._dofs]) + floats(reach.sway)
@@ -127,7 +126,7 @@ class Arms:
         palm = joints[:, hand.wrist] + world[:, hand.wrist] @ floats(hand.offset)
         return turn, palm - turn @ floats(grip.centre)
 
-    def _axes(self) -> Double:
+    def _axes(self) -> F64:
         table = np.zeros((len(self._dofs), len(self._body.bone_names), 3))
         for row, dof in zip(table, self._dofs, strict=True):
             for joint, axis in dof.turns:
@@ -141,7 +140,7 @@ def held(grip: Grip, turn: Tensor, place: Tensor) -> Target:
     return place + turn @ centre, turn @ along, turn @ out
 
 
-def floats(array: Double) -> Tensor:
+def floats(array: F64) -> Tensor:
     """Single precision, for torch."""
     return torch.from_numpy(array).float()
 
@@ -165,7 +164,7 @@ def _stiffness(name: str, holding: tuple[str, ...]) -> float:
     return 0.35 if name.startswith("clavicle") else 1.0
 
 
-def _sway(dofs: list[Dof], frames: NDArray[np.int64], rng: np.random.Generator) -> Double:
+def _sway(dofs: list[Dof], frames: I64, rng: np.random.Generator) -> F64:
     """Slow small movements (K,Q) of trunk and head, as of somebody who talks."""
     size = {"spine": 0.05, "neck": 0.04, "head": 0.06}
     amount = np.array([size.get(d.name.split(".")[0], 0.0) for d in dofs])

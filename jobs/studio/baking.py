@@ -7,12 +7,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.errors import ConfigError
+from stages.kit.arrays import F32, F64, I64
 
-Float = NDArray[np.float32]
-Double = NDArray[np.float64]
 _MAX_TEXTURE_PX = 24_000_000
 _SMOOTH_RAD = np.deg2rad(40.0)
 """Faces that meet at less are one curved surface; a cylinder's rim and a box's edges stay sharp."""
@@ -27,8 +25,8 @@ _DARKEST = 0.03
 class Piece:
     """Part of a mesh with one material: ``corners`` (F,3,3) metres, ``uv`` (F,3,2) or None, and its material."""
 
-    corners: Double
-    uv: Double | None
+    corners: F64
+    uv: F64 | None
     material: Any
 
 
@@ -36,10 +34,10 @@ class Piece:
 class Surface:
     """A painted surface: ``vertices``, ``normals``, ``colours`` (N,3) and ``faces`` (F,3)."""
 
-    vertices: Float
-    normals: Float
-    colours: Float
-    faces: NDArray[np.int64]
+    vertices: F32
+    normals: F32
+    colours: F32
+    faces: I64
 
 
 def bake(pieces: list[Piece]) -> Surface:
@@ -61,7 +59,7 @@ def bake(pieces: list[Piece]) -> Surface:
     )
 
 
-def _edge_m(textured: list[Double]) -> float:
+def _edge_m(textured: list[F64]) -> float:
     """How short edges are made so that a texture shows, and that there are not more triangles than can be drawn."""
     if not textured:
         return _EDGE_M
@@ -77,12 +75,12 @@ def _edge_m(textured: list[Double]) -> float:
     return edge
 
 
-def _areas(corners: Double) -> Double:
+def _areas(corners: F64) -> F64:
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     return np.asarray(np.linalg.norm(cross, axis=1) / 2)
 
 
-def _corner_normals(corners: Double) -> Double:
+def _corner_normals(corners: F64) -> F64:
     """Unit normals (F,3,3): the angle-weighted mean round the vertex (Thuermer and Wuethrich 1998).
 
     Where a face turns away from that mean it keeps its own normal.
@@ -111,7 +109,7 @@ def _image(piece: Piece) -> Any:
     return None if piece.uv is None else getattr(piece.material, "image", None)
 
 
-def _paint(piece: Piece, normals: Double, edge: float) -> Surface:
+def _paint(piece: Piece, normals: F64, edge: float) -> Surface:
     """One piece with its colours; what its texture shows as transparent is cut away."""
     import trimesh
 
@@ -134,16 +132,14 @@ def _paint(piece: Piece, normals: Double, edge: float) -> Surface:
     )  # fmt: skip
 
 
-def _plain_colour(material: Any) -> Double:
+def _plain_colour(material: Any) -> F64:
     diffuse = getattr(material, "diffuse", None)
     if diffuse is None:
         return np.full(3, 0.7)
     return np.asarray(diffuse, np.float64)[:3] / 255
 
 
-def _sample(
-    image: Any, uv: Double, faces: NDArray[np.int64], points: Double, edge: float
-) -> Double:
+def _sample(image: Any, uv: F64, faces: I64, points: F64, edge: float) -> F64:
     """RGBA (N,4) 0 to 1 at texture places; the texture is first shrunk to the grain of the surface."""
     width, height = image.size
     if width * height > _MAX_TEXTURE_PX:

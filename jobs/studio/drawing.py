@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from jobs.studio.acting import Acted
 from jobs.studio.looks import Looks, cloth_smoother
@@ -22,8 +21,8 @@ from jobs.studio.scripts import Take
 from stages.body_models.anny import AnnyBody
 from stages.body_models.body_tables import PART_LEFT_HAND, PART_RIGHT_HAND
 from stages.body_models.rendering import Camera, FlatRenderer, face_to_vertex, vertex_normals
+from stages.kit.arrays import F32, I64, U8, Image
 
-Float = NDArray[np.float32]
 LABELS = {"body": (0, 0, 0), "product": (1, 0, 0), "left_hand": (0, 1, 0), "right_hand": (0, 0, 1),
           "face": (0, 1, 1), "table": (1, 1, 0)}  # fmt: skip
 """What a pixel shows, as three flags."""
@@ -48,10 +47,10 @@ class Drawn:
         joints_px: (B,2) projected joints.
     """
 
-    picture: NDArray[np.uint8]
-    shows: NDArray[np.uint8]
-    vertices_px: Float
-    joints_px: Float
+    picture: Image
+    shows: U8
+    vertices_px: F32
+    joints_px: F32
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class View:
     zoom: float = 1.0
     shift_m: tuple[float, float] = (0.0, 0.0)
 
-    def turn(self) -> Float:
+    def turn(self) -> F32:
         """Rotation (3,3) of the scene before the camera."""
         a, b = self.yaw_rad, self.pitch_rad
         yaw = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
@@ -73,7 +72,7 @@ class View:
 
 def frame_camera(
     take: Take, chest_y_m: float, size_px: tuple[int, int], view: View
-) -> tuple[Camera, Float]:
+) -> tuple[Camera, F32]:
     """Camera and where the body's origin lies in camera axes.
 
     ``upper`` shows head to waist in portrait, ``full`` head to feet.
@@ -125,7 +124,7 @@ class Stage:
         self._room = paint_room(size_px, take.room + 17 * seed)
         self._rng = np.random.default_rng(1000 * seed + take.room)
 
-    def frames(self, opening: Float) -> Iterator[Drawn]:
+    def frames(self, opening: F32) -> Iterator[Drawn]:
         """Draw every frame; ``opening`` (T,) is the mouth's, 0 to 1."""
         rotations = torch.from_numpy(self._acted.rotations)
         still = torch.zeros(1, 3)
@@ -140,7 +139,7 @@ class Stage:
             yield self._draw(skin, held, self._product.normals @ turn.T, joints[0].numpy())
         self._drawing.close()
 
-    def _draw(self, skin: Float, held: Float, held_normals: Float, joints: Float) -> Drawn:
+    def _draw(self, skin: F32, held: F32, held_normals: F32, joints: F32) -> Drawn:
         skin_normals = vertex_normals(skin, self._body_faces, self._to_vertices)
         up = np.tile(np.array([0, 1, 0], np.float32), (len(self._table.vertices), 1))
         normals = np.concatenate([skin_normals, self._to_camera(held, held_normals), up])
@@ -153,17 +152,17 @@ class Stage:
         picture = _composite(rgba, depth, room, self._rng)
         return Drawn(picture, _shows(flags, depth), self.project(skin), self.project(joints))
 
-    def _seen(self, points: Float) -> Float:
+    def _seen(self, points: F32) -> F32:
         """Body axes to camera axes."""
         return np.asarray(points @ self._turn.T + self._origin, np.float32)
 
-    def _to_camera(self, points: Float, normals: Float) -> Float:
+    def _to_camera(self, points: F32, normals: F32) -> F32:
         """Normals of what is seen from behind, turned: open shells are lit on both sides."""
         towards = -self._seen(points)
         facing = (normals @ self._turn.T * towards).sum(1) / np.linalg.norm(towards, axis=1)
         return np.where(facing[:, None] < _BEHIND, -normals, normals)
 
-    def _shadow(self, skin: Float, held: Float) -> Float:
+    def _shadow(self, skin: F32, held: F32) -> F32:
         """Skin near the product is darker: the light that reaches a grip is blocked."""
         out = np.ones(len(self._base), np.float32)
         if len(held):
@@ -172,7 +171,7 @@ class Stage:
             out[: len(skin)] = 1 - 0.3 * near * np.isin(self._body.part_labels, (1, 2))
         return out
 
-    def project(self, points: Float) -> Float:
+    def project(self, points: F32) -> F32:
         """Pixels (N,2) of points (N,3) in body axes."""
         points = self._seen(points)
         focal, centre = self._camera.focal_px, self._camera.principal_px
@@ -183,9 +182,9 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    vertices: Float
-    faces: NDArray[np.int64]
-    colours: Float
+    vertices: F32
+    faces: I64
+    colours: F32
 
 
 def _table(acted: Acted, product: Product, take: Take) -> _Table:
@@ -206,7 +205,7 @@ def _table(acted: Acted, product: Product, take: Take) -> _Table:
     return _Table(vertices.astype(np.float32), faces, np.clip(colours, 0, 1).astype(np.float32))
 
 
-def _flags(body: AnnyBody, looks: Looks, counts: list[int]) -> Float:
+def _flags(body: AnnyBody, looks: Looks, counts: list[int]) -> F32:
     """The flat pass's colours (N,3)."""
     flags = np.zeros((sum(counts), 3), np.float32)
     skin = flags[: counts[0]]
@@ -218,7 +217,7 @@ def _flags(body: AnnyBody, looks: Looks, counts: list[int]) -> Float:
     return flags
 
 
-def _light(normals: Float) -> Float:
+def _light(normals: F32) -> F32:
     """Key, fill and sky light per vertex, (N,3): a warm key from the upper left, a cool fill."""
     key = np.clip(normals @ (_KEY / np.linalg.norm(_KEY)), 0, 1)[:, None]
     fill = np.clip(normals @ (_FILL / np.linalg.norm(_FILL)), 0, 1)[:, None]
@@ -228,9 +227,7 @@ def _light(normals: Float) -> Float:
     return np.asarray(0.14 + key * warm + fill * cool + sky + shine, np.float32)
 
 
-def _composite(
-    rgba: NDArray[np.uint8], depth: Float, room: NDArray[np.uint8], rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def _composite(rgba: Image, depth: F32, room: Image, rng: np.random.Generator) -> Image:
     """Average down, put over the room, add the noise of a sensor."""
     height, width = room.shape[:2]
     covered = (depth > 0).astype(np.float32)
@@ -242,12 +239,12 @@ def _composite(
     return np.clip(picture + noise, 0, 255).astype(np.uint8)
 
 
-def _shows(flags: NDArray[np.uint8], depth: Float) -> NDArray[np.uint8]:
+def _shows(flags: U8, depth: F32) -> U8:
     """One of CODES at the clip's size; 0 where only the room is."""
     small = flags[::_OVERSAMPLE, ::_OVERSAMPLE, :3] >> 7
     code = small @ np.array([4, 2, 1], np.uint8)
     table = np.zeros(8, np.uint8)
     for name, triple in LABELS.items():
         table[int(np.dot(triple, (4, 2, 1)))] = CODES[name]
-    seen: NDArray[np.uint8] = table[code] * (depth[::_OVERSAMPLE, ::_OVERSAMPLE] > 0)
+    seen: U8 = table[code] * (depth[::_OVERSAMPLE, ::_OVERSAMPLE] > 0)
     return seen

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from jobs.studio.acting import Actor
 from jobs.studio.casting import cast_empty, cast_object, product_for
@@ -18,6 +17,7 @@ from jobs.studio.scripts import Take
 from stages.body_models.anny import AnnyBody, load_anny
 from stages.body_models.rendering import check_renderer
 from stages.body_models.rig import FINGERS, SIDES
+from stages.kit.arrays import F32, U8, Flags, Image, Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class Frame:
         object_key: The object's ``key``, empty where nothing is held.
     """
 
-    rgb: NDArray[np.uint8]
-    shows: NDArray[np.uint8]
-    hands_px: NDArray[np.float32]
-    holds: NDArray[np.bool_]
+    rgb: Image
+    shows: U8
+    hands_px: F32
+    holds: Flags
     object_key: str
 
     @property
-    def product_mask(self) -> NDArray[np.bool_]:
+    def product_mask(self) -> Mask:
         """(H,W) the product's visible pixels; empty where nothing is held."""
         return np.asarray(self.shows == CODES["product"])
 
@@ -107,7 +107,7 @@ def _clip(
         yield Frame(drawn.picture, drawn.shows, hands, acted.holds[t], key)
 
 
-def _landmarks(body: AnnyBody, actor: Actor, rotations: NDArray[np.float32]) -> NDArray[np.float32]:
+def _landmarks(body: AnnyBody, actor: Actor, rotations: F32) -> F32:
     """Both hands' 21 points (T,2,21,3) in body axes: joints of the rig and fingertips."""
     turns, still = torch.from_numpy(rotations), torch.zeros(len(rotations), 3)
     _, joints = body.pose_joints(turns, still, actor.shape)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.studio.acting import Actor
 from jobs.studio.casting import cast_empty, cast_object, product_for
@@ -25,6 +24,7 @@ from stages.body_models.anny import AnnyBody, load_anny
 from stages.body_models.body_tables import PART_LEFT_HAND, PART_RIGHT_HAND
 from stages.body_models.rendering import check_renderer
 from stages.kit import media
+from stages.kit.arrays import F32, Arrays, Flags, Mask
 from stages.kit.masks import encode_masks
 
 TRUTH_VERSION = 1
@@ -109,7 +109,7 @@ def _make(
     )
     opening = speech.opening[:: media.SAMPLES_PER_FRAME][: script.num_frames] * script.speaks
     drawn: list[Drawn] = []
-    holds: list[NDArray[np.bool_]] = []
+    holds: list[Flags] = []
     for index, take in enumerate(script.takes):
         start = len(drawn)
         stage, held = _stage(body, take, seed + index + take.variant, size_px)
@@ -124,9 +124,7 @@ def _make(
     _write(script, clip, drawn, arrays, speech, seed, size_px)
 
 
-def _stage(
-    body: AnnyBody, take: Take, seed: int, size_px: tuple[int, int]
-) -> tuple[Stage, NDArray[np.bool_]]:
+def _stage(body: AnnyBody, take: Take, seed: int, size_px: tuple[int, int]) -> tuple[Stage, Flags]:
     person = take.person
     shape = body.shape_of(
         gender=person.gender, height=person.height, weight=person.weight, muscle=person.muscle
@@ -140,13 +138,13 @@ def _stage(
 
 
 def _truth_arrays(
-    body: AnnyBody, drawn: Sequence[Drawn], holds: NDArray[np.bool_], size_px: tuple[int, int],
+    body: AnnyBody, drawn: Sequence[Drawn], holds: Flags, size_px: tuple[int, int],
     script: ClipScript,
-) -> dict[str, NDArray[Any]]:  # fmt: skip
+) -> Arrays:  # fmt: skip
     """Truth per frame, as docs/studio.md says."""
     shows = np.stack([d.shows for d in drawn])
     person = np.isin(shows, [CODES[n] for n in ("body", "left_hand", "right_hand", "face")])
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: Arrays = {
         **encode_masks(shows == CODES["product"], "product"),
         **encode_masks(person, "person"),
         "joints_px": np.stack([d.joints_px for d in drawn]).astype(np.float32),
@@ -164,7 +162,7 @@ def _truth_arrays(
     return arrays
 
 
-def _box_of(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _box_of(mask: Mask) -> F32:
     """Corners of a mask's pixels; NaN where it is empty."""
     ys, xs = np.nonzero(mask)
     if not len(xs):
@@ -172,7 +170,7 @@ def _box_of(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float32)
 
 
-def _box_round(points: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.float32]:
+def _box_round(points: F32, size_px: tuple[int, int]) -> F32:
     """Corners round projected points, cut to the picture; NaN where most lie outside."""
     inside = (points >= 0).all(1) & (points < np.array(size_px)).all(1)
     if inside.mean() < _MIN_INSIDE:
@@ -183,7 +181,7 @@ def _box_round(points: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray
 
 
 def _write(
-    script: ClipScript, clip: StudioClip, drawn: Sequence[Drawn], arrays: dict[str, NDArray[Any]],
+    script: ClipScript, clip: StudioClip, drawn: Sequence[Drawn], arrays: Arrays,
     speech: Speech, seed: int, size_px: tuple[int, int],
 ) -> None:  # fmt: skip
     samples = speech.samples if script.speaks else np.zeros_like(speech.samples)

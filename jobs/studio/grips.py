@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from jobs.studio.products import Product
+from stages.kit.arrays import F32, F64
 
-Double = NDArray[np.float64]
 Hold = Literal["side", "edge", "under"]
 _BUILT_IN_HEIGHT = -0.1
 _STEP_M = 0.001
@@ -30,12 +29,12 @@ _THIN_M = 0.045
 class Grip:
     """One hand's: ``centre`` (3,) of the palm, unit vectors ``along`` the fingers and ``out`` of the palm (3,)."""
 
-    centre: Double
-    along: Double
-    out: Double
+    centre: F64
+    along: F64
+    out: F64
 
     @property
-    def axes(self) -> Double:
+    def axes(self) -> F64:
         """(3,3): columns along, out and their cross product."""
         return np.stack([self.along, self.out, np.cross(self.along, self.out)], 1)
 
@@ -46,7 +45,7 @@ def sign_of(side: str) -> float:
 
 
 def choose_grips(
-    product: Product, palms: Mapping[str, Double], sides: tuple[str, ...], rng: np.random.Generator
+    product: Product, palms: Mapping[str, F64], sides: tuple[str, ...], rng: np.random.Generator
 ) -> dict[str, Grip]:
     """A grip for each holding hand.
 
@@ -85,7 +84,7 @@ def _hold(product: Product, num_hands: int, rng: np.random.Generator) -> Hold:
     return fits[int(rng.integers(len(fits)))] if fits else "side"
 
 
-def _near_height(product: Product, height: float) -> NDArray[np.float32]:
+def _near_height(product: Product, height: float) -> F32:
     """Vertices (N,3) about a relative height."""
     half = product.half_m[1]
     return product.vertices[np.abs(product.vertices[:, 1] - height * half) < max(0.02, 0.1 * half)]
@@ -133,7 +132,7 @@ def _fullness(product: Product, height: float) -> float:
 
 def _approach(
     hold: Hold, side: str, product: Product, height: float, tilt: float, is_two_handed: bool
-) -> tuple[Double, Double, Double]:
+) -> tuple[F64, F64, F64]:
     """A point to reach for, and the hand's directions."""
     sign = sign_of(side)
     hx, hy, _ = product.half_m
@@ -164,7 +163,7 @@ def _middle_at(product: Product, height: float) -> tuple[float, float]:
 
 def directions(
     along: tuple[float, float, float], out: tuple[float, float, float]
-) -> tuple[Double, Double]:
+) -> tuple[F64, F64]:
     """Unit vectors at right angles; ``along`` keeps its direction."""
     a, o = np.array(along), np.array(out)
     a /= np.linalg.norm(a)
@@ -172,7 +171,7 @@ def directions(
     return a, o / np.linalg.norm(o)
 
 
-def _touching(product: Product, palm: Double, anchor: Double, along: Double, out: Double) -> Grip:
+def _touching(product: Product, palm: F64, anchor: F64, along: F64, out: F64) -> Grip:
     """The palm moved towards the anchor from outside until its skin meets the surface."""
     start = float(np.linalg.norm(product.half_m)) + 0.06
     ways = np.arange(start, -0.06, -_STEP_M)

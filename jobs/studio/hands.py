@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from jobs.studio.grips import Grip
 from jobs.studio.products import Product
 from stages.body_models.anny import AnnyBody
 from stages.body_models.rig import FINGERS, Roles, finger_dofs
+from stages.kit.arrays import F32, F64, I64
 
-Double = NDArray[np.float64]
 Angles = dict[str, float]
 _OPEN, _CLOSING_STEPS = -0.3, 72
 """Bend of the fingers of an open hand, radians, and how finely they close from there."""
@@ -38,7 +37,7 @@ class Hand:
         self.wrist = roles.wrist[side]
         self.offset, self.axes = self._palm()
 
-    def _palm(self) -> tuple[Double, Double]:
+    def _palm(self) -> tuple[F64, F64]:
         """Palm centre relative to the wrist (3,), and the hand's axes (3,3) as columns, in body axes at rest."""
         wrist, fingers = self._rest[self.wrist], self._roles.fingers[self.side]
         along = self._rest[fingers[3][0]] - wrist
@@ -51,7 +50,7 @@ class Hand:
             out = -out
         return centre, np.stack([along, out, np.cross(along, out)], 1)
 
-    def flat_skin(self) -> Double:
+    def flat_skin(self) -> F64:
         """Points (N,3) of the inner side of an open hand, in hand axes: what a surface meets first."""
         fingers = self._roles.fingers[self.side]
         bones = [self.wrist, *(self._body.tables.parents[fingers[f][0]] for f in FINGERS)]
@@ -124,19 +123,17 @@ class Hand:
         cost = np.abs(nearest - product.touch_m) + 10 * entered + 0.004 * np.abs(tries).mean(1)
         return steps[int(np.argmin(cost))]
 
-    def _finger_skin(self, finger: int) -> NDArray[np.int64]:
+    def _finger_skin(self, finger: int) -> I64:
         """Vertices of the two outer joints, and of the inner one where it is not the palm's."""
         joints = self._roles.fingers[self.side][finger]
         return np.flatnonzero(np.isin(self._owner, joints if finger != 1 else joints[1:]))
 
-    def _distances(
-        self, finger: int, steps: Sequence[Angles], product: Product, grip: Grip
-    ) -> Double:
+    def _distances(self, finger: int, steps: Sequence[Angles], product: Product, grip: Grip) -> F64:
         """Distance (N,P) of a finger's skin from the product, for N settings of its angles."""
         held = self._posed(finger, steps) @ grip.axes.T + grip.centre
         return np.asarray(product.distance(held.astype(np.float32)), np.float64)
 
-    def _posed(self, finger: int, steps: Sequence[Angles]) -> Double:
+    def _posed(self, finger: int, steps: Sequence[Angles]) -> F64:
         """A finger's skin (N,P,3) in hand axes, for N settings of its angles."""
         rotations = torch.stack([self.rotations(s) for s in steps])
         still = torch.zeros(len(steps), 3)
@@ -156,9 +153,9 @@ class Hand:
 
 
 def _skinned(
-    body: AnnyBody, world: NDArray[np.float32], joints: NDArray[np.float32], rest: Double,
-    skin: Double, chosen: NDArray[np.int64],
-) -> Double:  # fmt: skip
+    body: AnnyBody, world: F32, joints: F32, rest: F64,
+    skin: F64, chosen: I64,
+) -> F64:  # fmt: skip
     """Linear blend skinning (T,P,3) of a few vertices: only the bones that move them are mixed."""
     weights = body.tables.weights[chosen]
     bones = np.flatnonzero(weights.max(0) > 0.01)

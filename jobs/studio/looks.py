@@ -12,9 +12,7 @@ from scipy import sparse
 from jobs.studio.products import Colour
 from stages.body_models.anny import AnnyBody
 from stages.body_models.body_tables import PART_HEAD, PART_LEFT_HAND, PART_RIGHT_HAND
-
-Float = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from stages.kit.arrays import F32, F64, I32, Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +33,11 @@ class Person:
 class Looks:
     """Per body vertex: ``colours`` (V,3), ``offsets_m`` (V,) along the normal, and where skin is what."""
 
-    colours: Float
-    offsets_m: Float
+    colours: F32
+    offsets_m: F32
     is_cloth: Mask
     is_face: Mask
-    mouth: Float
+    mouth: F32
     """(V,) how far a vertex follows the jaw when the mouth opens, 0 to 1."""
 
 
@@ -70,7 +68,7 @@ def dress(body: AnnyBody, shape: torch.Tensor, person: Person, seed: int) -> Loo
     )  # fmt: skip
 
 
-def cloth_smoother(faces: NDArray[np.int32], is_cloth: Mask) -> sparse.csr_array:
+def cloth_smoother(faces: I32, is_cloth: Mask) -> sparse.csr_array:
     """(V,V) matrix that moves cloth vertices halfway to the mean of their neighbours and leaves skin alone."""
     count = len(is_cloth)
     a, b = faces[:, (0, 1, 2)].reshape(-1), faces[:, (1, 2, 0)].reshape(-1)
@@ -83,7 +81,7 @@ def cloth_smoother(faces: NDArray[np.int32], is_cloth: Mask) -> sparse.csr_array
 
 
 def _paint_face(
-    colours: NDArray[np.float64], rest: NDArray[np.float64], marks: dict[str, Float], is_head: Mask,
+    colours: F64, rest: F64, marks: dict[str, F32], is_head: Mask,
     owner: NDArray[np.str_], person: Person,
 ) -> None:  # fmt: skip
     mouth = (marks["mouth.L"] + marks["mouth.R"]) / 2
@@ -114,7 +112,7 @@ def _paint_face(
         colours[cheek] *= (1.03, 0.93, 0.92)
 
 
-def _hair(rest: NDArray[np.float64], marks: dict[str, Float], is_head: Mask) -> Mask:
+def _hair(rest: F64, marks: dict[str, F32], is_head: Mask) -> Mask:
     """The scalp: above the forehead, and behind the ears down to the chin's height."""
     ear_z, eye_y = float(marks["ear.L"][2]), float(marks["eye.L"][1])
     chin_y, nose_z = float(marks["chin"][1]), float(marks["nose"][2])
@@ -130,9 +128,7 @@ def _hair(rest: NDArray[np.float64], marks: dict[str, Float], is_head: Mask) -> 
     return is_head & ~is_ear & (((rest[:, 1] > hairline) & (forward > -0.2)) | behind)
 
 
-def _shirt(
-    rest: NDArray[np.float64], marks: dict[str, Float], owner: NDArray[np.str_], person: Person
-) -> Mask:
+def _shirt(rest: F64, marks: dict[str, F32], owner: NDArray[np.str_], person: Person) -> Mask:
     torso = _belongs(owner, "spine", "clavicle", "shoulder", "upperarm")
     if person.long_sleeves:
         torso |= _belongs(owner, "lowerarm")
@@ -147,13 +143,13 @@ def _belongs(owner: NDArray[np.str_], *bones: str) -> Mask:
     return np.asarray(np.logical_or.reduce([np.char.startswith(owner, b) for b in bones]))
 
 
-def _cloth(rest: NDArray[np.float64], person: Person, seed: int) -> NDArray[np.float64]:
+def _cloth(rest: F64, person: Person, seed: int) -> F64:
     """Plain cloth with soft folds."""
     folds = _blotches(rest, seed + 3, 0.22, 25.0) * _blotches(rest, seed + 4, 0.12, 60.0)
     return np.asarray(np.array(person.shirt) * folds[:, None])
 
 
-def _jaw(rest: NDArray[np.float64], marks: dict[str, Float], is_head: Mask) -> NDArray[np.float64]:
+def _jaw(rest: F64, marks: dict[str, F32], is_head: Mask) -> F64:
     mouth = (marks["mouth.L"] + marks["mouth.R"]) / 2
     below = np.clip((mouth[1] + 0.001 - rest[:, 1]) / 0.008, 0, 1)
     near = np.exp(-(((rest[:, 0] - mouth[0]) / 0.035) ** 2))
@@ -162,9 +158,7 @@ def _jaw(rest: NDArray[np.float64], marks: dict[str, Float], is_head: Mask) -> N
     return np.asarray(np.where(is_head, below * near * front * high, 0.0))
 
 
-def _blotches(
-    points: NDArray[np.float64], seed: int, amount: float, frequency: float = 30.0
-) -> NDArray[np.float64]:
+def _blotches(points: F64, seed: int, amount: float, frequency: float = 30.0) -> F64:
     """Smooth noise (N,) around 1: a few random waves through space."""
     rng = np.random.default_rng(seed)
     waves = rng.normal(0, frequency, (6, 3))
@@ -172,7 +166,7 @@ def _blotches(
     return np.asarray(1 + amount * total / 6)
 
 
-def _strands(points: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+def _strands(points: F64, seed: int) -> F64:
     angle = np.arctan2(points[:, 0], points[:, 2])
     rng = np.random.default_rng(seed)
     return np.asarray(1 + 0.25 * np.sin(angle * 60 + rng.uniform(0, 6)) + 0.15 * np.sin(angle * 23))

@@ -8,15 +8,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.studio.baking import Piece, Surface, bake
 from jobs.studio.catalogue import Object3D
 from jobs.studio.products import Product
 from jobs.studio.solids import solid_of
 from schemas.errors import ConfigError
+from stages.kit.arrays import F64
 
-Double = NDArray[np.float64]
 _MAX_MEMBER_BYTES, _MAX_MODEL_BYTES = 16_000_000, 96_000_000
 _MAX_FACES = 120_000
 _HELD_M = (0.08, 0.35)
@@ -134,12 +133,12 @@ def _piece(scene: Any, node: str) -> Piece:
     )
 
 
-def _extents(pieces: list[Piece], turn: Double) -> Double:
+def _extents(pieces: list[Piece], turn: F64) -> F64:
     points = np.concatenate([p.corners.reshape(-1, 3) for p in pieces]) @ turn.T
     return np.asarray(np.ptp(points, axis=0))
 
 
-def _placed(pieces: list[Piece], turn: Double, longest_m: float) -> list[Piece]:
+def _placed(pieces: list[Piece], turn: F64, longest_m: float) -> list[Piece]:
     """Turned, scaled and centred."""
     turned = [p.corners @ turn.T for p in pieces]
     points = np.concatenate([t.reshape(-1, 3) for t in turned])
@@ -153,7 +152,7 @@ def _placed(pieces: list[Piece], turn: Double, longest_m: float) -> list[Piece]:
     ]
 
 
-def _stand(extents: Double) -> Double:
+def _stand(extents: F64) -> F64:
     """Turn (3,3) that stands up what lies, and shows the camera the broad side of what stands."""
     x, y, z = extents
     if y < _FLAT * min(x, z):  # a plate, a book: the upper side faces the camera
@@ -167,6 +166,6 @@ def _stand(extents: Double) -> Double:
     return _yaw(np.pi / 2) if z > _BROAD * x else np.eye(3)
 
 
-def _yaw(angle: float) -> Double:
+def _yaw(angle: float) -> F64:
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.studio.solids import DistanceGrid
 from stages.body_models.rendering import face_to_vertex, vertex_normals
+from stages.kit.arrays import F32, F64, I64
 
-Float = NDArray[np.float32]
 ProductKind = Literal["box", "bottle", "jar", "tube", "bag", "card"]
 """The built-in ones."""
 Colour = tuple[float, float, float]
@@ -32,11 +31,11 @@ class Product:
     """
 
     kind: ProductKind | Literal["object"]
-    vertices: Float
-    faces: NDArray[np.int64]
-    colours: Float
+    vertices: F32
+    faces: I64
+    colours: F32
     half_m: tuple[float, float, float]
-    normals: Float
+    normals: F32
     solid: DistanceGrid | None = None
 
     @property
@@ -48,7 +47,7 @@ class Product:
         """
         return _PRESSED_M if self.solid is None else 0.3 * self.solid.pitch_m
 
-    def distance(self, points: Float) -> Float:
+    def distance(self, points: F32) -> F32:
         """Signed distance (...,) of points (...,3) to the surface that fingers rest on, metres."""
         if self.solid is not None:
             return self.solid.at(points)
@@ -93,7 +92,7 @@ def make_product(kind: ProductKind, base: Colour, accent: Colour, seed: int) -> 
     return Product(kind, points, faces, colours, half, normals)
 
 
-def _profile(kind: ProductKind) -> NDArray[np.float64]:
+def _profile(kind: ProductKind) -> F64:
     """Relative radius over relative height: rows (height -1..1, radius 0..1)."""
     shapes = {
         "bottle": [(-1, 0.9), (-0.96, 1), (0.38, 1), (0.52, 0.85), (0.6, 0.42), (0.68, 0.4),
@@ -104,9 +103,7 @@ def _profile(kind: ProductKind) -> NDArray[np.float64]:
     return np.array(shapes[kind], np.float64)
 
 
-def _turned(
-    half: tuple[float, float, float], profile: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _turned(half: tuple[float, float, float], profile: F64) -> tuple[F64, I64]:
     """A lathe body; its cross-section is an ellipse."""
     hx, hy, hz = half
     rows = int(2 * hy / _STEP_M)
@@ -125,9 +122,7 @@ def _turned(
     return np.stack([x, y, z], -1).reshape(-1, 3), _triangles(quads)
 
 
-def _cuboid(
-    half: tuple[float, float, float], bulge: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _cuboid(half: tuple[float, float, float], bulge: float) -> tuple[F64, I64]:
     """Six painted faces; ``bulge`` pinches the thickness towards top and bottom, as a filled bag."""
     points, faces, count = [], [], 0
     for axis in range(3):
@@ -148,19 +143,19 @@ def _cuboid(
     return unit * np.array(half), np.concatenate(faces)
 
 
-def _triangles(quads: tuple[NDArray[np.int64], ...]) -> NDArray[np.int64]:
+def _triangles(quads: tuple[I64, ...]) -> I64:
     a, b, c, d = (q.reshape(-1) for q in quads)
     return np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)]).astype(np.int64)
 
 
 def _paint(
     kind: ProductKind,
-    vertices: NDArray[np.float64],
+    vertices: F64,
     half: tuple[float, float, float],
-    base: NDArray[np.float64],
-    accent: NDArray[np.float64],
+    base: F64,
+    accent: F64,
     seed: int,
-) -> Float:
+) -> F32:
     """A label with lines of print on the front, a band round the body, a cap."""
     rng = np.random.default_rng(seed)
     unit = vertices / np.array(half)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from stages.kit.arrays import F32, U8, Image
 
 _MARGIN_PX = 12
 
@@ -15,10 +16,10 @@ _MARGIN_PX = 12
 class Room:
     """A painted picture that is a little larger than the frame."""
 
-    picture: NDArray[np.uint8]
+    picture: Image
     _offset: tuple[float, float] = (0.0, 0.0)
 
-    def shifted(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+    def shifted(self, rng: np.random.Generator) -> U8:
         """The next frame's view: a slow random walk of a few pixels, as of a camera in a hand."""
         step = rng.normal(0, 0.12, 2)
         x, y = (float(np.clip(a + b, -4, 4)) for a, b in zip(self._offset, step, strict=True))
@@ -56,7 +57,7 @@ def paint_room(size_px: tuple[int, int], seed: int) -> Room:
     return Room(np.clip(blurred, 0, 255).astype(np.uint8))
 
 
-def _picture_frame(room: NDArray[np.float32], rng: np.random.Generator) -> None:
+def _picture_frame(room: F32, rng: np.random.Generator) -> None:
     height, width = room.shape[:2]
     w, h = int(rng.uniform(0.1, 0.25) * width), int(rng.uniform(0.08, 0.2) * height)
     x, y = int(rng.uniform(0, width - w)), int(rng.uniform(0, 0.5) * height)
@@ -68,7 +69,7 @@ def _picture_frame(room: NDArray[np.float32], rng: np.random.Generator) -> None:
     )  # fmt: skip
 
 
-def _shelf(room: NDArray[np.float32], rng: np.random.Generator) -> None:
+def _shelf(room: F32, rng: np.random.Generator) -> None:
     height, width = room.shape[:2]
     y = int(rng.uniform(0.45, 0.7) * height)
     cv2.rectangle(room, (0, y), (width, y + height // 60), (105, 80, 60), -1)
@@ -80,7 +81,7 @@ def _shelf(room: NDArray[np.float32], rng: np.random.Generator) -> None:
         x += w + int(rng.uniform(0, 0.02) * width)
 
 
-def _plant(room: NDArray[np.float32], rng: np.random.Generator) -> None:
+def _plant(room: F32, rng: np.random.Generator) -> None:
     height, width = room.shape[:2]
     root = np.array([rng.choice([0.08, 0.92]) * width, 0.85 * height])
     for _ in range(26):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-Float = NDArray[np.float32]
+from stages.kit.arrays import F32, I64
+
 _PITCH_M = (0.0018, 0.004)
 _LONGEST_CELLS = 90
 _MARGIN_CELLS = 8
@@ -18,11 +18,11 @@ _MARGIN_CELLS = 8
 class DistanceGrid:
     """Signed distances, metres, negative inside: ``values`` (X,Y,Z) at ``origin`` + index * ``pitch_m``."""
 
-    values: Float
-    origin: Float
+    values: F32
+    origin: F32
     pitch_m: float
 
-    def at(self, points: Float) -> Float:
+    def at(self, points: F32) -> F32:
         """Signed distance (...,) of points (...,3), metres.
 
         Beyond the grid, the way to the grid is added: a bound from above, and right to a tenth.
@@ -35,7 +35,7 @@ class DistanceGrid:
         return np.asarray(near + beyond, np.float32)
 
 
-def solid_of(vertices: Float, faces: NDArray[np.int64]) -> DistanceGrid:
+def solid_of(vertices: F32, faces: I64) -> DistanceGrid:
     """Distances from a mesh that need not be closed.
 
     The surface is marked on a grid and what it encloses is filled; an open shell (a cup) stays hollow. Distances
@@ -61,7 +61,7 @@ def solid_of(vertices: Float, faces: NDArray[np.int64]) -> DistanceGrid:
     return DistanceGrid(values, origin.astype(np.float32), pitch)
 
 
-def _samples(vertices: Float, faces: NDArray[np.int64], pitch: float) -> list[Float]:
+def _samples(vertices: F32, faces: I64, pitch: float) -> list[F32]:
     """Points on every triangle, no further apart than a cell, in groups of triangles of like size."""
     corners = vertices[faces]
     longest = np.linalg.norm(corners - np.roll(corners, 1, 1), axis=2).max(1)

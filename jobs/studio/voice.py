@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.signal import butter, lfilter, sosfilt
 
-Float = NDArray[np.float32]
+from stages.kit.arrays import F32, F64
+
 RATE_HZ = 16_000
 _BLOCK = 80
 """Samples of 5 ms with constant formants."""
@@ -27,9 +27,9 @@ _BANDWIDTH_HZ = np.array([80.0, 100.0, 140.0, 220.0])
 class Speech:
     """``samples`` (N,) in [-1, 1] at 16 kHz; ``intervals_s`` of phrases; ``opening`` (N,) of the mouth, 0 to 1."""
 
-    samples: Float
+    samples: F32
     intervals_s: tuple[tuple[float, float], ...]
-    opening: Float
+    opening: F32
 
 
 def speak(seconds: float, seed: int, *, pitch_hz: float = 120.0, start_s: float = 0.15) -> Speech:
@@ -71,7 +71,7 @@ def speak(seconds: float, seed: int, *, pitch_hz: float = 120.0, start_s: float 
 
 
 def _syllable(
-    rng: np.random.Generator, at: float, progress: float, tracks: tuple[NDArray[np.float64], ...],
+    rng: np.random.Generator, at: float, progress: float, tracks: tuple[F64, ...],
     pitch_hz: float,
 ) -> float:  # fmt: skip
     """Write a consonant and a vowel at ``at`` seconds into the tracks; returns where it ends."""
@@ -94,7 +94,7 @@ def _syllable(
     return at + consonant + vowel
 
 
-def _smooth(track: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+def _smooth(track: F64, width: int) -> F64:
     kernel = np.hanning(width + 2)[1:-1]
     kernel /= kernel.sum()
     columns = track if track.ndim == 2 else track[:, None]
@@ -104,9 +104,9 @@ def _smooth(track: NDArray[np.float64], width: int) -> NDArray[np.float64]:
 
 
 def _filter(
-    rng: np.random.Generator, voiced: NDArray[np.float64], hiss: NDArray[np.float64],
-    formants: NDArray[np.float64], pitch: NDArray[np.float64],
-) -> NDArray[np.float64]:  # fmt: skip
+    rng: np.random.Generator, voiced: F64, hiss: F64,
+    formants: F64, pitch: F64,
+) -> F64:  # fmt: skip
     """Glottal pulses and noise through four resonators whose state runs on from block to block."""
     jitter = np.repeat(pitch, _BLOCK) * (1 + 0.01 * rng.standard_normal(len(pitch) * _BLOCK))
     phase = np.cumsum(jitter / RATE_HZ)

@@ -20,8 +20,7 @@ from stages.body.recovery import BodyBackend, BodyView, Scored
 from stages.body.targets import Detections, read_detections
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
-
-Float = NDArray[np.float64]
+from stages.kit.arrays import F32, F64, Flags
 
 
 class BodyGate(GateConfig):
@@ -121,17 +120,17 @@ def fit_scores(fit: Scored, seen: Detections, target: slice) -> dict[str, Any]:
     }
 
 
-def _median(errors: Float) -> float:
+def _median(errors: F64) -> float:
     seen = errors[np.isfinite(errors)]
     return float(np.median(seen)) if seen.size else 0.0
 
 
-def inside(joints_px: NDArray[np.float32], width: int, height: int) -> NDArray[np.bool_]:
+def inside(joints_px: F32, width: int, height: int) -> Flags:
     """(T,J) joints within the picture."""
     return np.asarray(((joints_px >= 0) & (joints_px < [width, height])).all(-1))
 
 
-def jerk(joints: NDArray[np.floating[Any]], counted: NDArray[np.bool_]) -> float:
+def jerk(joints: NDArray[np.floating[Any]], counted: Flags) -> float:
     """Median length of the third difference of joints (T,J,2) over counted (T,J) ones.
 
     >>> jerk(np.arange(12.0).reshape(6, 1, 2), np.ones((6, 1), bool))
@@ -143,7 +142,7 @@ def jerk(joints: NDArray[np.floating[Any]], counted: NDArray[np.bool_]) -> float
     return float(np.median(third)) if third.size else 0.0
 
 
-def left_right_flips(pose_head: Float) -> int:
+def left_right_flips(pose_head: F64) -> int:
     """Frames in which the detector swapped the person's sides.
 
     Args:
@@ -160,5 +159,5 @@ def left_right_flips(pose_head: Float) -> int:
     return int((swapped.sum(1) > np.maximum(apart.sum(1) / 2, 0.5)).sum())
 
 
-def _distance(a: Float, b: Float) -> Float:
+def _distance(a: F64, b: F64) -> F64:
     return np.asarray(np.nan_to_num(np.linalg.norm(a - b, axis=-1)))

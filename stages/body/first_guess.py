@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.body.solve import Pinhole, log_rotation
 from stages.body.targets import HEAD_M, Detections
-from stages.body_models.rig import SIDES, Dof, Float, Roles, elbow_axis
+from stages.body_models.rig import SIDES, Dof, Roles, elbow_axis
+from stages.kit.arrays import F64, Flags
 
 
 def first_guess(
-    rest: Float, roles: Roles, dofs: Sequence[Dof], seen: Detections, camera: Pinhole
-) -> tuple[Float, Float]:
+    rest: F64, roles: Roles, dofs: Sequence[Dof], seen: Detections, camera: Pinhole
+) -> tuple[F64, F64]:
     """Angles (T,D) and translation (T,3): torso and arms from metric landmarks, depth by the head."""
     at = {d.name: i for i, d in enumerate(dofs)}
     pose_m = fill_gaps(seen.pose_m, seen.is_valid)
@@ -44,7 +44,7 @@ def first_guess(
     return q, translation
 
 
-def fill_gaps(values: Float, is_valid: NDArray[np.bool_]) -> Float:
+def fill_gaps(values: F64, is_valid: Flags) -> F64:
     """Replace frames that are not valid by linear interpolation between valid ones; (T,...)."""
     where = np.flatnonzero(is_valid)
     frames = np.arange(len(values))
@@ -53,7 +53,7 @@ def fill_gaps(values: Float, is_valid: NDArray[np.bool_]) -> Float:
     return np.asarray(filled.reshape(values.shape))
 
 
-def torso_rotation(pose_m: Float) -> Float:
+def torso_rotation(pose_m: F64) -> F64:
     """(T,3,3) turning the rest body (facing +z) into the torso of pose landmarks (T,33,3)."""
     across = (pose_m[:, 11] - pose_m[:, 12]) + (pose_m[:, 23] - pose_m[:, 24])
     up = pose_m[:, 11:13].mean(1) - pose_m[:, 23:25].mean(1)
@@ -63,9 +63,7 @@ def torso_rotation(pose_m: Float) -> Float:
     return np.stack([x, np.cross(z, x), z], -1)
 
 
-def arm_rotation(
-    rest: Float, roles: Roles, pose_m: Float, torso: Float, side: str
-) -> tuple[Float, Float]:
+def arm_rotation(rest: F64, roles: Roles, pose_m: F64, torso: F64, side: str) -> tuple[F64, F64]:
     """Shoulder rotation (T,3) relative to the torso and elbow angle (T,) that give an arm's bones."""
     first = 11 + (side == "R")
     upper, lower = (
@@ -86,14 +84,14 @@ def arm_rotation(
     return log_rotation(rotation), angle
 
 
-def _frame(first: Float, second: Float) -> Float:
+def _frame(first: F64, second: F64) -> F64:
     """(T,3,3) orthonormal columns: first, second made perpendicular to it, their cross product."""
     b = second - first * (first * second).sum(-1, keepdims=True)
     b /= np.linalg.norm(b, axis=-1, keepdims=True).clip(1e-6)
     return np.stack([first, b, np.cross(first, b)], -1)
 
 
-def unwrap(vectors: Float) -> Float:
+def unwrap(vectors: F64) -> F64:
     """Choose among equivalent axis-angles (T,3) those that follow one another smoothly."""
     out = vectors.copy()
     for t in range(1, len(out)):

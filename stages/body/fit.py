@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.errors import DataError
 from stages.body.first_guess import first_guess
@@ -35,7 +34,8 @@ from stages.body.targets import (
     hand_targets,
 )
 from stages.body_models.body_tables import BodyTables
-from stages.body_models.rig import SIDES, Dof, Float, Roles, ancestors, body_dofs, finger_dofs
+from stages.body_models.rig import SIDES, Dof, Roles, ancestors, body_dofs, finger_dofs
+from stages.kit.arrays import F32, F64, Flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +57,21 @@ class FitOptions:
 class BodyFit:
     """The result, ready for the model's ``forward``."""
 
-    rotations: NDArray[np.float32]
+    rotations: F32
     """(T,B,3) axis-angle, rest axes."""
-    translation: NDArray[np.float32]
+    translation: F32
     """(T,3) metres, camera axes."""
-    shape: NDArray[np.float32]
+    shape: F32
     """(S,)."""
     camera: Pinhole
-    is_valid: NDArray[np.bool_]
-    joints_m: Float
+    is_valid: Flags
+    joints_m: F64
     """(T,B,3)."""
-    joints_px: NDArray[np.float32]
+    joints_px: F32
     """(T,B,2)."""
-    body_error_head: Float
+    body_error_head: F64
     """(T,K) distance of trusted landmarks in head heights, NaN where none."""
-    hand_error_head: Float
+    hand_error_head: F64
     """(T,42) left then right, NaN where none."""
 
 
@@ -126,7 +126,7 @@ def fit_body(
     )
 
 
-def body_problem(tables: BodyTables, roles: Roles, seen: Detections, shape: Float) -> Problem:
+def body_problem(tables: BodyTables, roles: Roles, seen: Detections, shape: F64) -> Problem:
     """Everything but the fingers, for the present shape."""
     model = RestModel.of(tables, shape)
     tracked = body_points(model, roles)
@@ -159,12 +159,12 @@ def _fit_fingers(
     roles: Roles,
     seen: Detections,
     side: str,
-    rotations: Float,
-    translation: Float,
-    shape: Float,
+    rotations: F64,
+    translation: F64,
+    shape: F64,
     camera: Pinhole,
     steps: int,
-) -> Float:
+) -> F64:
     """Fit one hand's fingers with the wrist held; writes into ``rotations``, returns errors (T,21)."""
     model = RestModel.of(tables, shape)
     wrist = roles.wrist[side]
@@ -185,8 +185,8 @@ def _fit_fingers(
 
 
 def _wrist(
-    tables: BodyTables, shape: Float, rotations: Float, translation: Float, wrist: int
-) -> tuple[Float, Float]:
+    tables: BodyTables, shape: F64, rotations: F64, translation: F64, wrist: int
+) -> tuple[F64, F64]:
     """A wrist's rotation in the world (T,3) as axis-angle, and its move from rest (T,3)."""
     chain = full_chain(tables, shape)
     arm = forward(chain, np.zeros((len(rotations), 0)), translation, rotations)
@@ -194,7 +194,7 @@ def _wrist(
 
 
 def with_shape(
-    tables: BodyTables, roles: Roles, seen: Detections, fit: BodyFit, shape: NDArray[np.float32]
+    tables: BodyTables, roles: Roles, seen: Detections, fit: BodyFit, shape: F32
 ) -> BodyFit:
     """The same angles with another shape (S,); joints and errors follow."""
     rotations, translation = fit.rotations.astype(np.float64), fit.translation.astype(np.float64)
@@ -218,13 +218,13 @@ def with_shape(
     )  # fmt: skip
 
 
-def full_chain(tables: BodyTables, shape: Float) -> Chain:
+def full_chain(tables: BodyTables, shape: F64) -> Chain:
     """All joints, no points, no angles."""
     rest = RestModel.of(tables, shape).joints
     return Chain(tables.parents, rest, np.zeros(0, np.int64), np.zeros((0, 3)), ())
 
 
-def _errors(problem: Problem, camera: Pinhole, points: Float, head_px: float) -> Float:
+def _errors(problem: Problem, camera: Pinhole, points: F64, head_px: float) -> F64:
     """(T,K) reprojection errors in head heights; NaN where nothing was seen."""
     gap = np.linalg.norm(project(points, camera) - problem.targets.points_px, axis=-1) / head_px
     return np.where(problem.targets.weights > 0, gap, np.nan)

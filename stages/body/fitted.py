@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from schemas.backend import About, BackendConfig, Resources
@@ -155,7 +154,7 @@ class FittedBody(BodyBackend):
         return close_on_product(tables, roles, seen, fit, masks)
 
 
-def fit_arrays(fit: BodyFit) -> dict[str, NDArray[Any]]:
+def fit_arrays(fit: BodyFit) -> Arrays:
     """What is stored: parameters, camera, joints in the picture."""
     return {
         "rotations": fit.rotations,

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from stages.body.solve import Pinhole, Posed, project
 from stages.body_models.body_tables import BodyTables
-from stages.body_models.rig import SIDES, Float, Roles, ancestors
+from stages.body_models.rig import SIDES, Roles, ancestors
+from stages.kit.arrays import F32, F64
 
 _SPACING_M = 0.02
 """Of the vertices that are looked at: finer than a cell, so that a cell that the body covers has one."""
@@ -21,11 +22,11 @@ _CELL_HEAD = 0.15
 class Front:
     """Depth of the foremost surface on a coarse grid over the picture."""
 
-    z_m: Float
+    z_m: F64
     """(T,R,C) along +z, towards the camera; -inf where neither trunk nor head is."""
     cell_px: float
 
-    def at(self, points_px: Float) -> Float:
+    def at(self, points_px: F64) -> F64:
         """Depth (T,N) at pixels (T,N,2); -inf outside the picture."""
         cell = np.floor(np.nan_to_num(points_px, nan=-1.0) / self.cell_px).astype(np.intp)
         rows, columns = self.z_m.shape[1:]
@@ -52,7 +53,7 @@ def trunk_vertices(
 
 
 def front_of(
-    tables: BodyTables, roles: Roles, shape: Float, body: Posed, camera: Pinhole,
+    tables: BodyTables, roles: Roles, shape: F64, body: Posed, camera: Pinhole,
     size_px: tuple[int, int], head_px: float,
 ) -> Front:  # fmt: skip
     """Look at a posed body: all its joints are in ``body``."""
@@ -77,9 +78,7 @@ def front_of(
     return Front(z_m, cell_px)
 
 
-def posed_vertices(
-    rest: Float, weights: NDArray[np.float32], rest_joints: Float, rotations: Float, joints: Float
-) -> Float:
+def posed_vertices(rest: F64, weights: F32, rest_joints: F64, rotations: F64, joints: F64) -> F64:
     """Linear blend skinning of vertices (V,3): (T,V,3). See ``stages.body_models.linear_body``."""
     moved = joints - (rotations @ rest_joints[..., None])[..., 0]
     affine = np.concatenate([rotations, moved[..., None]], -1).astype(np.float32)  # (T,B,3,4)

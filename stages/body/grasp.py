@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.body.fit import BodyFit, cut, full_chain, with_shape
 from stages.body.front import Front, front_of
@@ -39,9 +38,9 @@ from stages.body.targets import (
     hand_targets,
 )
 from stages.body_models.body_tables import BodyTables
-from stages.body_models.rig import FINGERS, SIDES, Float, Roles, body_dofs, finger_dofs
+from stages.body_models.rig import FINGERS, SIDES, Roles, body_dofs, finger_dofs
+from stages.kit.arrays import F64, Mask
 
-Mask = NDArray[np.bool_]
 _TOUCH_M, _EDGE_M, _PUSH_M = 0.006, 0.025, 0.01
 """Deviations of depths: on a face, at the outline, before the trunk."""
 _ROBUST_M = 0.05
@@ -62,7 +61,7 @@ class _Fitted:
     roles: Roles
     seen: Detections
     camera: Pinhole
-    shape: Float
+    shape: F64
     """(S,)."""
     model: RestModel
     body: Posed
@@ -102,7 +101,7 @@ def close_on_product(
     return with_shape(tables, roles, seen, closed, fit.shape)
 
 
-def needed_push(grip: Grip, points_m: Float, front: Front, camera: Pinhole) -> Float:
+def needed_push(grip: Grip, points_m: F64, front: Front, camera: Pinhole) -> F64:
     """How far (T,) hand and product must come towards the camera to be before trunk and head, metres.
 
     Args:
@@ -119,7 +118,7 @@ def needed_push(grip: Grip, points_m: Float, front: Front, camera: Pinhole) -> F
     return steady(push[:, None], grip.is_held)[:, 0] * grip.is_held
 
 
-def contact_targets(plain: Targets, grip: Grip, middle_m: Float, z_m: Float) -> Targets:
+def contact_targets(plain: Targets, grip: Grip, middle_m: F64, z_m: F64) -> Targets:
     """The landmarks' targets of a hand at depths (T,21) with those of a product at depths (T,) where they touch it.
 
     Tips aim at their face or at the outline. Other points of the fingers have only to be outside.
@@ -141,7 +140,7 @@ def contact_targets(plain: Targets, grip: Grip, middle_m: Float, z_m: Float) -> 
     )  # fmt: skip
 
 
-def _hand_problem(fitted: _Fitted, side: str) -> tuple[Problem, Float, Float]:
+def _hand_problem(fitted: _Fitted, side: str) -> tuple[Problem, F64, F64]:
     """One hand below its wrist, the wrist's rotation in the world (T,3) and its move from rest (T,3)."""
     tables, roles, model = fitted.tables, fitted.roles, fitted.model
     tracked = hand_points(model, roles, side)
@@ -178,9 +177,7 @@ def _arm_problem(fitted: _Fitted, side: str) -> Problem:
     return cut(tables, model, points, dofs, arm, root)
 
 
-def _bring_forward(
-    fitted: _Fitted, side: str, push_m: Float, rotations: Float
-) -> tuple[Float, Float]:
+def _bring_forward(fitted: _Fitted, side: str, push_m: F64, rotations: F64) -> tuple[F64, F64]:
     """Push a hand by (T,) metres towards the camera where it is not zero; writes the arm into ``rotations``.
 
     Returns the wrist's new rotation in the world (T,3) and its move from rest (T,3).
@@ -206,7 +203,7 @@ def _bring_forward(
 
 
 def _close_fingers(
-    fitted: _Fitted, hand: Problem, grip: Grip, wrist: Float, move: Float, rotations: Float
+    fitted: _Fitted, hand: Problem, grip: Grip, wrist: F64, move: F64, rotations: F64
 ) -> None:
     """Fit the fingers to landmarks and product; writes into ``rotations``."""
     q, base = _resume(hand, rotations, wrist)
@@ -222,23 +219,23 @@ def _close_fingers(
     rotations[:, hand.kept[1:]] = posed.local[:, 1:]
 
 
-def limited(q: Float, chain: Chain) -> Float:
+def limited(q: F64, chain: Chain) -> F64:
     """Angles (T,D) within the rig's limits."""
     return np.clip(q, [d.low for d in chain.dofs], [d.high for d in chain.dofs])
 
 
-def _points(hand: Problem, rotations: Float, wrist: Float, move: Float) -> Float:
+def _points(hand: Problem, rotations: F64, wrist: F64, move: F64) -> F64:
     q, base = _resume(hand, rotations, wrist)
     return forward(hand.chain, q, move, base).points
 
 
-def _root(problem: Problem, body: Posed) -> tuple[Float, Float]:
+def _root(problem: Problem, body: Posed) -> tuple[F64, F64]:
     """The chain's first joint in a posed body: rotation in the world (T,3), move from rest (T,3)."""
     joint = int(problem.kept[0])
     return log_rotation(body.rotations[:, joint]), body.joints[:, joint] - problem.chain.rest[0]
 
 
-def _resume(problem: Problem, rotations: Float, root: Float) -> tuple[Float, Float]:
+def _resume(problem: Problem, rotations: F64, root: F64) -> tuple[F64, F64]:
     """Angles (T,D) and fixed rest (T,B,3) that give a chain's joints the body's ``rotations``, the first one ``root``."""
     local = rotations[:, problem.kept]
     local[:, 0] = root

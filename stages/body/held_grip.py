@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.body.held_surface import Touch, bulge, half_thickness_m, touch_product
 from stages.body.hoi_metrics import debounce
-from stages.body_models.rig import Float
+from stages.kit.arrays import F64, Mask
 
-Mask = NDArray[np.bool_]
 TIPS, KNUCKLES = [4, 8, 12, 16, 20], [5, 9, 13, 17]
 _THUMB, _FINGER_TIPS = [2, 3, 4], [8, 12, 16, 20]
 _REACH_HEAD = 0.12
@@ -44,24 +42,24 @@ class Grip:
 
     is_held: Mask
     """(T,) the hand is seen and holds."""
-    side: Float
+    side: F64
     """(T,21) 1 before the product, -1 behind it, 0 neither."""
-    height_m: Float
+    height_m: F64
     """(T,21) from the product's middle plane to the middle of the finger or palm on its face."""
     is_edge: Mask
     """(T,21) tips beside the product and within reach."""
-    aim_px: Float
+    aim_px: F64
     """(T,21,2) the landmarks; tips beside the product moved a little towards it."""
-    spots_px: Float
+    spots_px: F64
     """(T,5,2) places of the product."""
-    flesh_m: Float
+    flesh_m: F64
     """(21,) half thickness of finger or palm."""
     half_m: float
     """Half of the product's thickness at its middle."""
 
 
 def grip_of(
-    points_px: Float, masks: Mask, outlines: Sequence[Float | None], metres_per_px: Float,
+    points_px: F64, masks: Mask, outlines: Sequence[F64 | None], metres_per_px: F64,
     head_px: float,
 ) -> Grip | None:  # fmt: skip
     """How a hand holds the product; None where it holds nothing.
@@ -97,7 +95,7 @@ def grip_of(
     )
 
 
-def sides(touch: Touch, is_held: Mask, points_px: Float, head_px: float) -> Float:
+def sides(touch: Touch, is_held: Mask, points_px: F64, head_px: float) -> F64:
     """(T,21) 1 for points before the product, -1 for those behind it, 0 outside the outline; steady over time.
 
     The three outer points of a finger decide together, since a landmark errs by a finger's width; palm points decide alone.
@@ -112,7 +110,7 @@ def sides(touch: Touch, is_held: Mask, points_px: Float, head_px: float) -> Floa
     return side * is_inside
 
 
-def thumb_side(side: Float, points_px: Float, head_px: float) -> Float:
+def thumb_side(side: F64, points_px: F64, head_px: float) -> F64:
     """(T,) the face that the thumb lies on: the one that the fingers (sides (T,21)) are not on.
 
     Where the palm lies on a face itself, or the thumb is seen apart from all fingers, it lies where the picture has it.
@@ -126,13 +124,13 @@ def thumb_side(side: Float, points_px: Float, head_px: float) -> Float:
     return np.where(is_own, side[:, 4], -fingers)
 
 
-def aims(points_px: Float, touch: Touch, is_edge: Mask, most_px: float) -> Float:
+def aims(points_px: F64, touch: Touch, is_edge: Mask, most_px: float) -> F64:
     """Points (T,21,2), those at the edge moved towards the outline by ``most_px`` at most."""
     share = np.minimum(most_px / np.maximum(touch.gap_px, 1e-9), 1.0) * is_edge
     return points_px + share[..., None] * (touch.nearest_px - points_px)
 
 
-def product_depth(grip: Grip, z_m: Float) -> Float:
+def product_depth(grip: Grip, z_m: F64) -> F64:
     """(T,) depth of the product's middle plane, for which the hand's points at depths (T,21) move least."""
     counted = [*TIPS, *KNUCKLES]
     side, is_edge = grip.side[:, counted], grip.is_edge[:, counted]
@@ -142,7 +140,7 @@ def product_depth(grip: Grip, z_m: Float) -> Float:
     return steady(depth[:, None], grip.is_held)[:, 0]
 
 
-def steady(values: Float, is_held: Mask) -> Float:
+def steady(values: F64, is_held: Mask) -> F64:
     """Mean of (T,K) over the held frames about each one; 0 where none is near."""
     kernel = np.ones(_WINDOW)
     weight = np.convolve(is_held, kernel)[_WINDOW // 2 :][: len(is_held)]

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Float = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from stages.kit.arrays import F64, Mask
+
 _FINGER_HEAD = 0.035
 """Half a finger's width in head heights: a point counts as covered where most of the pixels this near are."""
 _SPECK = 0.1
@@ -28,20 +27,20 @@ _THICK, _MAX_HALF_M = 0.7, 0.02
 class Touch:
     """Points (T,K) of one hand against the product's outline; frames without mask or hand have infinite gaps."""
 
-    gap_px: Float
+    gap_px: F64
     """(T,K) distance to the outline, negative inside it."""
-    covered: Float
+    covered: F64
     """(T,K) share of the pixels about a point that show the product."""
-    nearest_px: Float
+    nearest_px: F64
     """(T,K,2) nearest point of the outline."""
-    radius_px: Float
+    radius_px: F64
     """(T,) half the product's narrow width; NaN without a mask."""
-    spots_px: Float
+    spots_px: F64
     """(T,5,2) the outline's middle and half way from there to its ends; NaN without a mask."""
 
 
 def touch_product(
-    points_px: Float, masks: Mask, outlines: Sequence[Float | None], head_px: float
+    points_px: F64, masks: Mask, outlines: Sequence[F64 | None], head_px: float
 ) -> Touch:
     """Compare points (T,K,2), NaN where unseen, with masks (T,H,W) and their outlines."""
     count, num_points = points_px.shape[:2]
@@ -59,7 +58,7 @@ def touch_product(
     return Touch(gap, covered, nearest, radius, spots)
 
 
-def hull_of(mask: Mask) -> Float | None:
+def hull_of(mask: Mask) -> F64 | None:
     """Corners (N,2) of a mask's convex hull in pixels; None where the mask is empty or a line."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     if not width:
@@ -72,7 +71,7 @@ def hull_of(mask: Mask) -> Float | None:
     return hull + np.array([x, y]) if len(hull) > 2 else None
 
 
-def signed_gap(points: Float, hull: Float) -> tuple[Float, Float]:
+def signed_gap(points: F64, hull: F64) -> tuple[F64, F64]:
     """Distance (K,) of points (K,2) to a convex outline (N,2), negative inside, and its nearest points (K,2).
 
     >>> square = np.array([[0.0, 0], [4, 0], [4, 4], [0, 4]])
@@ -91,7 +90,7 @@ def signed_gap(points: Float, hull: Float) -> tuple[Float, Float]:
     return np.where(is_inside, -1.0, 1.0) * distance[row, first], foot[row, first]
 
 
-def share_covered(points: Float, mask: Mask, reach_px: float) -> Float:
+def share_covered(points: F64, mask: Mask, reach_px: float) -> F64:
     """(K,) share of thirteen pixels about each point (K,2) that the mask covers; none outside the picture."""
     angle = np.arange(6) * np.pi / 3
     ring = np.stack([np.cos(angle), np.sin(angle)], -1)
@@ -104,20 +103,20 @@ def share_covered(points: Float, mask: Mask, reach_px: float) -> Float:
     return np.asarray(hit.mean(axis=1))
 
 
-def spots_of(hull: Float) -> Float:
+def spots_of(hull: F64) -> F64:
     """(5,2) middle of an outline's box, and half way from there to the corners at its four sides."""
     middle = (hull.min(axis=0) + hull.max(axis=0)) / 2
     ends = hull[[*hull.argmin(axis=0), *hull.argmax(axis=0)]]
     return np.concatenate([middle[None], (middle + ends) / 2])
 
 
-def half_thickness_m(radius_px: Float, metres_per_px: Float) -> float:
+def half_thickness_m(radius_px: F64, metres_per_px: F64) -> float:
     """Half of the product's thickness, from its narrowest views: (T,) each, NaN where it is not seen."""
     half = float(np.nanpercentile(radius_px * metres_per_px, 20))
     return min(_THICK * half, _MAX_HALF_M)
 
 
-def bulge(gap_px: Float, radius_px: Float) -> Float:
+def bulge(gap_px: F64, radius_px: F64) -> F64:
     """(T,K) half thickness over the one at the middle, 0 from the outline on outwards: a circle's profile."""
     depth = np.clip(-gap_px / radius_px[:, None], 0, 1)
     return np.asarray(np.sqrt(np.maximum(1 - (1 - np.nan_to_num(depth)) ** 2, 0)))

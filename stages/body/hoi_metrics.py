@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
-Parts = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+from stages.kit.arrays import F32, U8, Mask
+
 BODY, LEFT_HAND, RIGHT_HAND = 1, 2, 3
 _DEPTH_SLACK_M = 0.06
 """What is held may stand out behind the hand by so much: half a product's thickness."""
@@ -35,7 +33,7 @@ class FrameMetrics:
 
 
 def frame_metrics(
-    part: Parts, depth_m: Floats, object_mask: Mask, matte: Mask, *, reach_px: float, band_px: float
+    part: U8, depth_m: F32, object_mask: Mask, matte: Mask, *, reach_px: float, band_px: float
 ) -> FrameMetrics:
     """Measure one frame.
 
@@ -60,7 +58,7 @@ def frame_metrics(
     )
 
 
-def hand_contact(part: Parts, object_mask: Mask, reach_px: float) -> tuple[bool, bool]:
+def hand_contact(part: U8, object_mask: Mask, reach_px: float) -> tuple[bool, bool]:
     """Does the left, the right hand come within ``reach_px`` of the object?"""
     if not object_mask.any():
         return False, False
@@ -68,13 +66,13 @@ def hand_contact(part: Parts, object_mask: Mask, reach_px: float) -> tuple[bool,
     return bool(near[part == LEFT_HAND].any()), bool(near[part == RIGHT_HAND].any())
 
 
-def _distance_to(mask: Mask) -> NDArray[np.float32]:
+def _distance_to(mask: Mask) -> F32:
     """Distance of every pixel to the mask, in pixels."""
     away = np.where(mask, 0, 1).astype(np.uint8)
     return np.asarray(cv2.distanceTransform(away, cv2.DIST_L2, 3), np.float32)
 
 
-def penetration_share(part: Parts, object_mask: Mask) -> float:
+def penetration_share(part: U8, object_mask: Mask) -> float:
     """Share of the object's mask that lies on the body outside the hands; NaN without an object."""
     area = int(np.count_nonzero(object_mask))
     if area == 0:
@@ -82,7 +80,7 @@ def penetration_share(part: Parts, object_mask: Mask) -> float:
     return float(np.count_nonzero(part[object_mask] == BODY)) / area
 
 
-def depth_conflict_share(part: Parts, depth_m: Floats, object_mask: Mask, reach_px: float) -> float:
+def depth_conflict_share(part: U8, depth_m: F32, object_mask: Mask, reach_px: float) -> float:
     """Share of the object's mask that hides a part of the body which is in front of the holding hand.
 
     The object is as far away as the hand that touches it. Where body, arm or head are nearer than that, the

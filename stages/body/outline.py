@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from stages.body.shape import LIMIT
 from stages.body.solve import Pinhole, project, projection_jacobian
 from stages.body_models.rendering import face_to_vertex, vertex_normals
-from stages.body_models.rig import Float
+from stages.kit.arrays import F32, F64, Mask
 
-Mask = NDArray[np.bool_]
 NUM_SHAPE = 16
 """Shape numbers that outlines decide: the local ones and the first of the shape space."""
 _ROUNDS = 2
@@ -55,15 +54,15 @@ class Skin(Protocol):
 class Still:
     """The frames whose outlines are compared."""
 
-    rotations: NDArray[np.float32]
+    rotations: F32
     """(K,B,3)."""
-    translation: NDArray[np.float32]
+    translation: F32
     """(K,3)."""
     mattes: Mask
     """(K,H,W)."""
     joints_seen: Mask
     """(K,B) joints that must not move."""
-    hair_px: Float
+    hair_px: F64
     """(K,) rows above which the matte may be hair: the lower shoulder's."""
 
 
@@ -72,15 +71,15 @@ class _Edge:
     """Where outline vertices of one frame face the matte's edge."""
 
     vertices: NDArray[np.intp]
-    normals_px: Float
+    normals_px: F64
     """(N,2) unit vectors, outwards."""
-    gaps_px: Float
+    gaps_px: F64
     """(N,) how far out the edge is; negative: inside the body."""
 
 
 def shape_from_outline(
-    body: Skin, shape: NDArray[np.float32], still: Still, camera: Pinhole, head_px: float
-) -> NDArray[np.float32]:
+    body: Skin, shape: F32, still: Still, camera: Pinhole, head_px: float
+) -> F32:
     """A better shape (S,), or the same where outlines say too little.
 
     Args:
@@ -112,7 +111,7 @@ def shape_from_outline(
     return out.astype(np.float32)
 
 
-def _posed(body: Skin, still: Still, shape: Float) -> tuple[Float, Float]:
+def _posed(body: Skin, still: Still, shape: F64) -> tuple[F64, F64]:
     import torch
 
     with torch.inference_mode():
@@ -124,15 +123,15 @@ def _posed(body: Skin, still: Still, shape: Float) -> tuple[Float, Float]:
 
 
 def _moves(
-    body: Skin, still: Still, shape: Float, count: int, vertices: Float, joints: Float
-) -> tuple[Float, Float]:
+    body: Skin, still: Still, shape: F64, count: int, vertices: F64, joints: F64
+) -> tuple[F64, F64]:
     """(S,K,V,3) and (S,K,B,3): what a unit of each shape number moves; exact, since both are linear in it."""
     moved = [_posed(body, still, shape + np.eye(len(shape))[n]) for n in range(count)]
     return np.stack([v - vertices for v, _ in moved]), np.stack([j - joints for _, j in moved])
 
 
 def find_edge(
-    body: Skin, vertices: Float, normals: Float, matte: Mask, camera: Pinhole, head_px: float,
+    body: Skin, vertices: F64, normals: F64, matte: Mask, camera: Pinhole, head_px: float,
     hair_px: float,
 ) -> _Edge:  # fmt: skip
     """Outline vertices of a frame and how far along their normals the matte ends.
@@ -168,7 +167,7 @@ def find_edge(
     return _Edge(index[kept], normals_px[index[kept]], gaps[kept])
 
 
-def _gap(is_matte: Mask, reach: int) -> tuple[Float, Mask]:
+def _gap(is_matte: Mask, reach: int) -> tuple[F64, Mask]:
     """Signed steps (N,) from the middle of lines (N, 2 reach + 1) to the matte's edge, and whether there is one."""
     here = is_matte[:, reach]
     out, back = is_matte[:, reach:], is_matte[:, reach::-1]
@@ -178,7 +177,7 @@ def _gap(is_matte: Mask, reach: int) -> tuple[Float, Mask]:
     return gaps.astype(np.float64), found
 
 
-def _sample(mask: Mask, points: Float) -> Mask:
+def _sample(mask: Mask, points: F64) -> Mask:
     """(...,) values at pixels (...,2), False outside."""
     x, y = points[..., 0].round().astype(np.intp), points[..., 1].round().astype(np.intp)
     height, width = mask.shape
@@ -186,7 +185,7 @@ def _sample(mask: Mask, points: Float) -> Mask:
     return mask[y.clip(0, height - 1), x.clip(0, width - 1)] & is_in
 
 
-def splat(pixels: Float, shape: tuple[int, int], head_px: float) -> Mask:
+def splat(pixels: F64, shape: tuple[int, int], head_px: float) -> Mask:
     """(H,W) where vertices (V,2) lie, gaps between them closed."""
     out = np.zeros(shape, np.uint8)
     x, y = pixels.round().astype(np.intp).T
@@ -198,9 +197,9 @@ def splat(pixels: Float, shape: tuple[int, int], head_px: float) -> Mask:
 
 
 def _solve(
-    edges: Sequence[_Edge], moves: tuple[Float, Float], posed: tuple[Float, Float], still: Still,
-    camera: Pinhole, head_px: float, now: Float, prior: Float,
-) -> Float:  # fmt: skip
+    edges: Sequence[_Edge], moves: tuple[F64, F64], posed: tuple[F64, F64], still: Still,
+    camera: Pinhole, head_px: float, now: F64, prior: F64,
+) -> F64:  # fmt: skip
     """The step (S,) of the shape: edges met, seen joints kept, near to what the landmarks gave."""
     count = len(moves[0])
     hessian, gradient = np.eye(count), prior.astype(np.float64) - now

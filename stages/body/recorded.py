@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from schemas.backend import BY_HAND, About, BackendConfig, Resources
@@ -15,6 +14,7 @@ from stages.base import Dropped
 from stages.body.recovery import BodyBackend, BodyView, Recovered
 from stages.body.sequence import Recorded, record
 from stages.body_models.sam3d import LICENCE, Sam3dBody, Sam3dFiles
+from stages.kit.arrays import Arrays
 from stages.kit.masks import decode_masks
 
 _LENS = UsedWhen(lambda config: not config.results_dir)
@@ -102,7 +102,7 @@ class RecordedBody(BodyBackend):
         return Recovered(sequence_arrays(found), found)
 
 
-def sequence_arrays(body: Recorded) -> dict[str, NDArray[Any]]:
+def sequence_arrays(body: Recorded) -> Arrays:
     """What is stored of a recorded body: all that the structure stage draws."""
     return {
         "vertices_m": body.vertices_m,

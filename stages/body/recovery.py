@@ -4,36 +4,33 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Protocol
 
 from schemas.backend import Backend
 from schemas.rows import Clip
 from stages.base import Dropped
 from stages.body.targets import Detections
 from stages.files import Files
-from stages.kit.arrays import Arrays
+from stages.kit.arrays import F32, F64, Arrays, Flags
 
 
 class Scored(Protocol):
     """What the scores are computed from."""
 
     @property
-    def is_valid(self) -> NDArray[np.bool_]:
+    def is_valid(self) -> Flags:
         """(T,)."""
 
     @property
-    def joints_px(self) -> NDArray[np.float32]:
+    def joints_px(self) -> F32:
         """(T,J,2)."""
 
     @property
-    def body_error_head(self) -> NDArray[np.float64]:
+    def body_error_head(self) -> F64:
         """(T,K), NaN where nothing was seen."""
 
     @property
-    def hand_error_head(self) -> NDArray[np.float64]:
+    def hand_error_head(self) -> F64:
         """(T,42), likewise."""
 
 
@@ -53,7 +50,7 @@ class BodyView:
 class Recovered:
     """A body over a clip."""
 
-    arrays: dict[str, NDArray[Any]]
+    arrays: Arrays
     """What is stored: see ``schemas.facets.BodyFacet``."""
     scored: Scored
 

@@ -19,9 +19,8 @@ from stages.body.solve import Pinhole
 from stages.body.targets import MIN_VISIBILITY, Detections
 from stages.body_models.mesh_parts import HEAD, LEFT_HAND, RIGHT_HAND, Cut, label_parts
 from stages.body_models.sam3d_results import FrameResult
+from stages.kit.arrays import F32, F64, I32, I64, U8, Mask
 
-Float = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 MAX_LENS_ERROR_PX = 2.0
 """Keypoints of a result agree with one pinhole to a thousandth of a pixel; this is another picture's."""
 _TO_RENDERER = np.array([1.0, -1.0, -1.0])
@@ -48,25 +47,25 @@ class Recorded:
 
     vertices_m: NDArray[np.float16]
     """(T,V,3) relative to the root (between the hips), renderer's axes. Half a millimetre is exact enough."""
-    translation_m: NDArray[np.float32]
+    translation_m: F32
     """(T,3) the root."""
-    faces: NDArray[np.int32]
+    faces: I32
     """(F,3)."""
-    part_labels: NDArray[np.uint8]
+    part_labels: U8
     """(V,) 0 body, 1 left hand, 2 right hand, 3 head."""
     camera: Pinhole
     is_valid: Mask
     """(T,) False where the frame had no result and was interpolated."""
-    joints_px: NDArray[np.float32]
+    joints_px: F32
     """(T,70,2) keypoints."""
-    body_error_head: Float
+    body_error_head: F64
     """(T,17) distance to the detector's landmarks in head heights, NaN where it saw none."""
-    hand_error_head: Float
+    hand_error_head: F64
     """(T,42) left then right, likewise."""
 
 
 def record(
-    results: Sequence[FrameResult | None], faces: NDArray[np.int32], seen: Detections,
+    results: Sequence[FrameResult | None], faces: I32, seen: Detections,
     max_gap_frames: int, smooth_frames: int,
 ) -> Recorded | None:  # fmt: skip
     """Bring a clip's results together; None where a gap is longer than ``max_gap_frames``.
@@ -109,7 +108,7 @@ def record(
     )  # fmt: skip
 
 
-def longest_gap(at: NDArray[np.int64], num_frames: int) -> int:
+def longest_gap(at: I64, num_frames: int) -> int:
     """Frames in the longest run without a result, both ends counted.
 
     >>> longest_gap(np.array([1, 2, 6]), 8), longest_gap(np.array([], int), 8)
@@ -119,7 +118,7 @@ def longest_gap(at: NDArray[np.int64], num_frames: int) -> int:
     return max(after - before - 1 for before, after in pairwise(edges))
 
 
-def cuts_of(keypoints: Float) -> list[Cut]:
+def cuts_of(keypoints: F64) -> list[Cut]:
     """Where hands and head begin, from keypoints (70,3)."""
     cuts = []
     for label, side in ((LEFT_HAND, "L"), (RIGHT_HAND, "R")):
@@ -135,7 +134,7 @@ def cuts_of(keypoints: Float) -> list[Cut]:
     return cuts
 
 
-def solve_lens(result: FrameResult) -> tuple[float, Float]:
+def solve_lens(result: FrameResult) -> tuple[float, F64]:
     """Focal length and principal point (2,) in pixels that map a result's 3D keypoints to its 2D ones.
 
     Raises:
@@ -162,7 +161,7 @@ def solve_lens(result: FrameResult) -> tuple[float, Float]:
     return float(solution[0]), np.asarray(solution[1:], np.float64)
 
 
-def one_camera(results: Sequence[FrameResult], roots: Float) -> tuple[Pinhole, Float]:
+def one_camera(results: Sequence[FrameResult], roots: F64) -> tuple[Pinhole, F64]:
     """The clip's median lens, and roots (N,3) moved so that each frame looks as it did through its own.
 
     A longer lens and a body as much farther away give the same size; the root stays at its pixel.
@@ -177,7 +176,7 @@ def one_camera(results: Sequence[FrameResult], roots: Float) -> tuple[Pinhole, F
     return Pinhole(focal, (float(centre[0]), float(centre[1]))), moved
 
 
-def fill(track: NDArray[np.floating], at: NDArray[np.int64], num_frames: int) -> Float:
+def fill(track: NDArray[np.floating], at: I64, num_frames: int) -> F64:
     """Interpolate between results (N,...) at frames ``at``; the ends hold the nearest: (T,...)."""
     frames = np.arange(num_frames)
     after = np.clip(np.searchsorted(at, frames), 0, len(at) - 1)
@@ -188,7 +187,7 @@ def fill(track: NDArray[np.floating], at: NDArray[np.int64], num_frames: int) ->
     return np.asarray(track[before] * (1 - weight) + track[after] * weight)
 
 
-def smooth(track: Float, window: int) -> Float:
+def smooth(track: F64, window: int) -> F64:
     """Quadratic Savitzky-Golay over (T,...); as it is where the clip is shorter than the window."""
     if window < 5 or len(track) < window:
         return track
@@ -197,7 +196,7 @@ def smooth(track: Float, window: int) -> Float:
     return np.asarray(savgol_filter(track, window, 2, axis=0, mode="interp"))
 
 
-def smooth_places(places: Float, window: int) -> Float:
+def smooth_places(places: F64, window: int) -> F64:
     """Smooth roots (T,3): across the picture as ``smooth``, in depth over twice the window.
 
     A single picture says little about distance, so that depth jumps where the pixel hardly moves; both are
@@ -215,7 +214,7 @@ def smooth_places(places: Float, window: int) -> Float:
     return np.concatenate([slopes * depth[:, None], depth[:, None]], 1)
 
 
-def errors(pixels: Float, seen: Detections) -> tuple[Float, Float]:
+def errors(pixels: F64, seen: Detections) -> tuple[F64, F64]:
     """Distances (T,17) and (T,42) of keypoints (T,70,2) to the detector's, in head heights; NaN unseen."""
     landmarks, keypoints = list(POSE_POINTS), list(POSE_POINTS.values())
     body = np.linalg.norm(pixels[:, keypoints] - seen.pose_px[:, landmarks], axis=-1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from stages.body.solve import Pinhole, Posed, Problem, project, projection_jacobian, robust_weight
 from stages.body_models.body_tables import BodyTables
-from stages.body_models.rig import Float
+from stages.kit.arrays import F64
 
 LOOKS = 10.0
 """Frames of one clip err alike: a clip counts as this many independent looks at the shape."""
@@ -15,8 +15,8 @@ LIMIT = 2.5
 
 
 def improve_shape(
-    tables: BodyTables, problem: Problem, camera: Pinhole, posed: Posed, shape: Float, count: int
-) -> tuple[Float, Float]:
+    tables: BodyTables, problem: Problem, camera: Pinhole, posed: Posed, shape: F64, count: int
+) -> tuple[F64, F64]:
     """Return a better shape (S,) and the move of the translation (T,3) that goes with it.
 
     The translations are eliminated frame by frame (Schur complement), so a bigger body may step back.
@@ -44,7 +44,7 @@ def improve_shape(
     return better, -(by_value[..., 0] + by_shape @ done)
 
 
-def shape_moves(tables: BodyTables, problem: Problem, rotations: Float, count: int) -> Float:
+def shape_moves(tables: BodyTables, problem: Problem, rotations: F64, count: int) -> F64:
     """(T,K,S,3): how each point moves with each shape number, angles and translation held.
 
     Forward kinematics is linear in the rest positions, so it is run on their directions.

@@ -16,24 +16,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.body_models.rig import Dof, ancestors
-
-Float = NDArray[np.float64]
+from stages.kit.arrays import F64, I64
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
     """A posed model's fixed part: joints, points on them, and the rig's linear map."""
 
-    parents: NDArray[np.int64]
+    parents: I64
     """(B,)."""
-    rest: Float
+    rest: F64
     """(B,3) rest joints."""
-    owners: NDArray[np.int64]
+    owners: I64
     """(K,) the joint that each tracked point moves with."""
-    points: Float
+    points: F64
     """(K,3) rest points."""
     dofs: tuple[Dof, ...]
 
@@ -42,15 +40,15 @@ class Chain:
 class Targets:
     """What the picture says. Weights are 1/deviation^2; zero where nothing was seen."""
 
-    points_px: Float
+    points_px: F64
     """(T,K,2)."""
-    weights: Float
+    weights: F64
     """(T,K) per pixel^2."""
-    pairs: NDArray[np.int64]
+    pairs: I64
     """(P,2) point indices: depth of the first relative to the second."""
-    depths_m: Float
+    depths_m: F64
     """(T,P) along +z, towards the camera."""
-    depth_weights: Float
+    depth_weights: F64
     """(T,P) per metre^2."""
     robust_px: float
     """Residuals well beyond this count as outliers."""
@@ -60,11 +58,11 @@ class Targets:
 class Problem:
     """A chain cut out of a model, what it aims at, and how its rest points depend on shape."""
 
-    kept: NDArray[np.int64]
+    kept: I64
     """Joints of the model that the chain's joints are."""
     chain: Chain
     targets: Targets
-    directions: Float
+    directions: F64
     """(S,K,3) of the chain's rest points."""
 
 
@@ -80,24 +78,24 @@ class Pinhole:
 class Posed:
     """Forward kinematics of all frames."""
 
-    rotations: Float
+    rotations: F64
     """(T,B,3,3) in the world."""
-    joints: Float
+    joints: F64
     """(T,B,3)."""
-    points: Float
+    points: F64
     """(T,K,3)."""
-    local: Float
+    local: F64
     """(T,B,3) axis-angle per joint."""
 
 
-def skew(v: Float) -> Float:
+def skew(v: F64) -> F64:
     """(...,3) -> (...,3,3) cross-product matrices."""
     out = np.zeros((*v.shape, 3))
     out[..., 0, 1], out[..., 0, 2], out[..., 1, 2] = -v[..., 2], v[..., 1], -v[..., 0]
     return out - np.swapaxes(out, -1, -2)
 
 
-def exp_and_jacobian(r: Float) -> tuple[Float, Float]:
+def exp_and_jacobian(r: F64) -> tuple[F64, F64]:
     """Rotation matrices and left Jacobians of axis-angle vectors (...,3)."""
     angle = np.linalg.norm(r, axis=-1)[..., None, None]
     small = angle < 1e-4
@@ -110,7 +108,7 @@ def exp_and_jacobian(r: Float) -> tuple[Float, Float]:
     return np.eye(3) + sine * k + cosine * kk, np.eye(3) + cosine * k + third * kk
 
 
-def log_rotation(rotation: Float) -> Float:
+def log_rotation(rotation: F64) -> F64:
     """Axis-angle (...,3) of rotation matrices (...,3,3), angle in [0, pi]."""
     from scipy.spatial.transform import Rotation
 
@@ -118,7 +116,7 @@ def log_rotation(rotation: Float) -> Float:
     return np.asarray(flat.reshape(rotation.shape[:-1]))
 
 
-def rig_matrix(dofs: Sequence[Dof], num_joints: int) -> Float:
+def rig_matrix(dofs: Sequence[Dof], num_joints: int) -> F64:
     """(B,3,D) so that joint axis-angles are ``A @ q``."""
     matrix = np.zeros((num_joints, 3, len(dofs)))
     for index, dof in enumerate(dofs):
@@ -127,7 +125,7 @@ def rig_matrix(dofs: Sequence[Dof], num_joints: int) -> Float:
     return matrix
 
 
-def forward(chain: Chain, q: Float, translation: Float, base: Float | None = None) -> Posed:
+def forward(chain: Chain, q: F64, translation: F64, base: F64 | None = None) -> Posed:
     """Pose all frames: q (T,D), translation (T,3), ``base`` (T,B,3) fixed axis-angles added to A q."""
     num_joints = len(chain.parents)
     local = np.einsum("bcd,td->tbc", rig_matrix(chain.dofs, num_joints), q)
@@ -148,7 +146,7 @@ def forward(chain: Chain, q: Float, translation: Float, base: Float | None = Non
     return Posed(world, place, points, local)
 
 
-def point_jacobian(chain: Chain, posed: Posed) -> Float:
+def point_jacobian(chain: Chain, posed: Posed) -> F64:
     """(T,K,3,D+3): how each point moves with each angle and with the translation."""
     num_frames, num_points = posed.points.shape[:2]
     below = ancestors(chain.parents)
@@ -172,7 +170,7 @@ def point_jacobian(chain: Chain, posed: Posed) -> Float:
     return out
 
 
-def project(points: Float, camera: Pinhole) -> Float:
+def project(points: F64, camera: Pinhole) -> F64:
     """(...,3) metres -> (...,2) pixels; points behind the camera are held just in front of it."""
     depth = np.maximum(-points[..., 2], 0.05)
     u = camera.principal_px[0] + camera.focal_px * points[..., 0] / depth
@@ -180,7 +178,7 @@ def project(points: Float, camera: Pinhole) -> Float:
     return np.stack([u, v], -1)
 
 
-def projection_jacobian(points: Float, camera: Pinhole) -> Float:
+def projection_jacobian(points: F64, camera: Pinhole) -> F64:
     """(...,2,3) derivative of ``project``."""
     depth = np.maximum(-points[..., 2], 0.05)
     out = np.zeros((*points.shape[:-1], 2, 3))
@@ -191,7 +189,7 @@ def projection_jacobian(points: Float, camera: Pinhole) -> Float:
     return out
 
 
-def robust_weight(squared: Float, scale: float) -> Float:
+def robust_weight(squared: F64, scale: float) -> F64:
     """Geman-McClure weights in (0, 1] for squared residuals."""
     return np.asarray((scale**2 / (scale**2 + squared)) ** 2)
 
@@ -200,14 +198,14 @@ def solve(
     chain: Chain,
     targets: Targets,
     camera: Pinhole,
-    q: Float,
-    translation: Float,
+    q: F64,
+    translation: F64,
     *,
     steps: int,
-    base: Float | None = None,
+    base: F64 | None = None,
     move_root: bool = True,
     translation_acceleration_m: float = 0.004,
-) -> tuple[Float, Float]:
+) -> tuple[F64, F64]:
     """Improve q (T,D) and translation (T,3) by ``steps`` Gauss-Newton steps; returns new ones."""
     for _ in range(steps):
         posed = forward(chain, q, translation, base)
@@ -226,9 +224,7 @@ def solve(
     return q, translation
 
 
-def _data_terms(
-    chain: Chain, targets: Targets, camera: Pinhole, posed: Posed
-) -> tuple[Float, Float]:
+def _data_terms(chain: Chain, targets: Targets, camera: Pinhole, posed: Posed) -> tuple[F64, F64]:
     """Hessian (T,D+3,D+3) and gradient (T,D+3) of the picture's terms."""
     moves = point_jacobian(chain, posed)
     error = project(posed.points, camera) - targets.points_px
@@ -250,7 +246,7 @@ def _data_terms(
     return turned @ jacobian, (turned @ value[..., None])[..., 0]
 
 
-def _add_priors(dofs: Sequence[Dof], q: Float, hessian: Float, gradient: Float) -> None:
+def _add_priors(dofs: Sequence[Dof], q: F64, hessian: F64, gradient: F64) -> None:
     """Pull angles towards their means and, harder, back inside their limits. In place."""
     mean, deviation, low, high = np.array(
         [(d.mean, d.deviation, d.low, d.high) for d in dofs], np.float64
@@ -263,7 +259,7 @@ def _add_priors(dofs: Sequence[Dof], q: Float, hessian: Float, gradient: Float) 
     hessian[:, index, index] += weight + limit + 1e-6
 
 
-def solve_banded(hessian: Float, gradient: Float, x: Float, deviation: Float) -> Float:
+def solve_banded(hessian: F64, gradient: F64, x: F64, deviation: F64) -> F64:
     """Solve (H + S) step = -(g + S x), S penalising second differences of x (T,N) over time."""
     from scipy.linalg import solveh_banded
 
@@ -285,7 +281,7 @@ def solve_banded(hessian: Float, gradient: Float, x: Float, deviation: Float) ->
     return np.asarray(step.reshape(num_frames, size))
 
 
-def _second_difference_bands(num_frames: int) -> list[Float]:
+def _second_difference_bands(num_frames: int) -> list[F64]:
     """Main, first and second sub-diagonals of D'D for second differences D ((T-2),T)."""
     if num_frames < 3:
         return [np.zeros(num_frames)]

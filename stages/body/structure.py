@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from schemas.backend import Resources
@@ -41,13 +40,12 @@ from stages.body_models.rendering import (
     check_renderer,
     renderer_ref,
 )
-from stages.files import Files, Frames
-from stages.kit.arrays import Arrays
+from stages.files import Files
+from stages.kit.arrays import Array, Arrays, Frames, Mask
 from stages.kit.landmarks import is_seen_by_side
 from stages.kit.masks import decode_masks
 
 Style = Literal["silhouette", "shaded"]
-Mask = NDArray[np.bool_]
 CREAM_RGB = (232, 216, 200)
 AMBIENT = 0.42
 """Brightness of a surface turned away from the light, against 1 facing it."""
@@ -321,12 +319,12 @@ def _cream_by_light() -> Frames:
 _CREAM_BY_LIGHT = _cream_by_light()
 
 
-def metric_arrays(metrics: list[FrameMetrics]) -> dict[str, NDArray[Any]]:
+def metric_arrays(metrics: list[FrameMetrics]) -> Arrays:
     """Per-frame arrays as stored."""
     floats = (
         "matte_iou", "penetration", "depth_conflict", "body_area", "hand_area", "object_area",
     )  # fmt: skip
-    table: dict[str, NDArray[Any]] = {
+    table: Arrays = {
         name: np.array([getattr(m, name) for m in metrics], np.float32) for name in floats
     }
     table["contact"] = np.array([m.contact for m in metrics], np.uint8)
@@ -335,7 +333,7 @@ def metric_arrays(metrics: list[FrameMetrics]) -> dict[str, NDArray[Any]]:
 
 
 def structure_scores(
-    table: dict[str, NDArray[Any]], num_motion_frames: int, min_area_share: float
+    table: Arrays, num_motion_frames: int, min_area_share: float
 ) -> dict[str, Any]:
     """The facet's numbers over the target frames."""
     target = {name: values[num_motion_frames:] for name, values in table.items()}
@@ -361,7 +359,7 @@ def seen_shares(seen: Mask) -> dict[str, float]:
     return {"left_hand_seen_share": left, "right_hand_seen_share": right}
 
 
-def _median(values: NDArray[Any]) -> float:
+def _median(values: Array) -> float:
     """Over the frames that have a value; 0 where none has."""
     known = values[np.isfinite(values)]
     return float(np.median(known)) if known.size else 0.0

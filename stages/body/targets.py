@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.body.solve import Targets
 from stages.body_models.body_tables import BodyTables
 from stages.body_models.rig import FINGERS, SIDES, Roles
-
-Float = NDArray[np.float64]
-Arrays = Mapping[str, NDArray[Any]]
+from stages.kit.arrays import F64, I64, Arrays, Flags
 
 HEAD_M = 0.23
 """Height of an adult's head, crown to chin; the yardstick of all pixel errors."""
@@ -64,17 +60,17 @@ _KNUCKLES = {1: 1, 2: 5, 3: 9, 4: 13, 5: 17}
 class Detections:
     """One clip's landmarks in camera axes; NaN where missing."""
 
-    pose_px: Float
+    pose_px: F64
     """(T,33,2)."""
-    visibility: Float
+    visibility: F64
     """(T,33), 0 where there is no pose."""
-    pose_m: Float
+    pose_m: F64
     """(T,33,3) camera axes."""
-    face_px: Float
+    face_px: F64
     """(T,468,3) x, y in pixels, z towards the camera in the same scale."""
-    hand_px: Mapping[str, Float]
+    hand_px: Mapping[str, F64]
     """Per side (T,21,2)."""
-    hand_m: Mapping[str, Float]
+    hand_m: Mapping[str, F64]
     """Per side (T,21,3) camera axes."""
     head_px: float
     """Median head height."""
@@ -82,7 +78,7 @@ class Detections:
     """Width, height."""
 
     @property
-    def is_valid(self) -> NDArray[np.bool_]:
+    def is_valid(self) -> Flags:
         """(T,) a torso and something of the head or an arm was seen."""
         torso = (self.visibility[:, 11:13] >= MIN_VISIBILITY).all(1)
         return np.asarray(torso & ((self.visibility >= MIN_VISIBILITY).sum(1) >= 5))
@@ -120,7 +116,7 @@ def read_detections(arrays: Arrays, width_px: int, height_px: int) -> Detections
     )
 
 
-def head_height_px(pose_px: Float, visibility: Float, pose_m: Float, face_px: Float) -> float:
+def head_height_px(pose_px: F64, visibility: F64, pose_m: F64, face_px: F64) -> float:
     """Median height of the head in pixels: from the face mesh, else from the pose's scale.
 
     Returns 0.0 where neither was ever seen.
@@ -137,8 +133,8 @@ def head_height_px(pose_px: Float, visibility: Float, pose_m: Float, face_px: Fl
 
 
 def own_hands(
-    hand_px: Mapping[str, Float], wrists: Mapping[str, Float], head_px: float
-) -> dict[str, Float]:
+    hand_px: Mapping[str, F64], wrists: Mapping[str, F64], head_px: float
+) -> dict[str, F64]:
     """Hands without those that cannot be the person's own at that side; (T,21,2), NaN where dropped.
 
     A hand goes where its wrist lies more than a head from the pose's wrist of its side, and where both
@@ -160,11 +156,11 @@ class Tracked:
     """Points of the model that have a counterpart in the picture."""
 
     names: tuple[str, ...]
-    owners: NDArray[np.int64]
+    owners: I64
     """(K,) joint that each point moves with."""
-    rest: Float
+    rest: F64
     """(K,3)."""
-    directions: Float
+    directions: F64
     """(S,K,3)."""
 
 
@@ -173,11 +169,11 @@ class RestModel:
     """Joints and landmarks of one shape, in the rest pose."""
 
     tables: BodyTables
-    joints: Float
-    marks: Float
+    joints: F64
+    marks: F64
 
     @classmethod
-    def of(cls, tables: BodyTables, shape: Float) -> RestModel:
+    def of(cls, tables: BodyTables, shape: F64) -> RestModel:
         """Rest positions of a shape (S,)."""
         joints = tables.template_joints + np.einsum("s,sbd->bd", shape, tables.joint_directions)
         marks = tables.template_landmarks + np.einsum(
@@ -188,7 +184,7 @@ class RestModel:
     def track(
         self,
         rows: Sequence[tuple[str, int | str, int | None]],
-        offsets: Mapping[str, Float] | None = None,
+        offsets: Mapping[str, F64] | None = None,
     ) -> Tracked:
         """Points by (name, joint or landmark name, owner); a landmark's owner is its own joint.
 
@@ -218,7 +214,7 @@ class RestModel:
 def body_points(model: RestModel, roles: Roles) -> Tracked:
     """Head landmarks, limb joints, and knuckles as rigid parts of the wrist."""
     rows: list[tuple[str, int | str, int | None]] = [(n, n, None) for n in _FACE_POINTS]
-    offsets: dict[str, Float] = {}
+    offsets: dict[str, F64] = {}
     for side in SIDES:
         joints = {
             "shoulder": roles.shoulder,
@@ -241,7 +237,7 @@ def body_points(model: RestModel, roles: Roles) -> Tracked:
     return model.track(rows, offsets)
 
 
-def joints_seen(roles: Roles, seen: Detections, num_joints: int) -> NDArray[np.bool_]:
+def joints_seen(roles: Roles, seen: Detections, num_joints: int) -> Flags:
     """(T,B) limb joints that the pose detector sees."""
     out = np.zeros((len(seen.pose_px), num_joints), bool)
     for name, joints in (
@@ -280,7 +276,7 @@ def body_targets(seen: Detections, tracked: Tracked) -> Targets:
     )
 
 
-def _observe(seen: Detections, name: str) -> tuple[Float, Float]:
+def _observe(seen: Detections, name: str) -> tuple[F64, F64]:
     """Pixels (T,2) and weight (T,) in 1/head^2 of one tracked point."""
     if name in _FACE_POINTS:
         return _observe_face(seen, name)
@@ -300,7 +296,7 @@ def _observe(seen: Detections, name: str) -> tuple[Float, Float]:
     return place, weight
 
 
-def _observe_face(seen: Detections, name: str) -> tuple[Float, Float]:
+def _observe_face(seen: Detections, name: str) -> tuple[F64, F64]:
     """The face mesh's point, or the pose's where there is no face mesh."""
     mesh = seen.face_px[:, list(_FACE_POINTS[name]), :2].mean(1)
     has_mesh = np.isfinite(mesh[:, 0])
@@ -316,16 +312,16 @@ def _observe_face(seen: Detections, name: str) -> tuple[Float, Float]:
     )
 
 
-def _inside(place: Float, size_px: tuple[int, int]) -> Float:
+def _inside(place: F64, size_px: tuple[int, int]) -> F64:
     """1 inside the picture; points that the detector imagines outside of it count less."""
     inside = ((place >= 0) & (place < np.array(size_px))).all(-1)
     return np.where(inside, 1.0, 0.4)
 
 
-def _body_depths(seen: Detections, tracked: Tracked) -> tuple[NDArray[np.int64], Float, Float]:
+def _body_depths(seen: Detections, tracked: Tracked) -> tuple[I64, F64, F64]:
     """Depth of one point relative to another, from the pose's and the hands' metric landmarks."""
     at = {name: index for index, name in enumerate(tracked.names)}
-    rows: list[tuple[str, str, Float, float]] = []
+    rows: list[tuple[str, str, F64, float]] = []
     rows += [
         (f"{n}.L", f"{n}.R", _pose_depth(seen, n, "L", n, "R"), 0.10) for n in ("shoulder", "hip")
     ]
@@ -359,7 +355,7 @@ def _body_depths(seen: Detections, tracked: Tracked) -> tuple[NDArray[np.int64],
     return pairs, np.nan_to_num(depths), weights * seen.is_valid[:, None]
 
 
-def _pose_depth(seen: Detections, near: str, near_side: str, far: str, far_side: str) -> Float:
+def _pose_depth(seen: Detections, near: str, near_side: str, far: str, far_side: str) -> F64:
     first = _POSE_BODY[near] + (near_side == "R")
     second = _POSE_BODY[far] + (far_side == "R")
     depth = seen.pose_m[:, first, 2] - seen.pose_m[:, second, 2]
@@ -367,7 +363,7 @@ def _pose_depth(seen: Detections, near: str, near_side: str, far: str, far_side:
     return np.asarray(np.where(trusted, depth, np.nan))
 
 
-def _face_depth(seen: Detections, first: str, second: str) -> Float:
+def _face_depth(seen: Detections, first: str, second: str) -> F64:
     """Metres, from the face mesh's own z."""
     z = [seen.face_px[:, list(_FACE_POINTS[name]), 2].mean(1) for name in (first, second)]
     return np.asarray((z[0] - z[1]) * HEAD_M / max(seen.head_px, 1.0))

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 from scipy.interpolate import RegularGridInterpolator
@@ -28,6 +27,7 @@ from schemas.errors import ConfigError
 from stages.body_models.anny_package import TABLE_VERSION, anny_version
 from stages.body_models.body_tables import BodyTables
 from stages.body_models.linear_body import LinearBody
+from stages.kit.arrays import F32, F64
 
 
 class AnnyBody(LinearBody):
@@ -42,8 +42,8 @@ class AnnyBody(LinearBody):
     def __init__(
         self,
         tables: BodyTables,
-        phenotypes: Mapping[str, NDArray[np.float64]],
-        shapes: NDArray[np.float32],
+        phenotypes: Mapping[str, F64],
+        shapes: F32,
     ) -> None:
         super().__init__(tables)
         self.phenotype_names = tuple(phenotypes)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.body_models.local_shape import Attached, local_directions
 from stages.body_models.rig import anny_roles
+from stages.kit.arrays import F64, I64, U8, Array, Arrays, Mask
 
 NUM_SHAPE = 24
 # Anny interpolates linearly between these anchors, so a grid over them covers all adults up to middle age
@@ -29,8 +29,6 @@ _KNUCKLE = 0.2
 """Anny's first finger joints sit near the web; the knuckle that hand detectors mark lies a fifth of a
 phalanx before them (from bone length ratios of detected hands)."""
 _COCO = {"left_eye": "eye.L", "right_eye": "eye.R", "left_ear": "ear.L", "right_ear": "ear.R"}
-
-Arrays = dict[str, NDArray[Any]]
 
 
 def distil(scratch: Path) -> tuple[Arrays, dict[str, str]]:
@@ -82,9 +80,7 @@ def distil(scratch: Path) -> tuple[Arrays, dict[str, str]]:
     return {k: _compact(v, k) for k, v in arrays.items()}, text
 
 
-def principal_directions(
-    samples: NDArray[np.float64], count: int = NUM_SHAPE
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def principal_directions(samples: F64, count: int = NUM_SHAPE) -> tuple[F64, F64, F64]:
     """Mean (P,3), ``count`` directions (S,P,3) of one standard deviation, coordinates (N,S)."""
     flat = samples.reshape(len(samples), -1)
     mean = flat.mean(0)
@@ -101,19 +97,19 @@ def principal_directions(
 
 
 def _local(
-    mean: NDArray[np.float64],
+    mean: F64,
     split: int,
-    weights: NDArray[np.float64],
-    parents: NDArray[np.int64],
+    weights: F64,
+    parents: I64,
     bones: list[str],
-) -> NDArray[np.float64]:
+) -> F64:
     """(5,V+B,3) local proportions of vertices and joints; a joint belongs to its parent."""
     own = np.eye(len(bones))[np.maximum(parents, 0)]
     attached = Attached(mean, np.concatenate([weights, own]))
     return local_directions(anny_roles(tuple(bones)), parents, mean[split:], attached)
 
 
-def _rest(model: Any, phenotypes: dict[str, float]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _rest(model: Any, phenotypes: dict[str, float]) -> tuple[Array, Array]:
     coefficients = model.get_phenotype_blendshape_coefficients(**phenotypes)
     rest = model.get_rest_model(coefficients)
     return (
@@ -122,7 +118,7 @@ def _rest(model: Any, phenotypes: dict[str, float]) -> tuple[NDArray[Any], NDArr
     )
 
 
-def _dense_weights(model: Any, num_vertices: int, num_bones: int) -> NDArray[np.float64]:
+def _dense_weights(model: Any, num_vertices: int, num_bones: int) -> F64:
     weights = np.zeros((num_vertices, num_bones))
     rows = np.arange(num_vertices)[:, None]
     np.add.at(
@@ -133,7 +129,7 @@ def _dense_weights(model: Any, num_vertices: int, num_bones: int) -> NDArray[np.
     return np.asarray(weights / weights.sum(1, keepdims=True))
 
 
-def _part_labels(weights: NDArray[np.float64], bones: list[str]) -> NDArray[np.uint8]:
+def _part_labels(weights: F64, bones: list[str]) -> U8:
     """The part that carries most of a vertex's weight."""
 
     def part(name: str) -> int:
@@ -146,9 +142,7 @@ def _part_labels(weights: NDArray[np.float64], bones: list[str]) -> NDArray[np.u
     return np.asarray(totals.argmax(1), np.uint8)
 
 
-def _landmarks(
-    model: Any, mean: NDArray[np.float64], weights: NDArray[np.float64], bones: list[str]
-) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
+def _landmarks(model: Any, mean: F64, weights: F64, bones: list[str]) -> tuple[list[str], I64, F64]:
     """Names, owning bones (K,) and regressor (K,V+B) of the landmarks from vertices and joints."""
     import anny
 
@@ -156,7 +150,7 @@ def _landmarks(
 
     coco = anny.KeypointsRegressor.coco(model)
     dense = dict(zip(coco.labels, coco.regression_weights.double().numpy(), strict=True))
-    rows: list[tuple[str, str, NDArray[np.float64]]] = [
+    rows: list[tuple[str, str, F64]] = [
         (ours, "head", dense[theirs]) for theirs, ours in _COCO.items()
     ]
     head = weights[:, bones.index("head")] > 0.9
@@ -193,11 +187,11 @@ def _landmarks(
 
 
 def _extreme(
-    rest: NDArray[np.float64],
-    mask: NDArray[np.bool_],
-    direction: NDArray[np.float64],
+    rest: F64,
+    mask: Mask,
+    direction: F64,
     count: int = 6,
-) -> NDArray[np.float64]:
+) -> F64:
     """Mean of the masked vertices that lie farthest along a direction, as a regressor row (V,)."""
     along = np.where(mask, rest @ direction, -np.inf)
     row = np.zeros(len(rest))
@@ -205,7 +199,7 @@ def _extreme(
     return row
 
 
-def _mouth_corner(model: Any, num_vertices: int, left: bool) -> NDArray[np.float64]:
+def _mouth_corner(model: Any, num_vertices: int, left: bool) -> F64:
     """The vertices that a mouth stretch moves most, as a regressor row (V,)."""
     from anny.paths import get_anny_root_dir
 
@@ -221,6 +215,6 @@ def _mouth_corner(model: Any, num_vertices: int, left: bool) -> NDArray[np.float
     return row
 
 
-def _compact(array: NDArray[Any], name: str) -> NDArray[Any]:
+def _compact(array: Array, name: str) -> Array:
     is_float = array.dtype.kind == "f" and not name.startswith("axis_")
     return np.ascontiguousarray(array.astype(np.float32) if is_float else array)

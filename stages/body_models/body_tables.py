@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from stages.kit.arrays import F32, I32, I64, U8
 
-Float = NDArray[np.float32]
 PART_BODY, PART_LEFT_HAND, PART_RIGHT_HAND, PART_HEAD = 0, 1, 2, 3
 
 
@@ -16,26 +14,26 @@ class BodyTables:
     """Constant arrays of one body model. V vertices, B joints, S shape numbers, K landmarks."""
 
     bone_names: tuple[str, ...]
-    parents: NDArray[np.int64]
+    parents: I64
     """(B,) parent of each joint, -1 for the root; parents come before their children."""
-    faces: NDArray[np.int32]
+    faces: I32
     """(F,3) counter-clockwise seen from outside."""
-    template_vertices: Float
+    template_vertices: F32
     """(V,3)."""
-    vertex_directions: Float
+    vertex_directions: F32
     """(S,V,3) metres per unit of shape; a unit is one standard deviation."""
-    template_joints: Float
+    template_joints: F32
     """(B,3)."""
-    joint_directions: Float
+    joint_directions: F32
     """(S,B,3)."""
-    weights: Float
+    weights: F32
     """(V,B) skinning weights; rows sum to 1."""
-    part_labels: NDArray[np.uint8]
+    part_labels: U8
     """(V,) 0 body, 1 left hand, 2 right hand, 3 head."""
     landmark_names: tuple[str, ...]
-    landmark_bones: NDArray[np.int64]
+    landmark_bones: I64
     """(K,) the joint that a landmark moves with."""
-    template_landmarks: Float
+    template_landmarks: F32
     """(K,3) in the rest pose."""
-    landmark_directions: Float
+    landmark_directions: F32
     """(S,K,3)."""

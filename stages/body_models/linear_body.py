@@ -14,12 +14,11 @@ Source: linear blend skinning as in SMPL, Loper et al. 2015, equations 2 to 4.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.body_models.body_tables import BodyTables
+from stages.kit.arrays import I32, I64, U8
 
 _FRAMES_AT_ONCE = 16
 
@@ -63,7 +62,7 @@ class LinearBody:
         self._landmark_directions = torch.from_numpy(tables.landmark_directions)
 
     @property
-    def faces(self) -> NDArray[np.int32]:
+    def faces(self) -> I32:
         """(F,3) triangles."""
         return self.tables.faces
 
@@ -83,7 +82,7 @@ class LinearBody:
         return self.tables.bone_names
 
     @property
-    def part_labels(self) -> NDArray[np.uint8]:
+    def part_labels(self) -> U8:
         """(V,) 0 body, 1 left hand, 2 right hand, 3 head."""
         return self.tables.part_labels
 
@@ -166,7 +165,7 @@ def _shaped(template: Tensor, directions: Tensor, shape: Tensor | None) -> Tenso
     return template + torch.einsum("s,spd->pd", shape.to(template.dtype), directions)
 
 
-def _levels(parents: NDArray[np.int64]) -> list[list[int]]:
+def _levels(parents: I64) -> list[list[int]]:
     """Joints by depth, the root first."""
     depth: list[int] = []
     for joint, parent in enumerate(parents):

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.body_models.rig import SIDES, Roles, ancestors
+from stages.kit.arrays import F64, I64
 
-Float = NDArray[np.float64]
 LOCAL_NAMES = ("head_size", "hand_size", "upper_arm_length", "forearm_length", "shoulder_width")
 _HEAD, _HAND, _ARM, _SHOULDERS = 0.06, 0.07, 0.06, 0.06
 
@@ -25,17 +24,15 @@ _HEAD, _HAND, _ARM, _SHOULDERS = 0.06, 0.07, 0.06, 0.06
 class Attached:
     """Points (P,3) and how much they belong to each joint (P,B), rows summing to 1."""
 
-    points: Float
-    weights: Float
+    points: F64
+    weights: F64
 
-    def of(self, joints: Sequence[int] | NDArray[np.int64]) -> Float:
+    def of(self, joints: Sequence[int] | I64) -> F64:
         """(P,1) share that belongs to some joints."""
         return np.asarray(self.weights[:, joints].sum(1, keepdims=True))
 
 
-def local_directions(
-    roles: Roles, parents: NDArray[np.int64], joints: Float, attached: Attached
-) -> Float:
+def local_directions(roles: Roles, parents: I64, joints: F64, attached: Attached) -> F64:
     """(5,P,3) displacement of attached points per standard deviation, in the order of LOCAL_NAMES."""
     below = ancestors(parents)
     points = attached.points
@@ -56,7 +53,7 @@ def local_directions(
     return np.stack([_HEAD * head, _HAND * hand, _ARM * upper, _ARM * fore, _SHOULDERS * wide])
 
 
-def _stretch(points: Float, start: Float, end: Float, within: Float, beyond: Float) -> Float:
+def _stretch(points: F64, start: F64, end: F64, within: F64, beyond: F64) -> F64:
     """Lengthen a bone: points on it move by their share of the way, points beyond it by all of it."""
     bone = end - start
     along = np.clip(((points - start) @ bone) / (bone @ bone), 0.0, 1.0)[:, None]

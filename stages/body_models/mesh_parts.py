@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import ModelOutputError
+from stages.kit.arrays import I32, U8, Flags
 
 if TYPE_CHECKING:  # scipy takes a second to import: functions do so when they need it
     from scipy.spatial import cKDTree
 
-Float = NDArray[np.floating]
 LEFT_HAND, RIGHT_HAND, HEAD = 1, 2, 3
 MIN_PART_SHARE = 0.01
 """Less of the mesh is no hand and no head but scraps: a hand has a tenth of the vertices."""
@@ -36,13 +36,13 @@ class Cut:
     """
 
     label: int
-    joint_m: Float
-    inward_m: Float
-    seeds_m: Float
+    joint_m: NDArray[np.floating]
+    inward_m: NDArray[np.floating]
+    seeds_m: NDArray[np.floating]
     radius_m: float
 
 
-def label_parts(vertices: Float, faces: NDArray[np.int32], cuts: list[Cut]) -> NDArray[np.uint8]:
+def label_parts(vertices: NDArray[np.floating], faces: I32, cuts: list[Cut]) -> U8:
     """Labels (V,) u8; 0 is the body.
 
     Args:
@@ -71,9 +71,7 @@ def label_parts(vertices: Float, faces: NDArray[np.int32], cuts: list[Cut]) -> N
     return labels
 
 
-def _part_of(
-    vertices: Float, edges: NDArray[np.int32], cut: Cut, tree: cKDTree
-) -> NDArray[np.bool_]:
+def _part_of(vertices: NDArray[np.floating], edges: I32, cut: Cut, tree: cKDTree) -> Flags:
     """(V,) vertices connected with seeds, but not with the body, once the edges through the plane are gone."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -8,26 +8,24 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.base import BackendRef
 from stages.body_models.rig import Roles, anny_roles
-
-Float = NDArray[np.float32]
+from stages.kit.arrays import F32, I32, U8, Array
 
 
 class BodyModel(Protocol):
     """Turns the parameters of a body facet's arrays into a mesh in camera axes."""
 
     @property
-    def faces(self) -> NDArray[np.int32]:
+    def faces(self) -> I32:
         """(F,3)."""
 
     @property
-    def part_labels(self) -> NDArray[np.uint8]:
+    def part_labels(self) -> U8:
         """(V,) 0 body, 1 left hand, 2 right hand, 3 head."""
 
-    def vertices(self, arrays: Mapping[str, NDArray[Any]], start: int, stop: int) -> Float:
+    def vertices(self, arrays: Mapping[str, Array], start: int, stop: int) -> F32:
         """Vertices (stop-start,V,3) of some frames, metres, camera looks along -z."""
 
 
@@ -38,16 +36,16 @@ class LinearBodyModel:
     body: Any
 
     @property
-    def faces(self) -> NDArray[np.int32]:
+    def faces(self) -> I32:
         """(F,3)."""
         return np.asarray(self.body.faces)
 
     @property
-    def part_labels(self) -> NDArray[np.uint8]:
+    def part_labels(self) -> U8:
         """(V,)."""
         return np.asarray(self.body.part_labels)
 
-    def vertices(self, arrays: Mapping[str, NDArray[Any]], start: int, stop: int) -> Float:
+    def vertices(self, arrays: Mapping[str, Array], start: int, stop: int) -> F32:
         """Skin frames ``[start, stop)``."""
         import torch
 
@@ -64,19 +62,19 @@ class LinearBodyModel:
 class MeshSequenceModel:
     """Draws a mesh that was recorded frame by frame: the facet's arrays hold all of it."""
 
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: Mapping[str, Array]
 
     @property
-    def faces(self) -> NDArray[np.int32]:
+    def faces(self) -> I32:
         """(F,3)."""
         return self.arrays["faces"]
 
     @property
-    def part_labels(self) -> NDArray[np.uint8]:
+    def part_labels(self) -> U8:
         """(V,)."""
         return self.arrays["part_labels"]
 
-    def vertices(self, arrays: Mapping[str, NDArray[Any]], start: int, stop: int) -> Float:
+    def vertices(self, arrays: Mapping[str, Array], start: int, stop: int) -> F32:
         """Frames ``[start, stop)`` where the root was."""
         shapes = arrays["vertices_m"][start:stop].astype(np.float32)
         return np.asarray(shapes + arrays["translation_m"][start:stop, None])
@@ -164,7 +162,7 @@ class SmplxSource(BodySource):
         return smplx_roles(bone_names)
 
 
-def stored_body(name: str, model_file: str, arrays: Mapping[str, NDArray[Any]]) -> BodyModel:
+def stored_body(name: str, model_file: str, arrays: Mapping[str, Array]) -> BodyModel:
     """The model that draws a body facet's arrays.
 
     Args:

@@ -18,11 +18,10 @@ from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy._core import multiarray, numeric
-from numpy.typing import NDArray
 
 from schemas.errors import ConfigError
+from stages.kit.arrays import Array, Arrays
 
-Array = NDArray[Any]
 _REFUSALS = (
     pickle.UnpicklingError, ValueError, TypeError, AttributeError, LookupError, EOFError, ImportError,
     ArithmeticError, RecursionError, OSError, struct.error, zlib.error, zipfile.BadZipFile,
@@ -127,7 +126,7 @@ class ArrayUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which builds no array")
 
 
-def read_arrays(path: Path, keys: tuple[str, ...]) -> dict[str, Array]:
+def read_arrays(path: Path, keys: tuple[str, ...]) -> Arrays:
     """Read named arrays from a pickled dictionary, or from an npz that has pickled ones.
 
     Raises:

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
+from stages.kit.arrays import F32, I32, I64, U8, Array
 
 Platform = Literal["egl", "osmesa"]
-Float = NDArray[np.float32]
 AnyFloat = TypeVar("AnyFloat", np.float32, np.float64)
 _FLOAT_BYTES = 4
 _HELP = (
@@ -56,11 +56,11 @@ class Camera:
 class Rendered:
     """One frame, every array (H,W)."""
 
-    depth_m: Float
+    depth_m: F32
     """Distance along the view axis; 0 where nothing is."""
-    part: NDArray[np.uint8]
+    part: U8
     """0 nothing, 1 body, 2 left hand, 3 right hand."""
-    shade: NDArray[np.uint8]
+    shade: U8
     """Light on the surface, 255 facing the light; 0 where nothing is."""
 
 
@@ -136,7 +136,7 @@ class FlatRenderer:
         self._data = np.ones((num_vertices, 7), np.float32)
         self._primitive, self._scene, self._renderer = self._open()
 
-    def render(self, positions: Float, colours: Float) -> tuple[NDArray[np.uint8], Float]:
+    def render(self, positions: F32, colours: F32) -> tuple[U8, F32]:
         """Draw one frame.
 
         Args:
@@ -219,8 +219,8 @@ class MeshRenderer:
 
     def __init__(
         self,
-        faces: NDArray[np.int32],
-        part_labels: NDArray[np.uint8],
+        faces: I32,
+        part_labels: U8,
         camera: Camera,
         light_direction: tuple[float, float, float] = (-0.25, 0.45, 0.86),
     ) -> None:
@@ -233,7 +233,7 @@ class MeshRenderer:
         self._colours[:, 1:] = hands
         self._drawing = FlatRenderer(split_faces, len(self._source), camera)
 
-    def render(self, vertices: Float) -> Rendered:
+    def render(self, vertices: F32) -> Rendered:
         """Render vertices (V,3) in camera axes, metres."""
         normals = vertex_normals(vertices, self._faces, self._to_vertices)
         self._colours[:, 0] = np.clip(normals @ self._light, 0.0, 1.0)[self._source]
@@ -251,9 +251,7 @@ class MeshRenderer:
         self._drawing.close()
 
 
-def split_by_part(
-    faces: NDArray[np.int32], part_labels: NDArray[np.uint8]
-) -> tuple[NDArray[np.int64], NDArray[np.uint32], Float]:
+def split_by_part(faces: I32, part_labels: U8) -> tuple[I64, NDArray[np.uint32], F32]:
     """Duplicate the vertices between parts so that no triangle mixes two parts.
 
     Returns:
@@ -296,7 +294,7 @@ def vertex_normals(
     return np.asarray(summed / np.maximum(length, 1e-12), vertices.dtype)
 
 
-def face_to_vertex(faces: NDArray[Any], num_vertices: int) -> Any:
+def face_to_vertex(faces: Array, num_vertices: int) -> Any:
     """Sparse (V,F) matrix that sums over the faces around each vertex."""
     from scipy import sparse
 
@@ -306,7 +304,7 @@ def face_to_vertex(faces: NDArray[Any], num_vertices: int) -> Any:
     return sparse.csr_array((ones, (rows, columns)), shape=(num_vertices, len(faces)))
 
 
-def _unpack(colour: NDArray[np.uint8], depth: Float) -> Rendered:
+def _unpack(colour: U8, depth: F32) -> Rendered:
     """Split a frame into depth, part and shade; multisampled edges count where half covered."""
     planes = cv2.split(np.ascontiguousarray(colour))
     covered = np.uint8(1) if len(planes) == 3 else planes[3] >> 7

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-Float = NDArray[np.float64]
-Vector = NDArray[np.float64]
+from stages.kit.arrays import F64, I64, Flags
+
 SIDES = ("L", "R")
 FINGERS = (1, 2, 3, 4, 5)
 """Thumb, index, middle, ring, little."""
@@ -25,7 +24,7 @@ class Dof:
     """One angle in radians (or metres for ``translation``)."""
 
     name: str
-    turns: tuple[tuple[int, Vector], ...]
+    turns: tuple[tuple[int, F64], ...]
     """Joints and the axis (3,), in rest axes, that one radian turns each of them about."""
     mean: float = 0.0
     deviation: float = 1.0
@@ -64,7 +63,7 @@ class Roles:
     """
 
 
-def _unit(vector: Vector) -> Vector:
+def _unit(vector: F64) -> F64:
     return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9))
 
 
@@ -73,7 +72,7 @@ def _ball(
     joints: tuple[int, ...],
     deviation: float,
     acceleration: float,
-    axes: Float | None = None,
+    axes: F64 | None = None,
 ) -> list[Dof]:
     """Three degrees shared evenly by several joints."""
     frame = np.eye(3) if axes is None else axes
@@ -90,7 +89,7 @@ def _ball(
     ]
 
 
-def body_dofs(roles: Roles, rest: Float) -> list[Dof]:
+def body_dofs(roles: Roles, rest: F64) -> list[Dof]:
     """Root, spine, neck, head, arms, wrists, legs; the root's three rotations come first."""
     dofs = _ball("root", (roles.root,), 3.0, 0.02)
     dofs += _ball("spine", roles.spine, 0.25, 0.02)
@@ -101,7 +100,7 @@ def body_dofs(roles: Roles, rest: Float) -> list[Dof]:
     return dofs
 
 
-def _arm_dofs(roles: Roles, rest: Float, side: str) -> list[Dof]:
+def _arm_dofs(roles: Roles, rest: F64, side: str) -> list[Dof]:
     shoulder, elbow, wrist = roles.shoulder[side], roles.elbow[side], roles.wrist[side]
     axis, bent = elbow_axis(roles, rest, side)
     along = _unit(rest[wrist] - rest[elbow])
@@ -128,7 +127,7 @@ def _leg_dofs(roles: Roles, side: str) -> list[Dof]:
     return dofs
 
 
-def elbow_axis(roles: Roles, rest: Float, side: str) -> tuple[Vector, float]:
+def elbow_axis(roles: Roles, rest: F64, side: str) -> tuple[F64, float]:
     """Hinge axis of the elbow (positive bends) and how far the rest pose is already bent, radians."""
     upper = _unit(rest[roles.elbow[side]] - rest[roles.shoulder[side]])
     lower = _unit(rest[roles.wrist[side]] - rest[roles.elbow[side]])
@@ -138,7 +137,7 @@ def elbow_axis(roles: Roles, rest: Float, side: str) -> tuple[Vector, float]:
     return _unit(cross), float(np.arccos(np.clip(upper @ lower, -1, 1)))
 
 
-def palm_axes(roles: Roles, rest: Float, side: str) -> tuple[Vector, Vector]:
+def palm_axes(roles: Roles, rest: F64, side: str) -> tuple[F64, F64]:
     """Axes of the wrist: flexion towards the palm, and the sweep within the palm's plane."""
     fingers = roles.fingers[side]
     wrist = rest[roles.wrist[side]]
@@ -151,7 +150,7 @@ def palm_axes(roles: Roles, rest: Float, side: str) -> tuple[Vector, Vector]:
     return hinge, _unit(np.cross(hinge, along))
 
 
-def finger_dofs(roles: Roles, rest: Float, tips: Mapping[int, Vector], side: str) -> list[Dof]:
+def finger_dofs(roles: Roles, rest: F64, tips: Mapping[int, F64], side: str) -> list[Dof]:
     """Seventeen angles of one hand: per finger bend, spread and curl; five for the thumb."""
     hinge, _ = palm_axes(roles, rest, side)
     dofs: list[Dof] = []
@@ -211,7 +210,7 @@ def anny_roles(names: tuple[str, ...]) -> Roles:
     )
 
 
-def ancestors(parents: NDArray[np.int64]) -> NDArray[np.bool_]:
+def ancestors(parents: I64) -> Flags:
     """(B,B): entry [a, j] says that joint j moves when joint a turns (itself included)."""
     table = np.eye(len(parents), dtype=bool)
     for joint, parent in enumerate(parents):

@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.base import BackendRef
 from schemas.errors import ConfigError, DataError, ModelOutputError
 from stages.body_models.sam3d_results import FrameResult, folder_digest, read_clip, read_faces
+from stages.kit.arrays import I32, Frames, Mask
 from stages.kit.boxes import box_of
 from stages.kit.weight_files import check_weight_file, sha256_of
 
-Frames = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 LICENCE = "SAM License (code and weights)"
 _PACKAGE = "sam_3d_body"
 _CONFIG_NAME = "model_config.yaml"
@@ -154,7 +152,7 @@ class Sam3dBody:
         self._estimator = SAM3DBodyEstimator(sam_3d_body_model=model, model_cfg=config)
 
     @property
-    def faces(self) -> NDArray[np.int32]:
+    def faces(self) -> I32:
         """(F,3) of the mesh."""
         if not self.runs_package:
             return _faces(self._files.faces_file)
@@ -226,5 +224,5 @@ def _version() -> str:
 
 
 @functools.cache
-def _faces(path: str) -> NDArray[np.int32]:
+def _faces(path: str) -> I32:
     return read_faces(path)

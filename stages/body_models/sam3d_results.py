@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.errors import ConfigError, ModelOutputError
+from stages.kit.arrays import F32, F64, I32, Array
 from stages.kit.weight_files import sha256_of
 
-Float = NDArray[np.float64]
 NUM_KEYPOINTS = 70
 """Keypoints of the package's ``mhr70`` list."""
 MAX_VERTICES, MAX_FACES = 200_000, 400_000
@@ -50,13 +49,13 @@ _READ_ERRORS = (
 class FrameResult:
     """One person in one frame. Axes of the package: x right, y down, z away from the camera."""
 
-    vertices_m: NDArray[np.float32]
+    vertices_m: F32
     """(V,3) before ``camera_t_m`` is added."""
-    keypoints_m: Float
+    keypoints_m: F64
     """(70,3) likewise."""
-    camera_t_m: Float
+    camera_t_m: F64
     """(3,)."""
-    keypoints_px: Float
+    keypoints_px: F64
     """(70,2)."""
     focal_px: float | None
     """None where the file does not say."""
@@ -120,7 +119,7 @@ def read_result(path: Path) -> FrameResult:
     return FrameResult.of(output, str(path))
 
 
-def read_faces(path: str) -> NDArray[np.int32]:
+def read_faces(path: str) -> I32:
     """Read the triangles (F,3) of the mesh from an npz file with an array ``faces``.
 
     Raises:
@@ -142,7 +141,7 @@ def read_faces(path: str) -> NDArray[np.int32]:
 def _read_array(
     archive: zipfile.ZipFile, key: str, shapes: tuple[tuple[int, ...], ...], *,
     kinds: str = "f", limit: int = MAX_VERTICES,
-) -> NDArray[Any]:  # fmt: skip
+) -> Array:  # fmt: skip
     """One array whose header says one of ``shapes`` (-1: any length up to ``limit``)."""
     with archive.open(f"{key}.npy") as member:
         version = np.lib.format.read_magic(member)

@@ -12,12 +12,10 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.base import BackendRef
@@ -26,6 +24,7 @@ from stages.body_models.body_tables import BodyTables
 from stages.body_models.linear_body import LinearBody
 from stages.body_models.local_shape import Attached, local_directions
 from stages.body_models.rig import FINGERS, SIDES, Roles
+from stages.kit.arrays import I64, U8, Array, Arrays
 
 NUM_BETAS = 10
 NUM_JOINTS = 55
@@ -62,7 +61,7 @@ def check_smplx(model_file: str) -> None:
 
 
 @cache
-def read_model(model_file: str) -> dict[str, NDArray[Any]]:
+def read_model(model_file: str) -> Arrays:
     """Read the required arrays, pickling off.
 
     Raises:
@@ -90,7 +89,7 @@ def _why(error: Exception) -> str:
     return "it holds pickled objects" if "pickle" in str(error) else str(error)
 
 
-def _check_shapes(model_file: str, data: dict[str, NDArray[Any]]) -> None:
+def _check_shapes(model_file: str, data: Arrays) -> None:
     count = len(data["v_template"])
     expected = {
         "v_template": (count, 3),
@@ -137,7 +136,7 @@ def _digest(model_file: str) -> str:
 class SmplxBody(LinearBody):
     """Posed like a ``LinearBody``; the skin gets SMPL-X's pose correctives."""
 
-    def __init__(self, tables: BodyTables, posedirs: NDArray[Any]) -> None:
+    def __init__(self, tables: BodyTables, posedirs: Array) -> None:
         super().__init__(tables)
         flat = posedirs.reshape(-1, posedirs.shape[-1]).T
         self._pose_directions = torch.from_numpy(np.ascontiguousarray(flat, np.float32))
@@ -174,7 +173,7 @@ def load_smplx(model_file: str) -> SmplxBody:
     return SmplxBody(smplx_tables(data), data["posedirs"])
 
 
-def smplx_tables(data: dict[str, NDArray[Any]]) -> BodyTables:
+def smplx_tables(data: Arrays) -> BodyTables:
     """The model file as linear tables: local proportions first, then the ten betas."""
     from smplx.joint_names import JOINT_NAMES
 
@@ -217,13 +216,13 @@ def smplx_tables(data: dict[str, NDArray[Any]]) -> BodyTables:
 
 
 def _landmarks(
-    data: dict[str, NDArray[Any]],
+    data: Arrays,
     names: tuple[str, ...],
     roles: Roles,
-    vertices: NDArray[Any],
-    weights: NDArray[Any],
-    regressor: NDArray[Any],
-) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[Any]]:
+    vertices: Array,
+    weights: Array,
+    regressor: Array,
+) -> tuple[tuple[str, ...], I64, Array]:
     """Names, owners (K,) and vertex regressor (K,V)."""
     from smplx.vertex_ids import vertex_ids
 
@@ -231,7 +230,7 @@ def _landmarks(
     count = len(vertices)
     if max(ids.values()) >= count:
         raise ConfigError(f"the SMPL-X model has {count} vertices; expected the full 10475")
-    rows: dict[str, tuple[int, NDArray[Any]]] = {}
+    rows: dict[str, tuple[int, Array]] = {}
     for name, word in (
         ("nose", "nose"),
         ("eye.L", "leye"),
@@ -263,7 +262,7 @@ def _landmarks(
     return tuple(rows), owners, np.stack([row for _, row in rows.values()])
 
 
-def _part_labels(weights: NDArray[Any], names: tuple[str, ...]) -> NDArray[np.uint8]:
+def _part_labels(weights: Array, names: tuple[str, ...]) -> U8:
     def part(name: str) -> int:
         for label, side in ((1, "left"), (2, "right")):
             if name.startswith(side) and any(w in name for w in (*_FINGER_WORDS.values(), "wrist")):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, F64, Grey
 from stages.kit.line_cells import Lines
 
 _MIN_SHARE, _MAX_SHARE = 0.03, 0.42
@@ -23,11 +23,8 @@ _MIN_LIKENESS, _MIN_LIKENESS_ALONE = 0.7, 0.9
 _ZOOMS = (1.0, 1.15, 1.3)
 _MAX_FRAMES = 6
 
-Luma = NDArray[np.uint8]
-Soft = NDArray[np.float32]
 
-
-def bar_pair(lines: Lines, small: Luma) -> int:
+def bar_pair(lines: Lines, small: Grey) -> int:
     """Width in lines of each of two equal bars that are shaded or a blurred copy; 0 where there are none.
 
     Args:
@@ -52,7 +49,7 @@ def bar_pair(lines: Lines, small: Luma) -> int:
     return end if is_line and is_blurred_copy(small, end / len(step), _MIN_LIKENESS_ALONE) else 0
 
 
-def _step_share(lines: Lines) -> NDArray[np.float64]:
+def _step_share(lines: Lines) -> F64:
     """(L,) share of cells that jump at a line, over time; 0 where the jump leaves out an end of the line."""
     jump = np.zeros(lines.middle.shape, np.bool_)
     inner = slice(_STEP_PX, -_STEP_PX)
@@ -74,7 +71,7 @@ def _is_shaded(lines: Lines, end: int) -> bool:
     return bool(is_plain and np.median(grain) <= 16)
 
 
-def is_blurred_copy(small: Luma, share: float, least: float) -> bool:
+def is_blurred_copy(small: Grey, share: float, least: float) -> bool:
     """True where both sides are soft and look like the picture between them, enlarged.
 
     Args:
@@ -94,12 +91,12 @@ def is_blurred_copy(small: Luma, share: float, least: float) -> bool:
     return max(_likeness(chosen, ground, side - 1) for ground in grounds) >= least
 
 
-def _detail(pictures: Luma) -> float:
+def _detail(pictures: Grey) -> float:
     """Mean strength of fine structure of (P,h,w)."""
     return float(np.mean([np.abs(cv2.Laplacian(p, cv2.CV_32F)).mean() for p in pictures]))
 
 
-def _enlarged(centre: Luma, size: tuple[int, int], zoom: float | None) -> Soft:
+def _enlarged(centre: Grey, size: tuple[int, int], zoom: float | None) -> F32:
     """The picture over the whole frame (P,h,w): stretched, or covering it ``zoom`` times over, blurred."""
     height, width = size
     grounds = []
@@ -113,11 +110,11 @@ def _enlarged(centre: Luma, size: tuple[int, int], zoom: float | None) -> Soft:
     return np.stack(grounds)
 
 
-def _blurred(picture: Luma) -> Soft:
+def _blurred(picture: Grey) -> F32:
     return np.asarray(cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 5), np.float32)
 
 
-def _likeness(pictures: Luma, ground: Soft, side: int) -> float:
+def _likeness(pictures: Grey, ground: F32, side: int) -> float:
     """Median over frames of the correlation of both sides with a ground, whatever its brightness."""
     found = []
     for picture, expected in zip(pictures, ground, strict=True):

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import Flags, Grey
 from stages.kit.bar_pairs import bar_pair
 from stages.kit.boxes import Box
 from stages.kit.line_cells import NUM_CELLS, Lines, cells
@@ -30,8 +30,6 @@ _MIN_PURE, _MIN_FLAT = 0.95, 0.5
 """Cells of a line of a flat bar that have its colour: where it is bare, and where a logo lies on it."""
 _MIN_MOVING = 0.3
 
-Luma = NDArray[np.uint8]
-
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -43,12 +41,12 @@ class Profile:
         small: (h,w) luma, longer side 192 pixels.
     """
 
-    rows: Luma
-    columns: Luma
-    small: Luma
+    rows: Grey
+    columns: Grey
+    small: Grey
 
 
-def profile(grey: Luma) -> Profile:
+def profile(grey: Grey) -> Profile:
     """Profile an upright grey picture (H,W)."""
     height, width = small_size(*grey.shape)
     small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
@@ -61,7 +59,7 @@ def small_size(height_px: int, width_px: int) -> tuple[int, int]:
     return max(1, round(height_px * scale)), max(1, round(width_px * scale))
 
 
-def unpack_profile(data: Luma, height_px: int, width_px: int) -> Profile:
+def unpack_profile(data: Grey, height_px: int, width_px: int) -> Profile:
     """A profile of a picture of some size from its arrays' bytes in a row."""
     row_bytes, column_bytes = (n * NUM_CELLS * 2 for n in (height_px, width_px))
     rows, columns, small = np.split(data, np.cumsum([row_bytes, column_bytes]))
@@ -90,7 +88,7 @@ def inner_box(profiles: Sequence[Profile]) -> Box:
     return Box(left, top, width - right, height - bottom)
 
 
-def _margins(lines: Lines, across: Lines, small: Luma) -> tuple[int, int]:
+def _margins(lines: Lines, across: Lines, small: Grey) -> tuple[int, int]:
     """Bars before and after the picture along one axis, in lines; ``small`` (P,h,w) has it across."""
     ends = flat_bars(lines, across)
     if ends == (0, 0):
@@ -140,21 +138,21 @@ def _flat_end(lines: Lines, across: Lines) -> int:
     return end if end >= _MIN_SHARE * len(lines) else 0
 
 
-def _is_bar(lines: Lines, colour: float) -> NDArray[np.bool_]:
+def _is_bar(lines: Lines, colour: float) -> Flags:
     """(L,) lines of one colour, or with something that stays on them."""
     share = _bare(lines, colour).mean(axis=1)
     has_logo = (share >= _MIN_FLAT) & (lines.still.mean(axis=1) >= _MIN_PURE)
     return np.asarray((share >= _MIN_PURE) | has_logo)
 
 
-def _bare(lines: Lines, colour: float) -> NDArray[np.bool_]:
+def _bare(lines: Lines, colour: float) -> Flags:
     """(L,16) cells that have one colour all the time."""
     return np.asarray((lines.high <= colour + _FLAT_LUMA) & (lines.low >= colour - _FLAT_LUMA))
 
 
 def _picture_begins(
     lines: Lines, colour: float, span: slice, limits: tuple[float, float, bool]
-) -> NDArray[np.bool_]:
+) -> Flags:
     """(L,) lines behind which picture lies over the length that is not bar across.
 
     Args:
@@ -197,6 +195,6 @@ def _black_end(lines: Lines) -> int:
     return end if _MIN_SHARE * len(lines) <= end < len(lines) else 0
 
 
-def _run(flags: NDArray[np.bool_]) -> int:
+def _run(flags: Flags) -> int:
     """Length of the run of True at the start."""
     return len(flags) if flags.all() else int(np.argmin(flags))

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
+from stages.kit.arrays import F32, Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     return shared / total if total > 0 else 0.0
 
 
-def box_of(mask: Mask) -> Floats:
+def box_of(mask: Mask) -> F32:
     """Box (4,) xyxy of a mask (H,W) that is not empty."""
     rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return np.array([cols[0], rows[0], cols[-1] + 1, rows[-1] + 1], np.float32)

@@ -6,11 +6,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
-
+from stages.kit.arrays import F32, Mask
 
 FINGERS = (
     (0, 1, 2, 3, 4),
@@ -28,12 +25,12 @@ _GRASP_POINTS = [4, 5, 8, 9, 12]
 class Hand:
     """One hand in one frame: 21 points in small pixels, its length, and where it would hold things."""
 
-    points_px: Floats
+    points_px: F32
     size_px: float
-    grasp_px: Floats
+    grasp_px: F32
 
     @classmethod
-    def of(cls, points_px: Floats) -> Hand:
+    def of(cls, points_px: F32) -> Hand:
         """From landmarks (21,2+)."""
         xy = points_px[:, :2]
         # the longest finger's path keeps its length in a fist, unlike the extent of the points

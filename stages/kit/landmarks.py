@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stages.kit.arrays import Arrays
+from stages.kit.arrays import F32, Arrays, Flags, Mask
 from stages.kit.hands import Hand, broad_hands
 
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 SIDES = ("left", "right")
 
 
-def landmarks_at(boxes: Arrays, t: int) -> dict[int, Floats]:
+def landmarks_at(boxes: Arrays, t: int) -> dict[int, F32]:
     """Landmarks (21,2) in pixels of the hands that are seen in a frame, 0 left, 1 right."""
     points = (boxes[f"{side}_hand_landmarks_px"][t, :, :2] for side in SIDES)
     return {side: one for side, one in enumerate(points) if np.isfinite(one).all()}
 
 
-def hands_of(boxes: Arrays) -> list[dict[int, Floats]]:
+def hands_of(boxes: Arrays) -> list[dict[int, F32]]:
     """Per frame the landmarks (21,2) in pixels of the hands that were seen, 0 left, 1 right."""
     return [landmarks_at(boxes, t) for t in range(len(boxes["left_hand_landmarks_px"]))]
 
 
-def is_seen_by_side(boxes: Arrays) -> Mask:
+def is_seen_by_side(boxes: Arrays) -> Flags:
     """(T,2) the left, the right hand is seen."""
     points = (boxes[f"{side}_hand_landmarks_px"][..., :2] for side in SIDES)
     return np.stack([is_seen(one) for one in points], axis=1)
@@ -48,6 +45,6 @@ def hand_boxes_at(boxes: Arrays, t: int, shape: tuple[int, ...], margin: float =
     return out
 
 
-def is_seen(track: Floats) -> Mask:
+def is_seen(track: F32) -> Flags:
     """True for frames (T,) whose every value is finite."""
     return np.asarray(np.isfinite(track.reshape(len(track), -1)).all(axis=1))

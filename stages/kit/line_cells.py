@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from stages.kit.arrays import F32, Flags, Grey
 
 NUM_CELLS = 16
 _AVERAGED_PX = 8
 _STILL_LUMA = 8
 
-Luma = NDArray[np.uint8]
 
-
-def cells(grey: Luma) -> Luma:
+def cells(grey: Grey) -> Grey:
     """Brightest and darkest average of 8 pixels in each of 16 cells of each row: (H,16,2) of (H,W)."""
     averaged = max(1, min(_AVERAGED_PX, grey.shape[1] // NUM_CELLS))
     whole = grey.shape[1] // averaged * averaged
@@ -34,13 +33,13 @@ class Lines:
         still: (L,16) cells that never change.
     """
 
-    middle: NDArray[np.float32]
-    high: Luma
-    low: Luma
-    still: NDArray[np.bool_]
+    middle: F32
+    high: Grey
+    low: Grey
+    still: Flags
 
     @classmethod
-    def of(cls, ends: Luma) -> Lines:
+    def of(cls, ends: Grey) -> Lines:
         """From cells of several frames: (P,L,16,2)."""
         span = ends.max(axis=0).astype(int) - ends.min(axis=0)
         return cls(

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
+from stages.kit.arrays import F32, Array, Arrays, Mask
 
 
-def encode_masks(masks: Mask, prefix: str) -> dict[str, NDArray[Any]]:
+def encode_masks(masks: Mask, prefix: str) -> Arrays:
     """Encode (T,H,W) bool as ``{prefix}_rle_counts`` u32 and ``{prefix}_rle_offsets`` (T+1,) i64.
 
     >>> m = np.array([[[0, 1], [1, 0]]], dtype=bool)
@@ -35,7 +33,7 @@ def encode_masks(masks: Mask, prefix: str) -> dict[str, NDArray[Any]]:
     return {f"{prefix}_rle_counts": counts, f"{prefix}_rle_offsets": offsets}
 
 
-def decode_masks(arrays: Mapping[str, NDArray[Any]], prefix: str, height: int, width: int) -> Mask:
+def decode_masks(arrays: Mapping[str, Array], prefix: str, height: int, width: int) -> Mask:
     """Decode what ``encode_masks`` made: (T,H,W) bool.
 
     Raises:
@@ -64,7 +62,7 @@ _SURE_SHARE = 0.9
 """Of the median confidence of the frames with a mask: less sure masks may be of something else."""
 
 
-def sure_frames(masks: Mask, confidence: Floats) -> NDArray[np.intp]:
+def sure_frames(masks: Mask, confidence: F32) -> NDArray[np.intp]:
     """Frames (N,) whose masks (T,H,W) are as sure as the clip's usual ones, by confidences (T,)."""
     shown = np.flatnonzero(masks.any(axis=(1, 2)))
     if not len(shown):

@@ -14,12 +14,11 @@ import av
 import cv2
 import ffmpeg
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.errors import ConfigError, DecodeError
+from stages.kit.arrays import F32, Frames
 from stages.kit.media_errors import guarded
 
-Frames = NDArray[np.uint8]
 SAMPLE_RATE_HZ = 16_000
 FPS = 25
 SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FPS
@@ -100,7 +99,7 @@ def write_video(
         raise RuntimeError(f"ffmpeg failed: {done.stderr.decode(errors='replace')[-800:]}")
 
 
-def write_wav(path: Path, samples: NDArray[np.float32], rate_hz: int = SAMPLE_RATE_HZ) -> None:
+def write_wav(path: Path, samples: F32, rate_hz: int = SAMPLE_RATE_HZ) -> None:
     """Write mono f32 [-1, 1] samples (N,) as 16-bit PCM."""
     pcm = (np.clip(samples, -1, 1) * 32767).round().astype("<i2")
     with wave.open(str(path), "wb") as out:
@@ -110,7 +109,7 @@ def write_wav(path: Path, samples: NDArray[np.float32], rate_hz: int = SAMPLE_RA
         out.writeframes(pcm.tobytes())
 
 
-def read_wav(path: Path) -> NDArray[np.float32]:
+def read_wav(path: Path) -> F32:
     """Read one of our own mono 16 kHz wav files as f32 (N,).
 
     Raises:

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.backend import About
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
+from stages.kit.arrays import F32, Image
 
-Image = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 NUM_HAND = 21
 ABOUT = About("mediapipe", "mediapipe", "Apache-2.0", "in the package")
 MEDIAPIPE = BackendRef(name=ABOUT.name, version="0.10.21", licence=ABOUT.licence)
@@ -39,7 +37,7 @@ def load_solutions() -> Any:
     return mp.solutions
 
 
-def points_of(landmarks: Any, width: float, height: float, count: int) -> Floats:
+def points_of(landmarks: Any, width: float, height: float, count: int) -> F32:
     """Landmarks as (count,3) f32, scaled by a picture's width and height in pixels; z has x's scale."""
     scale = (width, height, width)
     values = [(p.x, p.y, p.z) for p in landmarks.landmark[:count]]
@@ -79,9 +77,9 @@ def hands_in(picture: Image, crop: tuple[int, int, int, int], hands: Any) -> lis
 class SeenHand:
     """One sighting."""
 
-    points_px: Floats
+    points_px: F32
     """(21,3)."""
-    world_m: Floats
+    world_m: F32
     """(21,3), NaN where unknown."""
     score: float
     chirality: float

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from stages.kit.arrays import Flags
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -20,7 +21,7 @@ class Span:
         return max(0, self.stop - self.start)
 
 
-def runs(flags: NDArray[np.bool_]) -> list[Span]:
+def runs(flags: Flags) -> list[Span]:
     """Maximal runs of True.
 
     >>> runs(np.array([True, False, True, True]))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from numpy.typing import NDArray
 
 from model.codecs.audio import loudness_gain
 from model.codecs.clock import Window, clip_window, union_boxes
@@ -19,7 +18,7 @@ from schemas.errors import DataError, ModelOutputError
 from schemas.rows import Clip
 from stages.files import Files
 from stages.kit import media
-from stages.kit.arrays import Arrays
+from stages.kit.arrays import Array, Arrays
 
 Frames = UInt8[np.ndarray, "frames height width 3"]
 BOX_KINDS = ("face", "left_hand", "right_hand")
@@ -128,7 +127,7 @@ class ClipEncoder:
         )
 
 
-def _encode_video(codec: VideoCodec, frames: Frames, window: Window) -> tuple[NDArray[Any], float]:
+def _encode_video(codec: VideoCodec, frames: Frames, window: Window) -> tuple[Array, float]:
     """Latents of the window as stored, and what they lose on the target frames, in dB."""
     chosen = frames[window.frames]
     latents = as_array(encode_frames(codec, chosen))

@@ -10,16 +10,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from stages.kit.arrays import Arrays
+from stages.kit.arrays import F32, U8, Arrays, Frames, Image, Mask
 from stages.kit.hands import Hand
 from stages.kit.landmarks import landmarks_at
 from stages.kit.masks import sure_frames
-
-Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 
 _MAX_LOOKS = 12
 _MOSTLY = 0.5
@@ -55,7 +50,7 @@ class ProductLook:
 
 
 def look_at_product(
-    frames: Image, masks: Mask, confidence: Floats, in_hand: NDArray[np.uint8], boxes: Arrays
+    frames: Frames, masks: Mask, confidence: F32, in_hand: U8, boxes: Arrays
 ) -> ProductLook | None:
     """Measure a product over a clip; None where no frame has a mask.
 
@@ -103,7 +98,7 @@ def _size_hands(side_px: float, boxes: Arrays) -> float | None:
     return side_px / max(seen) if seen else None
 
 
-def colour_shares(frame: Image, mask: Mask) -> Floats:
+def colour_shares(frame: Image, mask: Mask) -> F32:
     """Shares of a mask's pixels by their nearest basic colour in Lab, the outline left out."""
     inner = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     pixels = frame[inner if inner.any() else mask]
@@ -115,7 +110,7 @@ def colour_shares(frame: Image, mask: Mask) -> Floats:
     return np.asarray(counts / max(len(pixels), 1), np.float32)
 
 
-def main_colours(shares: list[Floats]) -> tuple[str, ...]:
+def main_colours(shares: list[F32]) -> tuple[str, ...]:
     """The colour of most of the product over some frames, and a second one that covers much: medians of their shares."""
     usual = np.median(np.stack(shares), axis=0)
     first, second = (int(n) for n in np.argsort(-usual, kind="stable")[:2])

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from model.codecs.codec_choice import codec_id
@@ -26,7 +25,7 @@ from schemas.sample import Boxes, Sample, ShardFacet, ShardPlan, Tensor, sample_
 from schemas.shard_columns import SAMPLE_SCHEMA
 from stages.base import Dropped, Kept, Stage, StageConfig
 from stages.files import Files
-from stages.kit.arrays import Arrays
+from stages.kit.arrays import F32, Array, Arrays
 
 SCORE_FACETS = (
     "quality",
@@ -239,7 +238,7 @@ def walk_facets(clip: Clip, kind: type[Any]) -> Iterator[tuple[str, Any]]:
                     yield f"{name}.{field}", value
 
 
-def to_tensor(array: NDArray[Any]) -> Tensor:
+def to_tensor(array: Array) -> Tensor:
     """Copy an array into a row's tensor.
 
     >>> to_tensor(np.zeros((2, 3), np.float16)).shape
@@ -249,7 +248,7 @@ def to_tensor(array: NDArray[Any]) -> Tensor:
     return Tensor(data=little.tobytes(), shape=array.shape, dtype=array.dtype.name)
 
 
-def to_boxes(array: NDArray[np.float32]) -> Boxes:
+def to_boxes(array: F32) -> Boxes:
     """Turn (n,4) rows into boxes, None where a row is NaN."""
     return tuple(
         None

@@ -6,11 +6,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
+from stages.kit.arrays import F32, Image, Mask
 
 _RATIO = 0.8
 _MIN_CORNERS, _CORNER_ERROR_PX = 8, 3.0
@@ -21,9 +18,9 @@ _LONG = 0.2
 class Matches(NamedTuple):
     """Corners of two pictures that look alike."""
 
-    a_px: Floats
+    a_px: F32
     """(N,2)."""
-    b_px: Floats
+    b_px: F32
     """(N,2)."""
     num_corners: int
     """Of the first picture, matched or not."""
@@ -48,7 +45,7 @@ def match_corners(a: Image, where_a: Mask, b: Image, where_b: Mask) -> Matches:
     )
 
 
-def fit_similarity(matches: Matches, max_error_px: float) -> tuple[Floats | None, int]:
+def fit_similarity(matches: Matches, max_error_px: float) -> tuple[F32 | None, int]:
     """The similarity (2,3) on which most matches agree (RANSAC), and how many do; at least two matches."""
     cv2.setRNGSeed(0)
     matrix, inliers = cv2.estimateAffinePartial2D(
@@ -58,7 +55,7 @@ def fit_similarity(matches: Matches, max_error_px: float) -> tuple[Floats | None
     return (None if matrix is None else np.asarray(matrix, np.float32)), agreeing
 
 
-def by_corners(a: Image, where_a: Mask, b: Image, where_b: Mask) -> Floats | None:
+def by_corners(a: Image, where_a: Mask, b: Image, where_b: Mask) -> F32 | None:
     """Similarity (2,3) from ``a`` to ``b`` on which eight corners inside both masks agree to 3 px; None without them."""
     matches = match_corners(a, where_a, b, where_b)
     if len(matches.a_px) < _MIN_CORNERS:
@@ -67,7 +64,7 @@ def by_corners(a: Image, where_a: Mask, b: Image, where_b: Mask) -> Floats | Non
     return matrix if agreeing >= _MIN_CORNERS else None
 
 
-def by_moments(a: Mask, b: Mask) -> Floats:
+def by_moments(a: Mask, b: Mask) -> F32:
     """Similarity (2,3) that brings a mask's centre, size and long axis onto another's, the smaller turn."""
     (xa, ya, ta), (xb, yb, tb) = _pose(a), _pose(b)
     scale = float(np.sqrt(b.sum() / a.sum()))

@@ -16,15 +16,12 @@ from typing import ClassVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.backend import About, Backend
 from schemas.errors import ModelOutputError
+from stages.kit.arrays import F32, I32, Frames, Mask
 from stages.kit.boxes import box_of
 
-Frames = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 _JPEG_QUALITY = 95
 _CLEAR_PX = 2.0
 """A pixel this near to a mask's outline may lie on either side of the thing's."""
@@ -37,11 +34,11 @@ class Prompt:
     """What a predictor is told in one frame, in pixels of the frame."""
 
     frame: int
-    box_xyxy_px: Floats
+    box_xyxy_px: F32
     """(4,)."""
-    points_px: Floats
+    points_px: F32
     """(N,2)."""
-    labels: NDArray[np.int32]
+    labels: I32
     """(N,): 1 product, 0 not."""
 
 
@@ -128,7 +125,7 @@ def territories(prompted: Sequence[int], num_frames: int) -> list[tuple[int, int
 
 
 def drifted(
-    masks: Mask, cues: Mask, confidence: Floats, min_iou: float, min_confidence: float
+    masks: Mask, cues: Mask, confidence: F32, min_iou: float, min_confidence: float
 ) -> int | None:
     """The frame where the cues are surest that the masks are on something else; None where all is well.
 
@@ -169,7 +166,7 @@ def write_jpegs(frames: Frames, order: Sequence[int], folder: Path) -> None:
         )
 
 
-def make_prompt(frame: int, mask: Mask, hands_px: Sequence[Floats]) -> Prompt:
+def make_prompt(frame: int, mask: Mask, hands_px: Sequence[F32]) -> Prompt:
     """Box of a mask, its deepest points (two at most), and the hands' wrists and knuckles that lie clear of it.
 
     A predictor takes a point for sure. So points inside lie as deep as the mask allows, with the picture's border for an

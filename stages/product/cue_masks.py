@@ -11,17 +11,13 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, Frames, Mask
 from stages.kit.hands import hand_mask
 from stages.kit.masks import iou
 from stages.product import cues
-from stages.product.cues import Mask
 from stages.product.flow import MAX_GAP_STEPS, KeyFlows, make_flow, warp
 from stages.product.scene import Scene
-
-Frames = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 _CORE_SHARE = 0.8
 """Share of the skin's pixels whose colours are surely skin."""
@@ -31,7 +27,7 @@ _TAIL_FRAMES = 8
 """So many frames after the last key frame keep its mask, moved."""
 
 
-def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, Floats]:
+def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, F32]:
     """Masks (T,h,w) and confidences (T,) by colour models, cuts on key frames, and flow.
 
     Args:
@@ -231,7 +227,7 @@ def _step(keys: Sequence[int]) -> int:
 
 
 def _carry(
-    scene: Scene, flows: KeyFlows, keys: Sequence[int], masks: Mask, confidence: Floats,
+    scene: Scene, flows: KeyFlows, keys: Sequence[int], masks: Mask, confidence: F32,
     product: cues.ColourModel, others: cues.ColourModel,
 ) -> None:  # fmt: skip
     """Carry key masks to the frames between by flow, in place; disagreement lowers confidence."""

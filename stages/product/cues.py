@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, Frames, Image, Mask
 from stages.kit.hands import Hand, broad_hands, finger_mask, hand_mask
-
-Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 
 _BINS = (16, 32, 32)
 """Of L, a and b: pictures use little of a and b, and white differs from skin in them alone."""
@@ -34,7 +30,7 @@ class ColourModel:
 
     def __init__(self) -> None:
         self._counts = np.zeros(_BINS, np.float32)
-        self._table: Floats | None = None
+        self._table: F32 | None = None
 
     def feed(self, lab: Image, where: Mask) -> None:
         """Add the pixels (H,W,3) at ``where`` (H,W)."""
@@ -56,14 +52,14 @@ class ColourModel:
         out._counts.flat[kept] = self._counts.flat[kept]
         return out
 
-    def probability(self, lab: Image) -> Floats:
+    def probability(self, lab: Image) -> F32:
         """Smoothed probability of each pixel (H,W)."""
         if self._table is None:
             self._table = self._smoothed()
         index = (lab >> _SHIFTS).astype(np.intp)
         return np.asarray(self._table[index[..., 0], index[..., 1], index[..., 2]], np.float32)
 
-    def _smoothed(self) -> Floats:
+    def _smoothed(self) -> F32:
         """Probability of each bin; neighbours in colour share some evidence."""
         blurred = self._counts.copy()
         for axis in range(3):
@@ -73,7 +69,7 @@ class ColourModel:
         return np.asarray(table, np.float32)
 
 
-def forearm_mask(arms_px: Floats, shape: tuple[int, int], width_px: float) -> Mask:
+def forearm_mask(arms_px: F32, shape: tuple[int, int], width_px: float) -> Mask:
     """Elbow to wrist of both arms (2,2,2: arm, end, xy) as thick lines (H,W)."""
     canvas = np.zeros(shape, np.uint8)
     for arm in arms_px[np.isfinite(arms_px).all(axis=(1, 2))]:
@@ -82,7 +78,7 @@ def forearm_mask(arms_px: Floats, shape: tuple[int, int], width_px: float) -> Ma
     return canvas.astype(bool)
 
 
-def static_background(frames: Image, every: int, max_std: float = 4.0) -> Mask:
+def static_background(frames: Frames, every: int, max_std: float = 4.0) -> Mask:
     """Pixels (H,W) that hardly change over the whole clip."""
     grey = np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames[::every]])
     return np.asarray(grey.astype(np.float32).std(axis=0) < max_std)
@@ -112,7 +108,7 @@ def touch_mask(hands: list[Hand], shape: tuple[int, int]) -> Mask:
     return out
 
 
-def face_mask(face_points_px: Floats, shape: tuple[int, int]) -> Mask:
+def face_mask(face_points_px: F32, shape: tuple[int, int]) -> Mask:
     """Hull of the face landmarks (H,W); empty where they are missing."""
     canvas = np.zeros(shape, np.uint8)
     if np.isfinite(face_points_px).all():
@@ -121,7 +117,7 @@ def face_mask(face_points_px: Floats, shape: tuple[int, int]) -> Mask:
     return canvas.astype(bool)
 
 
-def product_posterior(lab: Image, product: ColourModel, others: ColourModel, near: Mask) -> Floats:
+def product_posterior(lab: Image, product: ColourModel, others: ColourModel, near: Mask) -> F32:
     """Probability (H,W) that a pixel near the grasp has the product's colours, prior one half."""
     inside, outside = product.probability(lab), others.probability(lab)
     return np.where(near, inside / (inside + outside + 1e-9), 0).astype(np.float32)

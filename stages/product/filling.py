@@ -7,13 +7,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, Image, Mask
 from stages.product.flow import make_flow
-
-Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 
 _FLOW_SHORT_SIDE_PX = 240
 _MAX_RING_ERROR = 18.0
@@ -96,7 +92,7 @@ def _align(frame: Image, hole: Mask, donor: Donor) -> tuple[Image, Mask]:
     return np.asarray(aligned, np.uint8), np.asarray(blocked == 0)
 
 
-def _extend(flow: Floats, known: Mask) -> Floats:
+def _extend(flow: F32, known: Mask) -> F32:
     """Spread known vectors (H,W,2) smoothly over the unknown ones (normalised blurs, widening)."""
     out, done = np.where(known[..., None], flow, 0).astype(np.float32), known.copy()
     sigma = 2.0

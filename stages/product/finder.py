@@ -8,15 +8,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.backend import Backend
-from stages.kit.arrays import Arrays
+from stages.kit.arrays import F32, Arrays, Frames, Mask
 from stages.product.scene import Scene
-
-Frames = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ class Found:
     """(T,H,W)."""
     small: Mask
     """(T,h,w): the same at the scene's size."""
-    confidence: Floats
+    confidence: F32
     """(T,): expected IoU with the truth."""
     second_share: float = 0.0
     """Share of key frames in which the other hand holds something else; only a network tells."""

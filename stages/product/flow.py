@@ -6,10 +6,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
+from stages.kit.arrays import F32, Grey, Mask
+
 MAX_GAP_STEPS = 4
 """Key frames farther apart than this many steps are not neighbours: the hands were out of sight."""
 
@@ -28,11 +27,11 @@ class KeyFlows:
         is_fine: As for ``make_flow``.
     """
 
-    def __init__(self, grey: NDArray[np.uint8], *, is_fine: bool = False) -> None:
+    def __init__(self, grey: Grey, *, is_fine: bool = False) -> None:
         self._grey, self._engine = grey, make_flow(is_fine=is_fine)
-        self._known: dict[tuple[int, int], Floats] = {}
+        self._known: dict[tuple[int, int], F32] = {}
 
-    def back(self, t: int, other: int) -> Floats:
+    def back(self, t: int, other: int) -> F32:
         """(h,w,2) pixels: how far from its place in frame ``t`` each pixel lies in frame ``other``."""
         if (t, other) not in self._known:
             self._known[t, other] = self._engine.calc(self._grey[t], self._grey[other], None)
@@ -43,7 +42,7 @@ class KeyFlows:
         self._known = {pair: flow for pair, flow in self._known.items() if min(pair) >= t}
 
 
-def warp_plane(plane: Floats, flow: Floats) -> Floats:
+def warp_plane(plane: F32, flow: F32) -> F32:
     """Pull a plane (H,W) along a backward flow (H,W,2): out(p) = plane(p + flow(p)); 0 from outside."""
     rows, cols = np.indices(plane.shape, dtype=np.float32)
     return np.asarray(
@@ -51,6 +50,6 @@ def warp_plane(plane: Floats, flow: Floats) -> Floats:
     )
 
 
-def warp(mask: Mask, flow: Floats) -> Mask:
+def warp(mask: Mask, flow: F32) -> Mask:
     """Pull a mask (H,W) along a backward flow (H,W,2)."""
     return np.asarray(warp_plane(mask.astype(np.float32), flow) > 0.5)

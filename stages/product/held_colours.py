@@ -10,13 +10,12 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, U8, Mask
 from stages.product import cues
 from stages.product.cue_masks import learn_skin
 from stages.product.scene import Scene
 
-Floats = NDArray[np.float32]
 _ROUNDS = 2
 _WEIGHT, _MAX_EVIDENCE = 0.6, 2.5
 """Colours alone can turn a chance of 0.65, not one of 0.7: products may have the colours of the shirt. More weight helps
@@ -29,7 +28,7 @@ _DOUBT = 3.0
 """Pixels of each kind that every colour is thought to have more than were seen."""
 
 
-def with_colours(scene: Scene, chances: Mapping[int, Floats]) -> dict[int, Floats]:
+def with_colours(scene: Scene, chances: Mapping[int, F32]) -> dict[int, F32]:
     """Chances (h,w) per key frame, each moved by how consistently its colour is the product's over the clip.
 
     Of all pixels of a colour on the person and around the hands, the share that is taken for the product: a shirt of
@@ -56,11 +55,11 @@ def with_colours(scene: Scene, chances: Mapping[int, Floats]) -> dict[int, Float
 
 
 def _evidence(
-    lab: NDArray[np.uint8],
+    lab: U8,
     product: cues.ColourModel,
     rest: cues.ColourModel,
     skin: cues.ColourModel,
-) -> Floats:
+) -> F32:
     """(h,w) log odds of the product by colour, by counts of pixels; skin counts as if it were half the product."""
     inside = product.probability(lab) * product.num_pixels
     outside = rest.probability(lab) * rest.num_pixels
@@ -69,19 +68,19 @@ def _evidence(
     return np.clip(odds, -_MAX_EVIDENCE, _MAX_EVIDENCE).astype(np.float32)
 
 
-def _place(scene: Scene, t: int) -> NDArray[np.bool_]:
+def _place(scene: Scene, t: int) -> Mask:
     """The person and what is around the hands (h,w): what the product can be taken for."""
     return np.asarray(scene.matte[t] | cues.reach_mask(scene.hands_at(t), scene.shape, _NEAR_HANDS))
 
 
-def _fingers(scene: Scene, t: int) -> NDArray[np.bool_]:
+def _fingers(scene: Scene, t: int) -> Mask:
     out = np.zeros(scene.shape, bool)
     for hand in scene.hands_at(t):
         out |= cues.finger_cores(hand, scene.shape)
     return out
 
 
-def _moved(chance: Floats, logit: Floats) -> Floats:
+def _moved(chance: F32, logit: F32) -> F32:
     """A chance with its logit moved."""
     p = np.clip(chance, 0.01, 0.99)
     return np.asarray(1 / (1 + (1 - p) / p * np.exp(-logit)), np.float32)

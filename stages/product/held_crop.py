@@ -11,20 +11,19 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, U8
 from stages.kit.hands import FINGERS, Hand
 
 CROP_PX = 192
-Points = NDArray[np.float32]
-A = TypeVar("A", NDArray[np.uint8], NDArray[np.float32])
+A = TypeVar("A", U8, F32)
 _PALM = [0, 1, 5, 9, 13, 17]
 _SIDE_OF_HAND, _SIDE_OF_EXTENT = 3.0, 1.6
 _FINGER_WIDTH = 0.13
 """Of a hand's length."""
 
 
-def hand_size_px(points_px: Points) -> float:
+def hand_size_px(points_px: F32) -> float:
     """A hand's length: its longest finger's path from the wrist; the extent of points shrinks in a fist."""
     return Hand.of(points_px).size_px
 
@@ -38,7 +37,7 @@ class Crop:
     side_px: float
 
     @property
-    def matrix(self) -> NDArray[np.float32]:
+    def matrix(self) -> F32:
         """(2,3): picture to crop."""
         s = CROP_PX / self.side_px
         half = CROP_PX / 2
@@ -53,18 +52,18 @@ class Crop:
             return cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REPLICATE)
         return cv2.warpAffine(image, matrix, size, borderValue=outside)
 
-    def back(self, plane: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    def back(self, plane: F32, shape: tuple[int, int]) -> F32:
         """A plane of the square (N,N) in a picture of ``shape`` (h,w); 0 outside the square."""
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return np.asarray(cv2.warpAffine(plane, self.matrix, shape[::-1], flags=flags), np.float32)
 
-    def apply(self, points_px: Points) -> Points:
+    def apply(self, points_px: F32) -> F32:
         """Points (n,2) of the picture in pixels of the square."""
         matrix = self.matrix
         return np.asarray(points_px @ matrix[:, :2].T + matrix[:, 2], np.float32)
 
 
-def crop_around(hands: Sequence[Points]) -> Crop:
+def crop_around(hands: Sequence[F32]) -> Crop:
     """The square around one hand or two (21,2)."""
     points = np.concatenate(list(hands))
     low, high = points.min(axis=0), points.max(axis=0)
@@ -74,7 +73,7 @@ def crop_around(hands: Sequence[Points]) -> Crop:
     return Crop(float(x), float(y), side)
 
 
-def draw_hands(hands: Sequence[Points]) -> NDArray[np.float32]:
+def draw_hands(hands: Sequence[F32]) -> F32:
     """(N,N) 0..1: palms and fingers of hands (21,2) in pixels of the square."""
     out = np.zeros((CROP_PX, CROP_PX), np.uint8)
     for hand in hands:

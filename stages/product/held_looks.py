@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.backend import About, Backend
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
+from stages.kit.arrays import F32, Image
 from stages.kit.torch_threads import one_thread
 from stages.kit.weight_files import check_weight_file, fill_net, sha256_of
 from stages.product.held_crop import CROP_PX, Crop, crop_around, draw_hands, hand_size_px
@@ -42,7 +42,7 @@ class Look:
     hands: tuple[int, ...]
     """Which of the hands it was asked about."""
     crop: Crop
-    chance: NDArray[np.float32]
+    chance: F32
     """(N,N): of being the product."""
     held: float
     """Chance that anything is held there."""
@@ -115,7 +115,7 @@ class HeldProduct(Backend):
         fill_held_net(net, self._weights_file, self._setting)
         self._net = net.eval()
 
-    def look(self, frame: NDArray[np.uint8], hands: Sequence[NDArray[np.float32]]) -> list[Look]:
+    def look(self, frame: Image, hands: Sequence[F32]) -> list[Look]:
         """Look at each group of hands: around the hands, then around what was found, until all of it is in the square.
 
         Args:
@@ -143,7 +143,7 @@ class HeldProduct(Backend):
         return looks
 
     def _ask(
-        self, frame: NDArray[np.uint8], hands: Sequence[NDArray[np.float32]],
+        self, frame: Image, hands: Sequence[F32],
         groups: Sequence[tuple[int, ...]], crops: Sequence[Crop], before: Sequence[Look | None],
     ) -> list[Look]:  # fmt: skip
         import torch
@@ -177,7 +177,7 @@ def fill_held_net(net: HeldNet, weights_file: str, setting: str) -> None:
     fill_net(net, read, weights_file, setting)
 
 
-def group_hands(hands: Sequence[NDArray[np.float32]]) -> list[tuple[int, ...]]:
+def group_hands(hands: Sequence[F32]) -> list[tuple[int, ...]]:
     """Both hands together where they are close, else each on its own."""
     if len(hands) == 2:
         apart = float(np.linalg.norm(hands[0].mean(axis=0) - hands[1].mean(axis=0)))
@@ -186,9 +186,7 @@ def group_hands(hands: Sequence[NDArray[np.float32]]) -> list[tuple[int, ...]]:
     return [(n,) for n in range(len(hands))]
 
 
-def to_input(
-    picture: NDArray[np.uint8], hands: NDArray[np.float32], before: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def to_input(picture: Image, hands: F32, before: F32) -> F32:
     """The network's input (5,N,N) of one square.
 
     A little out of focus: people and objects of made-up pictures come from different cameras, and what tells them apart
@@ -202,13 +200,13 @@ def to_input(
     return np.ascontiguousarray(planes.transpose(2, 0, 1), np.float32)
 
 
-def _big(chance: NDArray[np.float32]) -> NDArray[np.float32]:
+def _big(chance: F32) -> F32:
     return np.asarray(
         cv2.resize(chance, (CROP_PX, CROP_PX), interpolation=cv2.INTER_LINEAR), np.float32
     )
 
 
-def _seen_from(crop: Crop, look: Look | None, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _seen_from(crop: Crop, look: Look | None, shape: tuple[int, int]) -> F32:
     """An earlier look's mask in another square."""
     if look is None:
         return np.zeros((CROP_PX, CROP_PX), np.float32)

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, F64, Frames, Mask
 from stages.kit.hands import Hand
 from stages.kit.masks import iou
 from stages.product import cues
@@ -25,9 +25,6 @@ from stages.product.held_looks import Look
 from stages.product.held_motion import with_motion
 from stages.product.scene import Scene
 
-Frames = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 _WEIGHTS = (0.6, 1.0, 0.6)
 """Of the key before, the key itself and the key after: both neighbours together outvote it."""
 _HANDOVER = 0.3
@@ -50,7 +47,7 @@ _SMOOTHED_KEYS = 2
 class Looker(Protocol):
     """What looks at a frame: see ``stages.product.held_looks.HeldProduct``."""
 
-    def look(self, frame: Frames, hands: Sequence[Floats]) -> list[Look]:
+    def look(self, frame: Frames, hands: Sequence[F32]) -> list[Look]:
         """Looks at each group of hands."""
 
 
@@ -60,7 +57,7 @@ class _Seen:
 
     sides: frozenset[int]
     """Of the hands that it was at: 0 left, 1 right."""
-    chance: Floats
+    chance: F32
     """(h,w) of the scene: of being the product."""
     held: float
     quality: float
@@ -79,17 +76,17 @@ class Over:
     """What was made of a clip's key frames."""
 
     keys: list[int]
-    chances: dict[int, Floats]
+    chances: dict[int, F32]
     """(h,w) of the scene: of being the product."""
     is_held: dict[int, bool]
-    signs: dict[int, NDArray[np.float64]]
+    signs: dict[int, F64]
     """(4,) 0..1: the network's own expected IoU, agreement with neighbours, with the clip's motion and colours, chance
     of anything being held."""
     second_share: float = 0.0
     """Share of the keys in which another hand holds something else."""
 
 
-def masks_of(scene: Scene, found: Over, num_frames: int, every: int) -> tuple[Mask, Floats]:
+def masks_of(scene: Scene, found: Over, num_frames: int, every: int) -> tuple[Mask, F32]:
     """Masks (T,h,w) in the scene's size and confidences (T,) of all frames, from what was made of the keys."""
     masks = np.zeros((num_frames, *scene.shape), bool)
     confidence = np.zeros(num_frames, np.float32)
@@ -104,7 +101,7 @@ def masks_of(scene: Scene, found: Over, num_frames: int, every: int) -> tuple[Ma
 
 
 def look_over(
-    scene: Scene, frames: Frames, hands_px: Sequence[dict[int, Floats]], looker: Looker, every: int
+    scene: Scene, frames: Frames, hands_px: Sequence[dict[int, F32]], looker: Looker, every: int
 ) -> Over:
     """Look at key frames and let neighbours, motion and colours have their say.
 
@@ -144,7 +141,7 @@ def _is_second(looks: list[_Seen], chosen: _Seen) -> bool:
     return any((other & mine).sum() < _SHARED * other.sum() for other in others)
 
 
-def sureness(signs: NDArray[np.float64]) -> float:
+def sureness(signs: F64) -> float:
     """Expected IoU with the truth, of the signs (4,) of a key frame: a logistic regression on their log odds.
 
     Fitted by training/held_product/calibrate.py.
@@ -152,14 +149,14 @@ def sureness(signs: NDArray[np.float64]) -> float:
     return float(1 / (1 + np.exp(-(_BIAS + log_odds(signs) @ np.array(_SIGNS)))))
 
 
-def log_odds(signs: NDArray[np.float64]) -> NDArray[np.float64]:
+def log_odds(signs: F64) -> F64:
     """Of chances (4,), none surer than 0.98."""
     p = np.clip(signs, 0.02, 0.98)
     return np.asarray(np.log(p / (1 - p)))
 
 
 def _look(
-    looker: Looker, frame: Frames, hands: dict[int, Floats], shape: tuple[int, int]
+    looker: Looker, frame: Frames, hands: dict[int, F32], shape: tuple[int, int]
 ) -> list[_Seen]:
     """One look per hand, or one at both where they are close."""
     sides = sorted(hands)
@@ -198,7 +195,7 @@ def _steadiness(looks: dict[int, list[_Seen]], flows: KeyFlows, side: int, every
     return total
 
 
-def _smoothed(values: Sequence[float]) -> Floats:
+def _smoothed(values: Sequence[float]) -> F32:
     """Running median."""
     padded = np.pad(np.array(values, np.float32), _SMOOTHED_KEYS, mode="edge")
     width = 2 * _SMOOTHED_KEYS + 1
@@ -209,7 +206,7 @@ def _smoothed(values: Sequence[float]) -> Floats:
 
 def _vote(
     seen: dict[int, _Seen], flows: KeyFlows, every: int
-) -> tuple[dict[int, Floats], dict[int, float]]:
+) -> tuple[dict[int, F32], dict[int, float]]:
     """Chances averaged with those of neighbours, moved by flow; how far the key agrees with them (0..1)."""
     sums = {t: _WEIGHTS[1] * one.chance for t, one in seen.items()}
     weights = dict.fromkeys(seen, _WEIGHTS[1])
@@ -227,8 +224,8 @@ def _vote(
 
 
 def _between(
-    scene: Scene, keys: Sequence[int], voted: dict[int, Floats], held: dict[int, bool], masks: Mask,
-    confidence: Floats, every: int,
+    scene: Scene, keys: Sequence[int], voted: dict[int, F32], held: dict[int, bool], masks: Mask,
+    confidence: F32, every: int,
 ) -> None:  # fmt: skip
     """Fill the frames between keys in place: both sides' chances, moved and weighted by nearness."""
     flow = make_flow()
@@ -283,7 +280,7 @@ def _clean(mask: Mask, hands: list[Hand]) -> Mask:
     return np.asarray(kept[labels] & mask)
 
 
-def _touched(chance: Floats, hands: list[Hand]) -> Floats:
+def _touched(chance: F32, hands: list[Hand]) -> F32:
     """The chance (h,w) without parts that no finger touches: they would teach motion and colours the shirt's."""
     mask = chance > _PRODUCT
     return np.where(mask & ~_clean(mask, hands), np.minimum(chance, _LOOSE), chance)

@@ -12,15 +12,13 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, Mask
 from stages.kit.hands import broad_hands
 from stages.product import cues
-from stages.product.cues import Mask
 from stages.product.flow import KeyFlows
 from stages.product.scene import Scene
 
-Floats = NDArray[np.float32]
 _GAPS = (-16, -8, 8, 16)
 """Frames to compare with: far enough for a slow hand to have moved by pixels, near enough for flow to follow a fast one."""
 _WEIGHT = 2.0
@@ -40,7 +38,7 @@ _ARM_HANDS = 0.5
 """An arm's width in hand lengths."""
 
 
-def with_motion(scene: Scene, chances: Mapping[int, Floats]) -> dict[int, Floats]:
+def with_motion(scene: Scene, chances: Mapping[int, F32]) -> dict[int, F32]:
     """Chances (h,w) per key frame, moved by whether the pixel moves as the product does."""
     flows, out = KeyFlows(scene.grey, is_fine=True), {}
     for t in sorted(chances):
@@ -49,7 +47,7 @@ def with_motion(scene: Scene, chances: Mapping[int, Floats]) -> dict[int, Floats
     return out
 
 
-def _moved(scene: Scene, flows: KeyFlows, t: int, chance: Floats) -> Floats:
+def _moved(scene: Scene, flows: KeyFlows, t: int, chance: F32) -> F32:
     inside = chance > 0.5
     if int(inside.sum()) < _MIN_PIXELS:
         return chance
@@ -72,9 +70,7 @@ def _arms(scene: Scene, t: int) -> Mask:
     return cues.forearm_mask(scene.arms_px[t], scene.shape, _ARM_HANDS * size)
 
 
-def _evidence(
-    flows: KeyFlows, t: int, other: int, inside: Mask, places: list[Mask]
-) -> Floats | None:
+def _evidence(flows: KeyFlows, t: int, other: int, inside: Mask, places: list[Mask]) -> F32 | None:
     """(h,w) log odds of moving with the product from ``t`` to ``other``; None where that motion is not known."""
     flow = flows.back(t, other)
     trust = _trust(flow, flows.back(other, t))
@@ -91,7 +87,7 @@ def _evidence(
     return np.asarray(np.clip(odds, -_MAX_ONE, _MAX_ONE) * trust, np.float32)
 
 
-def _trust(flow: Floats, back: Floats) -> Floats:
+def _trust(flow: F32, back: F32) -> F32:
     """(h,w) 0..1: does the way back lead to where the way began?"""
     rows, cols = np.indices(flow.shape[:2], dtype=np.float32)
     returned = cv2.remap(
@@ -102,12 +98,12 @@ def _trust(flow: Floats, back: Floats) -> Floats:
     return np.asarray(np.exp(-((gap / _UNSURE_PX) ** 2)), np.float32)
 
 
-def _length(flow: Floats) -> Floats:
+def _length(flow: F32) -> F32:
     """(h,w)."""
     return np.asarray(np.hypot(flow[..., 0], flow[..., 1]), np.float32)
 
 
-def _affine(flow: Floats, trust: Floats, where: Mask) -> Floats | None:
+def _affine(flow: F32, trust: F32, where: Mask) -> F32 | None:
     """(h,w,2) the affine motion that most of the flow in a mask follows; None where too few pixels tell it.
 
     Iteratively reweighted least squares with Geman-McClure weights, twice the median residual as scale.

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, Image, Mask
 from stages.product.alignment import fit_similarity, match_corners
-
-Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 
 FACE_SIDE_PX = 64
 _FACE_ANCHORS = (33, 263, 1, 61, 291)
@@ -20,7 +16,7 @@ _BINS = (8, 12, 12)
 _MIN_MATCHES, _MATCH_ERROR_PX = 4, 6.0
 
 
-def aligned_face(frame: Image, face_points_px: Floats) -> Image | None:
+def aligned_face(frame: Image, face_points_px: F32) -> Image | None:
     """The face (64,64,3) with eyes, nose and mouth in fixed places; None without landmarks."""
     points = face_points_px[list(_FACE_ANCHORS), :2].astype(np.float32)
     if not np.isfinite(points).all():
@@ -31,7 +27,7 @@ def aligned_face(frame: Image, face_points_px: Floats) -> Image | None:
     return np.asarray(cv2.warpAffine(frame, transform, (FACE_SIDE_PX, FACE_SIDE_PX)), np.uint8)
 
 
-def gradients(image: Image, cell_px: int = 8, num_bins: int = 9) -> Floats:
+def gradients(image: Image, cell_px: int = 8, num_bins: int = 9) -> F32:
     """Histograms of oriented gradients (Dalal and Triggs 2005), normalised over 2x2 cells.
 
     Args:
@@ -69,7 +65,7 @@ def face_similarity(a: Image, b: Image) -> float:
     return float(np.clip(0.5 * cosine + 0.5 * overlap, 0, 1))
 
 
-def colour_histogram(image: Image, where: Mask) -> Floats:
+def colour_histogram(image: Image, where: Mask) -> F32:
     """Lab histogram of the pixels at ``where``, smoothed over neighbouring bins, sum 1."""
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)[where]
     counts, _ = np.histogramdd(lab, bins=_BINS, range=((0, 256),) * 3)

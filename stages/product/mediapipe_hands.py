@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.backend import Backend
 from schemas.base import BackendRef
+from stages.kit.arrays import F32, Image
 from stages.kit.mediapipe_package import MEDIAPIPE, check_mediapipe, hands_in, load_solutions
 
-Image = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 _SIDES_OF_EXTENT, _MIN_SIDE_PX = (2.2, 3.2), 48.0
 """A square as detect looks at, and a wider one where that shows nothing: 60 and 64 of 72 hands are found."""
 
@@ -48,7 +46,7 @@ class MediapipeHands(Backend):
             min_detection_confidence=self._min_confidence,
         )  # fmt: skip
 
-    def find(self, image: Image, near_px: Floats) -> list[Floats]:
+    def find(self, image: Image, near_px: F32) -> list[F32]:
         """Hands (21,3) in pixels of the image, z at x's scale; nearest wrist first.
 
         Args:
@@ -63,7 +61,7 @@ class MediapipeHands(Backend):
                 return sorted(found, key=lambda h: float(np.linalg.norm(h[0, :2] - near_px[0])))
         return []
 
-    def _look(self, image: Image, corners: tuple[int, int, int, int]) -> list[Floats]:
+    def _look(self, image: Image, corners: tuple[int, int, int, int]) -> list[F32]:
         x0, y0, x1, y1 = corners
         if min(x1 - x0, y1 - y0) < _MIN_SIDE_PX / 2:
             return []
@@ -71,7 +69,7 @@ class MediapipeHands(Backend):
 
 
 def square_around(
-    points_px: Floats, shape: tuple[int, int], share: float
+    points_px: F32, shape: tuple[int, int], share: float
 ) -> tuple[int, int, int, int]:
     """Corners xyxy of a square around points (N,2), ``share`` times their extent, inside a picture (h,w).
 

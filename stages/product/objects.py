@@ -16,13 +16,12 @@ from schemas.settings import BESIDE
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
-from stages.kit.arrays import Arrays
+from stages.kit.arrays import F32, U8, Arrays, Mask
 from stages.kit.boxes import box_of
 from stages.kit.hands import hand_mask
 from stages.kit.landmarks import is_seen_by_side
 from stages.kit.masks import encode_masks, iou
 from stages.product.cue_finder import CuesConfig
-from stages.product.cues import Mask
 from stages.product.finder import ClipView, ProductFinder
 from stages.product.flow import make_flow, warp
 from stages.product.held_finder import HeldConfig
@@ -32,7 +31,6 @@ from stages.product.scene import Scene, load_scene
 
 _JUMP = 4 / 3
 """Areas of neighbouring frames whose ratio is larger are a jump."""
-Floats = NDArray[np.float32]
 
 
 class ObjectsGate(GateConfig):
@@ -139,7 +137,7 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
         ])  # fmt: skip
 
 
-def touch(scene: Scene, masks: Mask) -> NDArray[np.uint8]:
+def touch(scene: Scene, masks: Mask) -> U8:
     """(T,2) u8: the mask touches the left, the right hand."""
     out = np.zeros((len(masks), 2), np.uint8)
     for t, mask in enumerate(masks):
@@ -153,7 +151,7 @@ def touch(scene: Scene, masks: Mask) -> NDArray[np.uint8]:
     return out
 
 
-def holding_hand_share(in_hand: NDArray[np.uint8], seen: Mask, visible: Mask) -> float:
+def holding_hand_share(in_hand: U8, seen: Mask, visible: Mask) -> float:
     """Share of the frames with a mask in which a hand that holds it is seen; 0 where no hand ever touches it.
 
     A hand holds where it touches the mask at least half as often as the hand that touches it most: things pass from hand
@@ -183,7 +181,7 @@ def jump_share(areas: NDArray[np.floating]) -> float:
     return float((low < high / _JUMP).mean())
 
 
-def flicker_of(scene: Scene, masks: Mask) -> Floats:
+def flicker_of(scene: Scene, masks: Mask) -> F32:
     """(T,) 1 - IoU of each mask with the one before, moved by optical flow; 0 for the first."""
     engine = make_flow()
     out = np.zeros(len(masks), np.float32)
@@ -194,7 +192,7 @@ def flicker_of(scene: Scene, masks: Mask) -> Floats:
     return out
 
 
-def _boxes(masks: Mask) -> Floats:
+def _boxes(masks: Mask) -> F32:
     """(T,4) xyxy of masks (T,H,W), NaN where one is empty."""
     out = np.full((len(masks), 4), np.nan, np.float32)
     for t, mask in enumerate(masks):

@@ -13,15 +13,11 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, Image, Mask
 from stages.kit.hands import FINGERS
 from stages.product.held_crop import hand_size_px
 from stages.product.held_masks import Looker
-
-Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 
 _PALM = [0, 5, 9, 13, 17]
 _NEAR_HANDS = 0.3
@@ -35,7 +31,7 @@ _MIN_SEAM_PIXELS = 30
 class HandFinder(Protocol):
     """What finds hands: see ``stages.product.mediapipe_hands.MediapipeHands``."""
 
-    def find(self, image: Image, near_px: Floats) -> list[Floats]:
+    def find(self, image: Image, near_px: F32) -> list[F32]:
         """Hands (21,3) in pixels of the image around a place given by points (N,2)."""
 
 
@@ -52,7 +48,7 @@ class PersonScores:
 
 
 def look_at_person(
-    person: Image, frame: Image, hole: Mask, hands_px: Sequence[Floats], finder: HandFinder,
+    person: Image, frame: Image, hole: Mask, hands_px: Sequence[F32], finder: HandFinder,
     looker: Looker | None,
 ) -> PersonScores:  # fmt: skip
     """Look at a picture (H,W,3) made of ``frame`` by filling ``hole``.
@@ -80,12 +76,12 @@ def look_at_person(
     )
 
 
-def _same_hand(found: Sequence[Floats], expected: Floats) -> Floats | None:
+def _same_hand(found: Sequence[F32], expected: F32) -> F32 | None:
     """The found hand that is the expected one, None where none is."""
     return next((hand for hand in found if is_same_hand(hand, expected)), None)
 
 
-def is_same_hand(found: Floats, expected: Floats) -> bool:
+def is_same_hand(found: F32, expected: F32) -> bool:
     """True where a hand (21,3) has five fingers and its palm is where it was.
 
     Fingers may lie otherwise: what they held is gone.
@@ -96,7 +92,7 @@ def is_same_hand(found: Floats, expected: Floats) -> bool:
     )
 
 
-def has_five_fingers(hand: Floats) -> bool:
+def has_five_fingers(hand: F32) -> bool:
     """True where all fingers of a hand (21,3) are as long as fingers are beside each other.
 
     A finger that was painted away comes back as a stub, or stretched over what is there instead.
@@ -126,14 +122,14 @@ def seam_of(image: Image, hole: Mask) -> float | None:
     return float((np.median(at) + 1) / (np.median(beside) + 1))
 
 
-def _signed_distance(mask: Mask) -> Floats:
+def _signed_distance(mask: Mask) -> F32:
     """(H,W) pixels to a mask's edge, negative inside."""
     inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
     outside = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
     return np.asarray(outside - inside, np.float32)
 
 
-def _steps(lab: Floats, signed: Floats, level_px: float) -> Floats:
+def _steps(lab: F32, signed: F32, level_px: float) -> F32:
     """Differences (N,) across the line where the signed distance has a level, along its gradient."""
     rows, cols = np.nonzero(np.abs(signed - level_px) <= 1)
     way = np.stack([np.gradient(signed, axis=axis)[rows, cols] for axis in (0, 1)], axis=1)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.errors import DataError
+from stages.kit.arrays import F32, Flags, Image, Mask
 from stages.kit.landmarks import fingers_at, hand_boxes_at, landmarks_at
 from stages.product import filling
 from stages.product.held_masks import Looker
@@ -17,8 +17,6 @@ from stages.product.product_view import Seen
 from stages.product.references_config import ReferencesConfig
 from stages.product.traces import ProductColours, grow, neighbourhood
 
-Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 _FINGER_LIKENESS = 0.5
 _THIN_HANDS, _BROAD_HANDS = 0.05, 0.25
 """Hand lengths by which bones are grown: surely the hand, and all that may be."""
@@ -100,12 +98,12 @@ def person_frames(seen: Seen, every: int) -> list[int]:
     return chosen
 
 
-def _sure_frames(seen: Seen) -> Mask:
+def _sure_frames(seen: Seen) -> Flags:
     """(T,) frames whose mask is about as sure as usual in the clip."""
     return np.asarray(seen.confidence >= _SURE_SHARE * float(np.median(seen.confidence)))
 
 
-def frontality(face_points_px: NDArray[np.float32]) -> float:
+def frontality(face_points_px: F32) -> float:
     """1 for a face seen from the front, 0.2 in profile: nose tip (4) between the cheeks (234, 454).
 
     >>> points = np.zeros((468, 3), np.float32); points[454, 0], points[4, 0] = 10, 5

@@ -11,18 +11,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.errors import DataError
-from stages.kit.arrays import Arrays
+from stages.kit.arrays import F32, Arrays, Frames, Image, Mask
 from stages.kit.landmarks import fingers_at
 from stages.kit.masks import iou, sure_frames
 from stages.product.alignment import by_corners, by_moments
 from stages.product.cues import hull_of
-
-Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 
 _FINGER_HANDS = 0.1
 """How much landmarks' lines are grown to be as broad as fingers, in hand lengths."""
@@ -49,13 +44,13 @@ _MIN_OVERLAP = 0.75
 class Seen:
     """A clip as the references stage sees it."""
 
-    frames: Image
+    frames: Frames
     """(T,H,W,3) RGB."""
     masks: Mask
     """(T,H,W) the product."""
     boxes: Arrays
     """Of the ``boxes`` facet."""
-    confidence: Floats
+    confidence: F32
     """(T,) 0..1, of the masks."""
 
 

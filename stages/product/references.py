@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.base import BackendRef
 from schemas.facets import ReferencesFacet
@@ -19,6 +18,7 @@ from schemas.rows import Clip
 from stages.base import Dropped, Kept, Stage
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
+from stages.kit.arrays import Image, Mask
 from stages.kit.masks import decode_masks
 from stages.kit.mediapipe_package import ABOUT as MEDIAPIPE_PACKAGE
 from stages.product.held_looks import ABOUT as HELD
@@ -30,8 +30,6 @@ from stages.product.product_view import Seen, best_view
 from stages.product.references_config import ReferencesConfig, ReferencesGate
 
 BORROW = BackendRef(name="borrow", version="1", licence="Apache-2.0")
-Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 _WHITE = 255
 _SEEN = {
     "person_still_holds": "a hand of the person picture holds something",

@@ -16,9 +16,10 @@ from schemas.backend import About, Resources
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
 from schemas.settings import KnownAs
+from stages.kit.arrays import Mask
 from stages.kit.weight_files import check_weight_file, sha256_of
 from stages.product.carried_finder import CarriedConfig, CarriedFinder
-from stages.product.carried_masks import Mask, MaskCarrier, Prompt
+from stages.product.carried_masks import MaskCarrier, Prompt
 
 _ID = 1
 _OVERRIDES = (

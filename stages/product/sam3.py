@@ -20,10 +20,11 @@ from schemas.backend import BY_HAND, About, Resources
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
 from schemas.settings import PLACE, KnownAs
+from stages.kit.arrays import Mask
 from stages.kit.boxes import box_of
 from stages.kit.weight_files import check_weight_file, sha256_of
 from stages.product.carried_finder import CarriedConfig, CarriedFinder
-from stages.product.carried_masks import Mask, MaskCarrier, Prompt, make_prompt
+from stages.product.carried_masks import MaskCarrier, Prompt, make_prompt
 
 _BPE_NAME = "bpe_simple_vocab_16e6.txt.gz"
 _MIN_FIT = 0.3

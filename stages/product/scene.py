@@ -6,17 +6,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from stages.kit.arrays import Arrays
+from stages.kit.arrays import F32, Arrays, Frames, Mask
 from stages.kit.hands import Hand
 from stages.kit.landmarks import landmarks_at
 from stages.kit.masks import decode_masks
 from stages.product import cues
 
-Frames = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 _NOSE = 0
 
 
@@ -36,9 +32,9 @@ class Scene:
     """(T,h,w): the person with what is held, holes closed."""
     still: Mask
     """(h,w): hardly changes over the clip."""
-    arms_px: Floats
+    arms_px: F32
     """(T,2,2,2): left and right arm, elbow and wrist, xy."""
-    head_px: Floats
+    head_px: F32
     """(T,2): the nose, NaN where unseen."""
 
     @property
@@ -50,7 +46,7 @@ class Scene:
         """The hands that were seen in one frame."""
         return list(self.hands[t].values())
 
-    def grasps(self, side: int) -> list[Floats | None]:
+    def grasps(self, side: int) -> list[F32 | None]:
         """Where one hand holds things, relative to the head where that is seen."""
         return [
             hands[side].grasp_px - np.nan_to_num(head) if side in hands else None

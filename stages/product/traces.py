@@ -12,15 +12,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from stages.kit.arrays import Arrays
+from stages.kit.arrays import F32, Arrays, Frames, Image, Mask
 from stages.kit.landmarks import hand_boxes_at
 from stages.product.cues import ColourModel
-
-Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 
 _SURE = 0.8
 _AWAY = 0.1
@@ -39,7 +34,7 @@ class ProductColours:
     others: ColourModel
 
     @classmethod
-    def learn(cls, frames: Image, masks: Mask, samples: Sequence[int]) -> ProductColours:
+    def learn(cls, frames: Frames, masks: Mask, samples: Sequence[int]) -> ProductColours:
         """From some frames (T,H,W,3) and masks (T,H,W); masks lose their outline."""
         product, others = ColourModel(), ColourModel()
         reach = round(_AWAY * min(masks.shape[1:]))
@@ -51,7 +46,7 @@ class ProductColours:
                 others.feed(lab, ~grow(masks[t], reach))
         return cls(product, others)
 
-    def likeness(self, image: Image) -> Floats:
+    def likeness(self, image: Image) -> F32:
         """Probability (H,W) that a pixel shows the product, prior one half."""
         lab = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), np.uint8)
         inside, outside = self.product.probability(lab), self.others.probability(lab)
@@ -80,7 +75,7 @@ def neighbourhood(mask: Mask, boxes: Arrays, t: int) -> Mask:
 def leak_share(
     person: Image,
     person_frame: int,
-    frames: Image,
+    frames: Frames,
     masks: Mask,
     boxes: Arrays,
     samples: Sequence[int],

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from schemas.base import BackendRef
@@ -15,7 +14,7 @@ from schemas.facets import TripletsFacet
 from schemas.rows import Clip
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
-from stages.kit.arrays import Arrays
+from stages.kit.arrays import Arrays, Frames, Image, Mask
 from stages.kit.boxes import box_iou
 from stages.kit.landmarks import hand_boxes_at
 from stages.kit.masks import decode_masks
@@ -24,8 +23,6 @@ from stages.product import likeness
 from stages.product.traces import leak_share
 
 FEATURES = BackendRef(name="features", version="1", licence="Apache-2.0")
-Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 _SAME_PX = 10
 """A pixel that moved less than this in every channel was not replaced."""
 _MIN_FACE_IOU = 0.3
@@ -67,7 +64,7 @@ class TripletsConfig(StageConfig):
 class Triplet:
     """Everything to compare."""
 
-    frames: Image
+    frames: Frames
     boxes: Arrays
     masks: Mask
     person: Image

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from schemas.backend import by_name
@@ -15,6 +14,7 @@ from schemas.settings import BESIDE
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
+from stages.kit.arrays import F32, Arrays, Flags
 from stages.kit.landmarks import is_seen
 from stages.kit.masks import encode_masks
 from stages.kit.mediapipe_package import MEDIAPIPE, check_mediapipe
@@ -110,19 +110,19 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
         facet = self._describe(arrays, found, row, files)
         return Kept((row.with_facet(self.facet, facet),))
 
-    def _tracks(self, found: PeopleTracks, width: int, height: int) -> dict[str, NDArray[Any]]:
+    def _tracks(self, found: PeopleTracks, width: int, height: int) -> Arrays:
         """Fill, smooth, box: the per-frame arrays of the facet."""
         config = self.config
         # frames between two looks are a gap of every-1; a missed look is longer
         max_gap = config.max_gap_frames + config.every - 1
 
-        def steady(track: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        def steady(track: F32) -> tuple[F32, Flags]:
             filled, is_filled = tracks.fill_gaps(track, max_gap)
             kept = tracks.drop_blips(filled, config.min_run_frames)
             return tracks.smooth(kept), is_filled & is_seen(kept)
 
         _name_hands(found)
-        arrays: dict[str, NDArray[Any]] = {}
+        arrays: Arrays = {}
         arrays["pose_landmarks_px"], _ = steady(found.pose_px)
         arrays["pose_world_m"], _ = steady(found.pose_world_m)
         arrays["face_landmarks_px"], face_filled = steady(found.face_px)
@@ -145,9 +145,7 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
         arrays["person_count"] = found.person_count
         return arrays | encode_masks(found.matte, "matte")
 
-    def _describe(
-        self, arrays: dict[str, NDArray[Any]], found: PeopleTracks, row: Clip, files: Files
-    ) -> BoxesFacet:
+    def _describe(self, arrays: Arrays, found: PeopleTracks, row: Clip, files: Files) -> BoxesFacet:
         target = slice(row.media.num_motion_frames, None)
         seen = {
             k: is_seen(arrays[f"{k}_box_xyxy_px"][target])
@@ -206,8 +204,6 @@ def _name_hands(found: PeopleTracks) -> None:
         getattr(found, f"{side}_score")[unseen] = np.nan
 
 
-def _boxes(
-    points: NDArray[np.float32], margin: float, width: int, height: int
-) -> NDArray[np.float32]:
+def _boxes(points: F32, margin: float, width: int, height: int) -> F32:
     with np.errstate(invalid="ignore"):
         return tracks.boxes_around(points, margin, width, height)

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.backend import About, Backend, Resources
 from schemas.base import BackendRef
 from schemas.errors import ModelOutputError
+from stages.kit.arrays import F32
 from stages.screening.packaged_onnx import one_thread_session, packaged_file
 
 _PACKAGE, _VERSION = "speechmos", "0.0.1.1"
@@ -97,7 +97,7 @@ class DnsMos(Backend):
     def _session(self) -> Any:
         return one_thread_session(model_path())
 
-    def score(self, samples: NDArray[np.float32]) -> SoundScores:
+    def score(self, samples: F32) -> SoundScores:
         """Judge samples (N,) in [-1, 1], N > 0: the mean over windows of 9.01 s, a second apart.
 
         The network hears 9.01 s; shorter sound is repeated, as its authors do.
@@ -114,5 +114,5 @@ class DnsMos(Backend):
         scores = [np.polyval(m, raw[:, i]).mean() for i, m in enumerate(maps)]
         return SoundScores(*(float(np.clip(s, 1, 5)) for s in scores))
 
-    def _run(self, window: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(self, window: F32) -> F32:
         return np.asarray(self._session.run(None, {"input_1": window[None]})[0][0])

@@ -10,11 +10,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32
 from stages.kit.mediapipe_package import SeenHand
 
-Floats = NDArray[np.float32]
 _SHOULDER, _ELBOW, _WRIST = (
     {"left": first, "right": first + 1} for first in (11, 13, 15)
 )  # of the pose's 33 landmarks
@@ -44,7 +43,7 @@ def distinct(seen: Sequence[SeenHand]) -> list[SeenHand]:
 
 
 def name_hands(
-    seen: Sequence[SeenHand], pose_px: Floats, last_px: Mapping[str, Floats | None]
+    seen: Sequence[SeenHand], pose_px: F32, last_px: Mapping[str, F32 | None]
 ) -> dict[str, SeenHand]:
     """The cheapest naming: by side, at most one hand each.
 
@@ -70,7 +69,7 @@ def name_hands(
     return {side: seen[n] for side, n in (("left", left), ("right", right)) if n is not None}
 
 
-def body_width_px(pose_px: Floats) -> float:
+def body_width_px(pose_px: F32) -> float:
     """Shoulder width in pixels as seen from the front, also of a person (33,4) seen from the side."""
     shoulders = pose_px[list(_SHOULDER.values()), :2]
     across = float(np.linalg.norm(shoulders[0] - shoulders[1]))
@@ -78,9 +77,7 @@ def body_width_px(pose_px: Floats) -> float:
     return max(across, 0.6 * down, 8.0)
 
 
-def _cost(
-    hand: SeenHand, side: str, pose_px: Floats, last_px: Floats | None, width: float
-) -> float:
+def _cost(hand: SeenHand, side: str, pose_px: F32, last_px: F32 | None, width: float) -> float:
     wrist = hand.points_px[0, :2]
     shoulder, elbow = pose_px[_SHOULDER[side], :2], pose_px[_ELBOW[side], :2]
     if np.linalg.norm(wrist - shoulder) > _REACH * width:

@@ -6,12 +6,12 @@ that is late: how wide a mouth is open follows loudness too loosely for that.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from stages.kit.arrays import F32, Array, Flags
+
 _UPPER_LIP, _LOWER_LIP, _BROW, _CHIN = 13, 14, 10, 152
 """Of mediapipe's face mesh: the inner lips' middles, the top of the forehead, the chin."""
 _REACH_FRAMES = 6
@@ -31,7 +31,7 @@ class LipShares(NamedTuple):
     """Share of frames a quarter of a second or more away from any voice in which the lips move."""
 
 
-def lip_gap(face_px: Floats) -> Floats:
+def lip_gap(face_px: F32) -> F32:
     """Gap of the lips (T,) in face heights, NaN without a face.
 
     Args:
@@ -43,7 +43,7 @@ def lip_gap(face_px: Floats) -> Floats:
     return np.asarray(gap / np.where(height > 0, height, np.nan), np.float32)
 
 
-def lip_shares(gap: Floats, voiced: NDArray[np.bool_]) -> LipShares:
+def lip_shares(gap: F32, voiced: Flags) -> LipShares:
     """Shares of frames in which lips and voice contradict each other.
 
     Args:
@@ -60,11 +60,11 @@ def lip_shares(gap: Floats, voiced: NDArray[np.bool_]) -> LipShares:
     return LipShares(_share(change < _STILL, seen & voiced), _share(change > _MOVING, seen & quiet))
 
 
-def _around(values: NDArray[Any]) -> NDArray[Any]:
+def _around(values: Array) -> Array:
     """(T, 2 reach + 1): each frame's values within the reach; the first and last frame go on."""
     padded = np.pad(values, _REACH_FRAMES, mode="edge")
     return np.lib.stride_tricks.sliding_window_view(padded, 2 * _REACH_FRAMES + 1)
 
 
-def _share(what: NDArray[np.bool_], among: NDArray[np.bool_]) -> float | None:
+def _share(what: Flags, among: Flags) -> float | None:
     return float(what[among].mean()) if among.sum() >= _MIN_FRAMES else None

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from schemas.backend import About, BackendConfig, Resources
 from schemas.base import BackendRef
+from stages.kit.arrays import Image
 from stages.kit.mediapipe_package import ABOUT, MEDIAPIPE, check_mediapipe
 from stages.screening.people import PeopleBackend
 
@@ -41,7 +39,7 @@ class MediapipeCount(PeopleBackend):
         """Check the package; ConfigError where it is missing."""
         check_mediapipe()
 
-    def count(self, frame: NDArray[np.uint8]) -> int | None:
+    def count(self, frame: Image) -> int | None:
         """None: see the class."""
         del frame
         return None

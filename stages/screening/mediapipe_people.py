@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, I32, Flags, Frames, Mask
 from stages.kit.mediapipe_package import NUM_HAND, SeenHand, hands_in, load_solutions, points_of
 from stages.screening.hand_names import distinct, name_hands
 from stages.screening.people_count import PeopleCounter
-
-Frames = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 NUM_POSE, NUM_FACE = 33, 468
 LEFT_WRIST, RIGHT_WRIST, LEFT_ELBOW, RIGHT_ELBOW = 15, 16, 13, 14
@@ -34,30 +31,30 @@ _REMEMBERED = 12
 class PeopleTracks:
     """Raw detections of the main person; NaN where nothing was found. Pixels of the given frames."""
 
-    pose_px: Floats
+    pose_px: F32
     """(T,33,4): x, y, z (x's scale), visibility."""
-    pose_world_m: Floats
+    pose_world_m: F32
     """(T,33,3), hips at the origin."""
-    face_px: Floats
+    face_px: F32
     """(T,468,3)."""
-    left_hand_px: Floats
-    right_hand_px: Floats
+    left_hand_px: F32
+    right_hand_px: F32
     """(T,21,3)."""
-    left_hand_world_m: Floats
-    right_hand_world_m: Floats
-    left_score: Floats
-    right_score: Floats
+    left_hand_world_m: F32
+    right_hand_world_m: F32
+    left_score: F32
+    right_score: F32
     """(T,)."""
-    left_chirality: Floats
-    right_chirality: Floats
+    left_chirality: F32
+    right_chirality: F32
     """(T,) -1..1: how much the hand itself looks like a right (-1) or a left one (1), wherever it is."""
-    face_score: Floats
+    face_score: F32
     """(T,): of the face detector, NaN where it was not asked or found nothing."""
-    matte: NDArray[np.bool_]
+    matte: Mask
     """(T,H,W), frames in between repeat the nearest one looked at."""
-    person_count: NDArray[np.int32]
+    person_count: I32
     """(T,)."""
-    looked_at: NDArray[np.bool_]
+    looked_at: Flags
     """(T,): frames that the models have seen."""
 
     @classmethod
@@ -65,7 +62,7 @@ class PeopleTracks:
         """All missing."""
         num = shape[0]
 
-        def nan(*dims: int) -> Floats:
+        def nan(*dims: int) -> F32:
             return np.full((num, *dims), np.nan, np.float32)
 
         return cls(
@@ -186,7 +183,7 @@ class MediapipePeople:
 
 
 def _hand_crop(
-    pose: Floats, guess: Floats | None, wrist: int, elbow: int, width: int, height: int
+    pose: F32, guess: F32 | None, wrist: int, elbow: int, width: int, height: int
 ) -> tuple[int, int, int, int] | None:
     """A square around the expected hand, or None where the wrist is out of the picture."""
     if guess is not None:
@@ -205,14 +202,14 @@ def _hand_crop(
     return (x0, y0, x1, y1) if min(x1 - x0, y1 - y0) >= 24 else None
 
 
-def _last_seen(track: Floats, index: int) -> Floats | None:
+def _last_seen(track: F32, index: int) -> F32 | None:
     """The wrist (2,) where a hand was seen last, if that is not long ago."""
     recent = track[max(0, index - _REMEMBERED) : index, 0, :2]
     seen = np.flatnonzero(np.isfinite(recent).all(axis=1))
     return recent[seen[-1]] if len(seen) else None
 
 
-def _may_show_both(pose: Floats, last: dict[str, Floats | None], width: int, height: int) -> bool:
+def _may_show_both(pose: F32, last: dict[str, F32 | None], width: int, height: int) -> bool:
     """False where an arm leaves the picture and its hand was not seen lately: looking would cost and find nothing."""
     size = np.array([width, height])
     return all(
@@ -221,7 +218,7 @@ def _may_show_both(pose: Floats, last: dict[str, Floats | None], width: int, hei
     )
 
 
-def _repeat_nearest(masks: NDArray[np.bool_], looked_at: NDArray[np.bool_]) -> None:
+def _repeat_nearest(masks: Mask, looked_at: Flags) -> None:
     """Give every frame the mask of the nearest frame that was looked at, in place."""
     known = np.flatnonzero(looked_at)
     if len(known) == 0:

@@ -7,10 +7,8 @@ liftered (Young et al., The HTK Book), with the frame's log energy in the first 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
+from stages.kit.arrays import F32, F64
 
 RATE_HZ, STEP, FRAME, FFT = 16_000, 160, 400, 512
 NUM_COEFFICIENTS, _NUM_MELS, _LIFTER, _PRE_EMPHASIS = 13, 26, 22, 0.97
@@ -18,7 +16,7 @@ _FULL_SCALE = 32_768
 """Energies are those of 16-bit samples."""
 
 
-def mfcc(samples: Floats) -> Floats:
+def mfcc(samples: F32) -> F32:
     """Coefficients (N,13) of sound (S,) in [-1, 1] at 16 kHz, one row per 10 ms begun beyond the first 25 ms."""
     from scipy.fft import dct
 
@@ -32,7 +30,7 @@ def mfcc(samples: Floats) -> Floats:
     return np.asarray(out, np.float32)
 
 
-def _power(wave: Doubles) -> Doubles:
+def _power(wave: F64) -> F64:
     """Power spectrum (N,257) of frames; the last one is filled up with zeros."""
     count = 1 + max(0, -(-(len(wave) - FRAME) // STEP))
     flat = np.concatenate([wave[:1], wave[1:] - _PRE_EMPHASIS * wave[:-1]])
@@ -42,7 +40,7 @@ def _power(wave: Doubles) -> Doubles:
     return np.asarray(np.abs(np.fft.rfft(frames, FFT)) ** 2 / FFT)
 
 
-def mel_triangles() -> Doubles:
+def mel_triangles() -> F64:
     """Weights (26,257): triangles of equal width in mel from 0 Hz to half the rate, corners on whole bins."""
     top = 2595 * np.log10(1 + RATE_HZ / 2 / 700)
     hertz = 700 * (10 ** (np.linspace(0, top, _NUM_MELS + 2) / 2595) - 1)

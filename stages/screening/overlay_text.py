@@ -15,11 +15,10 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, Frames
 from stages.screening.rapidocr import TextBox
 
-Frames = NDArray[np.uint8]
 _STEP_FRAMES = 12
 _MIN_STABILITY = 0.55
 _MAX_SLOPE_DEG = 3.0
@@ -77,7 +76,7 @@ class _Look:
 
     index: int
     boxes: tuple[TextBox, ...]
-    edges: NDArray[np.float32]
+    edges: F32
 
     @classmethod
     def at(cls, frames: Frames, index: int, reader: TextReader) -> _Look:
@@ -158,7 +157,7 @@ def _read(frames: Frames, index: int, boxes: Sequence[TextBox], reader: TextRead
     ]
 
 
-def _around(frames: Frames, index: int, step: int) -> list[NDArray[np.float32]]:
+def _around(frames: Frames, index: int, step: int) -> list[F32]:
     """Edges of the frames some steps before and after."""
     others = {max(0, index - step), min(len(frames) - 1, index + step)} - {index}
     return [_edges(frames[i]) for i in sorted(others)]
@@ -171,7 +170,7 @@ def _covered(frames: Frames, boxes: Sequence[TextBox]) -> OverlayText:
     return OverlayText(float(covered.mean()), len(boxes))
 
 
-def stability(edges: NDArray[np.float32], other: NDArray[np.float32], box: TextBox) -> float:
+def stability(edges: F32, other: F32, box: TextBox) -> float:
     """How much of a box's strong edges is still there in another frame: 1 all, 0 none.
 
     Shared over united edge strength, on the box's strongest 40 % of pixels.
@@ -184,7 +183,7 @@ def stability(edges: NDArray[np.float32], other: NDArray[np.float32], box: TextB
     return float(np.minimum(here, there)[strong].sum()) / united if united > 0 else 0.0
 
 
-def _edges(picture: Frames) -> NDArray[np.float32]:
+def _edges(picture: Frames) -> F32:
     grey = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY).astype(np.float32)
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
     return np.asarray(np.hypot(across, down), np.float32)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-import numpy as np
-from numpy.typing import NDArray
-
 from schemas.backend import Backend
+from stages.kit.arrays import Image
 
 
 class PeopleBackend(Backend):
     """Counts people; landmarks are mediapipe's whatever counts."""
 
     @abstractmethod
-    def count(self, frame: NDArray[np.uint8]) -> int | None:
+    def count(self, frame: Image) -> int | None:
         """People in one frame (H,W,3) RGB; None leaves it to the landmarks' own graphs.
 
         Raises:

@@ -12,10 +12,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Frames = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
+from stages.kit.arrays import Array, Frames, Mask
 
 _NOSE, _SHOULDERS = 0, (11, 12)
 _GROWN = 0.03
@@ -93,7 +91,7 @@ def is_other_person(second: Mask, first: Mask, first_grown: Mask) -> bool:
     return bool((second & ~first_grown).sum() >= _MIN_OUTSIDE * area)
 
 
-def count_faces(boxes_xywh_px: NDArray[Any], scores: list[float], matte: Mask) -> int:
+def count_faces(boxes_xywh_px: Array, scores: list[float], matte: Mask) -> int:
     """Faces (N,4) that are people's: the surest one, those outside its matte, and those of like size.
 
     >>> matte = np.ones((100, 100), bool)

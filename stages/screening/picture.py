@@ -11,14 +11,13 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, Flags, Frames, Grey
 from stages.kit.borders import inner_box, profile
 from stages.kit.boxes import Box
 from stages.kit.media import FPS
 from stages.kit.spans import runs
 
-Grey = NDArray[np.uint8]
 SHARPNESS_SIDE_PX = 480
 MOTION_SIDE_PX = 240
 _DARK_LUMA, _BRIGHT_LUMA = 16, 239
@@ -27,7 +26,7 @@ _FREEZE_BLOCK_LUMA = 2.0
 _HASH_FRAMES, _HASH_SIDE, _HASH_LOW = 4, 32, 8
 
 
-def grey_frames(frames: NDArray[np.uint8], short_side_px: int) -> Grey:
+def grey_frames(frames: Frames, short_side_px: int) -> Grey:
     """Scale to a short side and take luma: (T,h,w) u8. Smaller pictures are enlarged."""
     cv2.setNumThreads(1)
     _, height, width, _ = frames.shape
@@ -61,7 +60,7 @@ def exposure(grey: Grey) -> Exposure:
     )
 
 
-def motion_steps(grey: Grey) -> NDArray[np.float32]:
+def motion_steps(grey: Grey) -> F32:
     """What moves in each step (T-1,4): means of flow magnitude, luma change, vertical and horizontal flow.
 
     Dense optical flow (DIS, Kroeger et al., 2016), in pixels of ``grey``.
@@ -75,12 +74,12 @@ def motion_steps(grey: Grey) -> NDArray[np.float32]:
     return steps
 
 
-def motion_px(steps: NDArray[np.float32]) -> float:
+def motion_px(steps: F32) -> float:
     """Mean flow magnitude of ``motion_steps`` (T-1,4); 0 for none."""
     return float(steps[:, 0].mean()) if len(steps) else 0.0
 
 
-def frozen_steps(grey: Grey) -> NDArray[np.bool_]:
+def frozen_steps(grey: Grey) -> Flags:
     """Steps (T-1,) in which no 8x8 block changed by more than coding noise (2 of 255 on average).
 
     The largest block decides: a talking mouth in a still picture is a change.
@@ -94,7 +93,7 @@ def frozen_steps(grey: Grey) -> NDArray[np.bool_]:
     return np.array(steps, dtype=bool)
 
 
-def longest_run_s(flags: NDArray[np.bool_]) -> float:
+def longest_run_s(flags: Flags) -> float:
     """Length of the longest run of True steps, in seconds."""
     longest = max((len(run) for run in runs(flags)), default=0)
     return longest / FPS
@@ -111,7 +110,7 @@ def border_share(grey: Grey) -> float:
     return 1.0 - inner.width * inner.height / float(grey[0].size)
 
 
-def without_bars(frames: NDArray[np.uint8], grey: Grey) -> NDArray[np.uint8]:
+def without_bars(frames: Frames, grey: Grey) -> Grey:
     """Frames (T,H,W,3) cut to what is inside the bars of their grey copies (T,h,w).
 
     So that no other score suffers from bars.

@@ -12,11 +12,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.backend import About, Backend, Resources
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
+from stages.kit.arrays import F32, Image
 
 ABOUT = About("rapidocr", "rapidocr_onnxruntime", "Apache-2.0", "in the package")
 _PACKAGE = "rapidocr-onnxruntime"
@@ -111,14 +111,12 @@ class RapidOcr(Backend):
             det_limit_side_len=_DETECT_SIDE_PX, det_limit_type="min",
         )  # fmt: skip
 
-    def find(self, image: NDArray[np.uint8]) -> list[TextBox]:
+    def find(self, image: Image) -> list[TextBox]:
         """Find text lines in an RGB picture (H,W,3), without reading them."""
         corners, _ = self._engine(_bgr(image), use_det=True, use_cls=False, use_rec=False)
         return [_box(np.asarray(c, np.float32)) for c in corners or ()]
 
-    def confidences(
-        self, image: NDArray[np.uint8], boxes: Sequence[TextBox]
-    ) -> list[tuple[str, float]]:
+    def confidences(self, image: Image, boxes: Sequence[TextBox]) -> list[tuple[str, float]]:
         """Read upright crops: (text, confidence) per box."""
         crops = [_bgr(image)[_rows(b), _columns(b)] for b in boxes]
         read = [
@@ -128,7 +126,7 @@ class RapidOcr(Backend):
         return [(str(r[0][0]), float(r[0][1])) if r else ("", 0.0) for r in read]
 
 
-def _box(corners: NDArray[np.float32]) -> TextBox:
+def _box(corners: F32) -> TextBox:
     left, top = corners.min(axis=0)
     right, bottom = corners.max(axis=0)
     dx, dy = corners[1] - corners[0]
@@ -144,5 +142,5 @@ def _columns(box: TextBox) -> slice:
     return slice(max(0, int(box.left)), int(np.ceil(box.right)))
 
 
-def _bgr(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _bgr(image: Image) -> Image:
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR), np.uint8)

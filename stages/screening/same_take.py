@@ -14,12 +14,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.facets import TakeTraits
+from stages.kit.arrays import F32, U8, Grey
 
-Grey = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 NUM_GLANCES, GLANCE_SIDE_PX = 4, 24
 _MIN_STEPS = 12
 _MAX_LAG, _SMOOTH = 2, 3
@@ -32,7 +30,7 @@ _SIZES_PX = range(GLANCE_SIDE_PX, 17, -1)
 _MAX_CHANGE_LUMA = 40.0
 
 
-def traits_of(steps: Floats, grey: Grey) -> TakeTraits | None:
+def traits_of(steps: F32, grey: Grey) -> TakeTraits | None:
     """Describe a take; None where it is too short to be told from others.
 
     Args:
@@ -65,7 +63,7 @@ def candidates(traits: Sequence[TakeTraits | None]) -> dict[int, dict[int, float
     return found
 
 
-def _alike(rhythms: Floats) -> Iterator[tuple[int, int, float]]:
+def _alike(rhythms: F32) -> Iterator[tuple[int, int, float]]:
     """Pairs a < b of rhythms (N,3,S) whose correlation reaches the limit at some lag, mirrored or not."""
     num_steps = rhythms.shape[2]
     here = _units(rhythms[:, :, _MAX_LAG : num_steps - _MAX_LAG])
@@ -80,7 +78,7 @@ def _alike(rhythms: Floats) -> Iterator[tuple[int, int, float]]:
                 yield int(a) + start, int(b), float(correlation[a, b])
 
 
-def _units(series: Floats) -> Floats:
+def _units(series: F32) -> F32:
     """Each series (...,S) with mean 0 and length 1."""
     centred = series - series.mean(axis=-1, keepdims=True)
     return centred / np.maximum(np.linalg.norm(centred, axis=-1, keepdims=True), 1e-6)
@@ -107,7 +105,7 @@ def same_moments(a: TakeTraits, b: TakeTraits) -> float:
     return max(_moments(first, second), _moments(second, first))
 
 
-def _moments(whole: Floats, part: Floats) -> float:
+def _moments(whole: F32, part: F32) -> float:
     overlay = lay_over(whole, part)
     if overlay.likeness < _MIN_OVERLAY:
         return 0.0
@@ -118,7 +116,7 @@ def _moments(whole: Floats, part: Floats) -> float:
     return float((under * over).sum()) / max(length, 1e-6)
 
 
-def lay_over(whole: Floats, part: Floats) -> Overlay:
+def lay_over(whole: F32, part: F32) -> Overlay:
     """Find where glances (K,S,S) of a crop lie in those of the whole picture, both ways round."""
     best = Overlay(-1.0, False, GLANCE_SIDE_PX, 0, 0)
     for is_mirrored in (False, True):
@@ -135,7 +133,7 @@ def lay_over(whole: Floats, part: Floats) -> Overlay:
     return best
 
 
-def _resized(glances: Floats, size: int, is_mirrored: bool) -> Floats:
+def _resized(glances: F32, size: int, is_mirrored: bool) -> F32:
     seen = glances[:, :, ::-1] if is_mirrored else glances
     pieces = [
         cv2.resize(np.ascontiguousarray(g), (size, size), interpolation=cv2.INTER_AREA)
@@ -144,26 +142,26 @@ def _resized(glances: Floats, size: int, is_mirrored: bool) -> Floats:
     return np.stack(pieces)
 
 
-def _changes(glances: Floats) -> Floats:
+def _changes(glances: F32) -> F32:
     changes = glances - glances.mean(axis=0)
     return np.clip(changes, -_MAX_CHANGE_LUMA, _MAX_CHANGE_LUMA)
 
 
-def _rhythm(trait: TakeTraits | None) -> Floats:
+def _rhythm(trait: TakeTraits | None) -> F32:
     assert trait is not None
     series = _unpack(trait.rhythm).reshape(3, -1).astype(np.float32)
     kernel = np.full((1, _SMOOTH), 1 / _SMOOTH, np.float32)
     return np.asarray(cv2.filter2D(series, -1, kernel, borderType=cv2.BORDER_REPLICATE))
 
 
-def _glances(trait: TakeTraits) -> Floats:
+def _glances(trait: TakeTraits) -> F32:
     pixels = _unpack(trait.glances).astype(np.float32)
     return pixels.reshape(-1, GLANCE_SIDE_PX, GLANCE_SIDE_PX)
 
 
-def _pack(values: NDArray[np.uint8]) -> str:
+def _pack(values: U8) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
-def _unpack(text: str) -> NDArray[np.uint8]:
+def _unpack(text: str) -> U8:
     return np.frombuffer(base64.b64decode(text), np.uint8)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.backend import About, Backend, Resources
 from schemas.base import BackendRef
+from stages.kit.arrays import F32
 from stages.screening.packaged_onnx import one_thread_session, packaged_file
 
 ABOUT = About("silero-vad", "silero_vad", "MIT", "in the package")
@@ -76,7 +76,7 @@ class SileroVad(Backend):
     def _session(self) -> Any:
         return one_thread_session(model_path())
 
-    def probabilities(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    def probabilities(self, samples: F32) -> F32:
         """Judge samples (N,) in [-1, 1]: one probability per whole or begun chunk, in order."""
         count = -(-len(samples) // CHUNK_SAMPLES)
         padded = np.zeros(_CONTEXT + count * CHUNK_SAMPLES, np.float32)

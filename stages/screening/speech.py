@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from schemas.backend import by_name
@@ -20,6 +19,7 @@ from schemas.settings import BESIDE
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
+from stages.kit.arrays import F32, Flags
 from stages.kit.media import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, read_wav
 from stages.kit.spans import runs
 from stages.screening import dnsmos, silero
@@ -160,7 +160,7 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
         )
         return Kept((row.with_facet("speech", facet),))
 
-    def _opinions(self, samples: NDArray[np.float32]) -> dict[str, Any]:
+    def _opinions(self, samples: F32) -> dict[str, Any]:
         if self._mos is None or not samples.any():
             return {}
         scores = self._mos.score(samples)
@@ -169,7 +169,7 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
             "overall_mos": scores.overall, "sound_backend": self._mos.ref,
         }  # fmt: skip
 
-    def _synchrony(self, row: Clip, files: Files, samples: NDArray[np.float32]) -> dict[str, Any]:
+    def _synchrony(self, row: Clip, files: Files, samples: F32) -> dict[str, Any]:
         """How late the sound of the target frames is, where that is asked for."""
         if self._sync is None:
             return {}
@@ -188,7 +188,7 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
         return judge(row.speech, self.config.gate)
 
 
-def _lips(row: Clip, files: Files, voiced: NDArray[np.bool_]) -> dict[str, float | None]:
+def _lips(row: Clip, files: Files, voiced: Flags) -> dict[str, float | None]:
     """What lips and voice say of each other over the target frames; ``voiced`` is per chunk of the whole clip."""
     assert row.boxes is not None
     face_px = files.arrays(row.boxes.arrays)["face_landmarks_px"]
@@ -242,7 +242,7 @@ def silent_facet(backend: BackendRef) -> SpeechFacet:
     )  # fmt: skip
 
 
-def loudness_lufs(samples: NDArray[np.float32]) -> float:
+def loudness_lufs(samples: F32) -> float:
     """Integrated loudness, gated (ITU-R BS.1770-4); -120 for silence or less than 0.4 s."""
     import pyloudnorm
 
@@ -255,19 +255,19 @@ def loudness_lufs(samples: NDArray[np.float32]) -> float:
     return float(np.clip(value, FLOOR_DB, 20.0)) if np.isfinite(value) else FLOOR_DB
 
 
-def peak_dbfs(samples: NDArray[np.float32]) -> float:
+def peak_dbfs(samples: F32) -> float:
     """Largest absolute sample in dB of full scale; -120 for silence."""
     peak = float(np.abs(samples).max(initial=0.0))
     return float(max(FLOOR_DB, 20 * np.log10(peak))) if peak > 0 else FLOOR_DB
 
 
-def digital_silence_share(samples: NDArray[np.float32]) -> float:
+def digital_silence_share(samples: F32) -> float:
     """Share of samples inside runs of exact zeros of at least 20 ms."""
     silent = [len(run) for run in runs(samples == 0) if len(run) >= _SILENT_RUN_SAMPLES]
     return sum(silent) / max(1, len(samples))
 
 
-def clipping_share(samples: NDArray[np.float32]) -> float:
+def clipping_share(samples: F32) -> float:
     """Share of samples inside runs of at least 3 at full scale: flat tops, not single peaks."""
     clipped = [
         len(run) for run in runs(np.abs(samples) >= _CLIPPED) if len(run) >= _CLIPPED_RUN_SAMPLES

@@ -10,12 +10,9 @@ from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, Flags, Frames
 from stages.screening.mfcc import mfcc
-
-Frames = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 REACH_FRAMES = 15
 WINDOW_FRAMES, WINDOW_STEPS, STEPS_PER_FRAME = 5, 20, 4
@@ -40,12 +37,12 @@ class Sync(NamedTuple):
 class Embedder(Protocol):
     """What embeds windows: see ``stages.screening.syncnet.SyncNetBackend``."""
 
-    def embed(self, lips: Frames, sound: Floats) -> tuple[Floats, Floats]:
+    def embed(self, lips: Frames, sound: F32) -> tuple[F32, F32]:
         """Embeddings (N,E) of crops (T,224,224,3) and coefficients (S,13), N windows of five frames each."""
 
 
 def measure_sync(
-    frames: Frames, faces_xyxy_px: Floats, samples: Floats, embedder: Embedder
+    frames: Frames, faces_xyxy_px: F32, samples: F32, embedder: Embedder
 ) -> Sync | None:
     """Compare lips and sound over a clip; None where there is too little of a face.
 
@@ -68,7 +65,7 @@ def measure_sync(
     return find_offset(lips, heard, whole)
 
 
-def windows_of_sound(coefficients: Floats, num_windows: int) -> Floats:
+def windows_of_sound(coefficients: F32, num_windows: int) -> F32:
     """Coefficients (S,13) as (N,20,13): the 0.2 s that begin with each frame; the end is repeated where steps are missing."""
     needed = STEPS_PER_FRAME * (num_windows - 1) + WINDOW_STEPS
     padded = np.pad(coefficients, ((0, max(0, needed - len(coefficients))), (0, 0)), mode="edge")
@@ -77,7 +74,7 @@ def windows_of_sound(coefficients: Floats, num_windows: int) -> Floats:
 
 
 def find_offset(
-    lips: Floats, sound: Floats, seen: NDArray[np.bool_] | None = None, reach: int = REACH_FRAMES
+    lips: F32, sound: F32, seen: Flags | None = None, reach: int = REACH_FRAMES
 ) -> Sync | None:
     """The shift at which sound fits lips best; None where fewer than three shifts can be compared.
 
@@ -105,7 +102,7 @@ def find_offset(
     return Sync(shifts[best], float(np.median(means)) - means[best])
 
 
-def mouth_crops(frames: Frames, faces_xyxy_px: Floats) -> Frames:
+def mouth_crops(frames: Frames, faces_xyxy_px: F32) -> Frames:
     """Lower faces (T,224,224,3) in RGB: squares of 1.4 face sizes around a point somewhat below the face's middle.
 
     Boxes are smoothed over half a second, gaps take the nearest; beyond the picture is grey. As the published weights were
@@ -125,14 +122,14 @@ def mouth_crops(frames: Frames, faces_xyxy_px: Floats) -> Frames:
     return out
 
 
-def _filled(boxes: Floats) -> Floats:
+def _filled(boxes: F32) -> F32:
     """Each missing box is the nearest one in time; one at least is there."""
     known = np.flatnonzero(np.isfinite(boxes).all(axis=1))
     nearest = np.abs(np.arange(len(boxes))[:, None] - known[None]).argmin(axis=1)
     return boxes[known[nearest]]
 
 
-def _smooth(boxes: Floats) -> Floats:
+def _smooth(boxes: F32) -> F32:
     padded = np.pad(boxes, ((_SMOOTHED_FRAMES // 2,) * 2, (0, 0)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, _SMOOTHED_FRAMES, axis=0)
     return np.asarray(np.median(windows, axis=-1), np.float32)

@@ -9,19 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.backend import About, Backend, BackendConfig, Resources
 from schemas.base import BackendRef
 from schemas.settings import PIN, PLACE, KnownAs
+from stages.kit.arrays import F32, Frames
 from stages.kit.weight_files import check_weight_file, fill_net, sha256_of
 from stages.screening.sync import WINDOW_FRAMES
 
 if TYPE_CHECKING:
     from stages.screening.syncnet_net import SyncNet
 
-Frames = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 _BATCH = 8
 _SETTING = "speech.sync_backend.weights_file"
 _ABOUT = About("syncnet", "torch", "code MIT, weights none", "your file")
@@ -112,7 +110,7 @@ class SyncNetBackend(Backend):
         fill_net(net, read, self._weights_file, _SETTING)
         self._net = net.eval()
 
-    def embed(self, lips: Frames, sound: Floats) -> tuple[Floats, Floats]:
+    def embed(self, lips: Frames, sound: F32) -> tuple[F32, F32]:
         """Embeddings (N,1024) of N windows of lips and of sound.
 
         Args:

@@ -8,15 +8,12 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F32, Flags
 from stages.kit.landmarks import is_seen
 
-Track = NDArray[np.float32]
-Flags = NDArray[np.bool_]
 
-
-def fill_gaps(track: Track, max_gap_frames: int) -> tuple[Track, Flags]:
+def fill_gaps(track: F32, max_gap_frames: int) -> tuple[F32, Flags]:
     """Fill gaps of at most ``max_gap_frames`` between two seen frames by interpolation.
 
     Returns:
@@ -39,7 +36,7 @@ def fill_gaps(track: Track, max_gap_frames: int) -> tuple[Track, Flags]:
     return out, filled
 
 
-def smooth(track: Track, window_frames: int = 5) -> Track:
+def smooth(track: F32, window_frames: int = 5) -> F32:
     """Savitzky-Golay smoothing (quadratic) inside each run of seen frames."""
     from scipy.signal import savgol_filter
 
@@ -61,7 +58,7 @@ def runs(flags: Flags) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-def drop_blips(track: Track, min_run_frames: int) -> Track:
+def drop_blips(track: F32, min_run_frames: int) -> F32:
     """Blank runs shorter than ``min_run_frames``: detections that come and go are not trusted."""
     out = track.copy()
     for start, stop in runs(is_seen(track)):
@@ -70,7 +67,7 @@ def drop_blips(track: Track, min_run_frames: int) -> Track:
     return out
 
 
-def boxes_around(points_px: Track, margin: float, width_px: int, height_px: int) -> Track:
+def boxes_around(points_px: F32, margin: float, width_px: int, height_px: int) -> F32:
     """Boxes (T,4) xyxy around points (T,N,2+), grown by a share of their size, inside the frame.
 
     >>> boxes_around(np.array([[[10, 10], [30, 20]]], np.float32), 0.1, 100, 100).tolist()
@@ -90,7 +87,7 @@ def share(flags: Flags) -> float:
     return float(flags.mean()) if flags.size else 0.0
 
 
-def drop_doubles(left: Track, right: Track, wrists: Track, max_apart: float = 0.35) -> None:
+def drop_doubles(left: F32, right: F32, wrists: F32, max_apart: float = 0.35) -> None:
     """Blank, in place, the second sighting of a hand that was found for both sides.
 
     Two hands (T,21,2+) whose middles are nearer than ``max_apart`` hand lengths (wrist to middle knuckle) are
@@ -109,9 +106,7 @@ def drop_doubles(left: Track, right: Track, wrists: Track, max_apart: float = 0.
         (right if to_left <= to_right else left)[t] = np.nan
 
 
-def swapped_sides(
-    left: Track, right: Track, wrists: Track, chirality: Track | None = None
-) -> Flags:
+def swapped_sides(left: F32, right: F32, wrists: F32, chirality: F32 | None = None) -> Flags:
     """Frames (T,) whose left and right hands carry each other's names.
 
     The cheapest naming over the whole clip, exactly: a state is how the frame is named and where each side was last
@@ -151,7 +146,7 @@ def swapped_sides(
     return out
 
 
-def _median_length(left: Track, right: Track) -> float:
+def _median_length(left: F32, right: F32) -> float:
     """Pixels from wrist to middle knuckle over both tracks (T,21,2+); 1 where no hand is seen."""
     lengths = np.linalg.norm(np.stack([h[:, 9, :2] - h[:, 0, :2] for h in (left, right)]), axis=2)
     known = lengths[np.isfinite(lengths)]
@@ -162,7 +157,7 @@ _Naming = tuple[int, tuple[int, int], tuple[int, int]]
 """0 as named or 1 swapped, and where the left and the right side were last seen: frame (-1 never) and track."""
 
 
-def _named(hands: Track, t: int, now: int, state: _Naming, size: float) -> tuple[_Naming, float]:
+def _named(hands: F32, t: int, now: int, state: _Naming, size: float) -> tuple[_Naming, float]:
     """The state after naming frame ``t``, and twice the ways that its hands came."""
     places, way = [], 0.0
     for side in (0, 1):
@@ -180,7 +175,7 @@ def _named(hands: Track, t: int, now: int, state: _Naming, size: float) -> tuple
     return (now, places[0], places[1]), way
 
 
-def _naming_costs(hands: Track, wrists: Track, size: float, chirality: Track | None) -> Track:
+def _naming_costs(hands: F32, wrists: F32, size: float, chirality: F32 | None) -> F32:
     """(T,2) what bodies and the hands' own looks say against naming a frame as it is, or swapped."""
     costs = []
     mean = _mean_distance(hands, wrists)
@@ -197,7 +192,7 @@ def _naming_costs(hands: Track, wrists: Track, size: float, chirality: Track | N
     return np.stack(costs, axis=1)
 
 
-def _mean_distance(hands: Track, wrists: Track) -> Track:
+def _mean_distance(hands: F32, wrists: F32) -> F32:
     """(T,1) pixels: the mean distance of the hands that are seen to the wrists that are, 0 where none are."""
     away = np.linalg.norm(hands[:, :, None] - wrists[:, None], axis=3).reshape(len(hands), -1)
     known = np.isfinite(away)

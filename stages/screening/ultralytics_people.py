@@ -13,18 +13,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from schemas.backend import About, BackendConfig, Resources
 from schemas.base import BackendRef
 from schemas.errors import ConfigError, ModelOutputError
 from schemas.settings import PIN, PLACE, KnownAs
+from stages.kit.arrays import F32, Frames
 from stages.kit.weight_files import check_weight_file, sha256_of
 from stages.screening.people import PeopleBackend
 
-Frames = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 _DISTRIBUTION = "ultralytics-opencv-headless"
 _PERSON = 0
 
@@ -138,7 +136,7 @@ class UltralyticsPeople(PeopleBackend):
         areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
         return int((areas >= self._min_person_area * areas.max(initial=0)).sum())
 
-    def find(self, frame: Frames) -> tuple[Floats, Floats]:
+    def find(self, frame: Frames) -> tuple[F32, F32]:
         """People in one frame (H,W,3) RGB.
 
         Returns:

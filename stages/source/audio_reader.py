@@ -16,6 +16,7 @@ from av.packet import Packet
 from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
+from stages.kit.arrays import F32
 from stages.kit.media_errors import guarded
 from stages.source.downmix import mix_down
 from stages.source.opening import open_part, packets
@@ -178,7 +179,7 @@ class Timeline:
         self._out.write(samples.astype("<i2").tobytes())
         self.num_samples = max(self.num_samples, position + len(samples))
 
-    def window(self, start: int, stop: int) -> NDArray[np.float32]:
+    def window(self, start: int, stop: int) -> F32:
         """Samples ``[start, stop)``, mono, as f32 in [-1, 1], zero where there is no sound."""
         out = np.zeros((stop - start, _CHANNELS), np.int16)
         have = np.fromfile(self.path, "<i2", out.size, offset=_FRAME_BYTES * start)

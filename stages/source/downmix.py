@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.kit.arrays import F32
+
 _OPPOSED = 2.0
 """The difference carries so many times the sum's energy: channels of equal level are correlated below -1/3."""
 _FULL_SCALE = 32767.0
 
 
-def mix_down(stereo: NDArray[np.int16]) -> NDArray[np.float32]:
+def mix_down(stereo: NDArray[np.int16]) -> F32:
     """Mix samples (N,2) to (N,) f32 in [-1, 1].
 
     A microphone or cable with swapped poles gives the same sound in opposite phase: the channels' mean is silence,

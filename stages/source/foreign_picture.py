@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from schemas.errors import DecodeError
 from stages.kit import media
+from stages.kit.arrays import U8, Array
 from stages.kit.isolate import ChildBudget, run_isolated
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
@@ -28,7 +28,7 @@ _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _PLAIN_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 
 
-def read_foreign_picture(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def read_foreign_picture(path: Path, max_pixels: int = MAX_PIXELS) -> U8:
     """Read a picture of unknown origin: (H,W,3) RGB or (H,W,4) RGBA u8, upright, sRGB.
 
     Args:
@@ -95,7 +95,7 @@ def check_header(picture: Image.Image, name: str, max_pixels: int) -> None:
         )
 
 
-def plain_pixels(picture: Image.Image) -> NDArray[np.uint8]:
+def plain_pixels(picture: Image.Image) -> U8:
     """Decode a checked picture to (H,W,3|4) u8 sRGB, upright; alpha only where something shines through."""
     profile = picture.info.get("icc_profile")
     upright = ImageOps.exif_transpose(picture)
@@ -112,7 +112,7 @@ def plain_pixels(picture: Image.Image) -> NDArray[np.uint8]:
     return np.dstack([pixels, np.asarray(alpha, np.uint8)])
 
 
-def _from_wide(grey: NDArray[Any]) -> NDArray[np.uint8]:
+def _from_wide(grey: Array) -> U8:
     """Sixteen bits to eight by value, not by clipping."""
     if grey.min() < 0 or grey.max() > 65_535:
         raise ValueError(f"grey values {grey.min()} to {grey.max()}, expected 16 bits")

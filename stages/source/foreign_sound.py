@@ -12,10 +12,10 @@ from typing import Any
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
-from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
 from stages.kit import media
+from stages.kit.arrays import F32
 from stages.kit.isolate import ChildBudget, run_isolated
 from stages.kit.media import SAMPLE_RATE_HZ
 
@@ -29,7 +29,7 @@ _CANCELLED_SHARE = 0.05
 """Two channels whose mean keeps less of their power than this are in opposite phase."""
 
 
-def read_foreign_sound(path: Path) -> NDArray[np.float32]:
+def read_foreign_sound(path: Path) -> F32:
     """Read sound of unknown origin: the file's best stream as f32 (N,) in [-1, 1], 16 kHz, one channel.
 
     Raises:
@@ -71,13 +71,13 @@ def convert_file(payload: dict[str, Any]) -> dict[str, Any]:
     return {"num_samples": int(samples.size)}
 
 
-def _decode(container: av.container.InputContainer, name: str) -> list[NDArray[np.float32]]:
+def _decode(container: av.container.InputContainer, name: str) -> list[F32]:
     """Decode to (channels, n) pieces at 16 kHz; channels of the first frame are kept to two."""
     stream = container.streams.best("audio")
     if stream is None:
         raise DecodeError("audio_unreadable", f"{name}: it has no sound stream")
     resampler: av.AudioResampler | None = None
-    parts: list[NDArray[np.float32]] = []
+    parts: list[F32] = []
     total = 0
     for frame in container.decode(stream):
         assert isinstance(frame, AudioFrame)
@@ -94,11 +94,11 @@ def _decode(container: av.container.InputContainer, name: str) -> list[NDArray[n
     return parts
 
 
-def _array(frame: AudioFrame) -> NDArray[np.float32]:
+def _array(frame: AudioFrame) -> F32:
     return np.asarray(frame.to_ndarray(), np.float32)
 
 
-def _mono(channels: NDArray[np.float32]) -> NDArray[np.float32]:
+def _mono(channels: F32) -> F32:
     """Mean of the channels, or the louder one where opposite phases would cancel."""
     mean = channels.mean(axis=0, dtype=np.float64)
     power = np.square(channels, dtype=np.float64).mean(axis=1)

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
 from schemas.facets import ClipTransform
+from stages.kit.arrays import Image
 from stages.kit.boxes import Box
 from stages.source.frame_marks import side_data
 
-Picture = NDArray[np.uint8]
 _MAX_OFF_DEG = 1.0
 
 
@@ -39,7 +38,7 @@ class Orientation:
     sample_aspect_ratio: float
     is_mirrored: bool = False
 
-    def upright(self, picture: Picture) -> Picture:
+    def upright(self, picture: Image) -> Image:
         """Mirror and turn a decoded picture (H,W,...) upright; a view, not a copy."""
         facing = np.fliplr(picture) if self.is_mirrored else picture
         return np.rot90(facing, self.rotation_deg // 90)

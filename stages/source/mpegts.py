@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+
+from stages.kit.arrays import U8
 
 _SYNC = 0x47
 _SIZES = ((188, 0), (192, 4), (204, 0))
@@ -83,7 +84,7 @@ def programme_changes(path: Path, geometry: Geometry) -> list[tuple[int, int]]:
     return found
 
 
-def _packets(path: Path, geometry: Geometry) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _packets(path: Path, geometry: Geometry) -> Iterator[tuple[int, U8]]:
     """Yield (offset of the first, packets from the sync byte on (N, size)); finds the beat again when lost."""
     size, skip = geometry.size_bytes, geometry.sync_offset
     at, rest = geometry.first, b""

@@ -18,14 +18,12 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
+from stages.kit.arrays import F64, I64
 from stages.kit.media_errors import guarded
 from stages.source.opening import UnfinishedError, open_part, packets
 from stages.source.parts import Part
-
-Clock = NDArray[np.float64]
 
 _JUMPING = {"mpegts": 0.1, "mpegps": 0.1, "flv": 0.1, "matroska": 1.0}
 """Families whose clock may jump, and by how many seconds back it must (matroska has no decoding times)."""
@@ -73,7 +71,7 @@ class PartIndex:
     audio_starts: tuple[int, ...]
     video_stop: int
     audio_stop: int
-    video_clock_s: Clock
+    video_clock_s: F64
     step_s: float
     wrap_ticks: int
     audio_stream: int | None
@@ -144,7 +142,7 @@ class _Track:
         self.orders.append(order)
         self.ticks.append(float("nan") if ticks is None else ticks)
 
-    def clock(self, wrap_ticks: int, near_s: float | None) -> Clock:
+    def clock(self, wrap_ticks: int, near_s: float | None) -> F64:
         """Seconds per packet: gaps filled, run over unwrapped, lone outliers smoothed out."""
         ticks = np.asarray(self.ticks, np.float64)
         known = np.flatnonzero(~np.isnan(ticks))
@@ -172,11 +170,11 @@ def nearest(ticks: float, near: float, wrap_ticks: int) -> float:
     return near + float(_wrapped(np.float64(ticks - near), wrap_ticks)) if wrap_ticks else ticks
 
 
-def _wrapped(steps: NDArray[np.float64] | np.float64, wrap_ticks: int) -> NDArray[np.float64]:
+def _wrapped(steps: F64 | np.float64, wrap_ticks: int) -> F64:
     return np.asarray((steps + wrap_ticks / 2) % wrap_ticks - wrap_ticks / 2)
 
 
-def without_outliers(clock: Clock, reach: int) -> Clock:
+def without_outliers(clock: F64, reach: int) -> F64:
     """Replace runs of at most ``reach`` readings that are off by seconds, by their neighbours' median.
 
     >>> without_outliers(np.array([0, 1, 90, 3, 4.0]), 2).tolist()
@@ -251,7 +249,7 @@ def _read_tracks(
     return [tracks[s.index] for s in streams]
 
 
-def _part_breaks(pictures: _Track, v: Clock, sound: _Track, a: Clock, family: str) -> _Breaks:
+def _part_breaks(pictures: _Track, v: F64, sound: _Track, a: F64, family: str) -> _Breaks:
     by_pts = family == "matroska"
     breaks = find_breaks(
         (without_outliers(v, _SHOWN_REACH if by_pts else 2), np.asarray(pictures.orders)),
@@ -338,7 +336,7 @@ class _Jump:
         return self.after_s - self.before_s
 
 
-Stations = tuple[Clock, NDArray[np.int64]]
+Stations = tuple[F64, I64]
 """Clock in seconds and place in the file, of each packet of a stream."""
 
 
@@ -372,7 +370,7 @@ def find_breaks(video: Stations, audio: Stations, back_s: float) -> _Breaks:
     return breaks
 
 
-def _jumps(clock: Clock, orders: NDArray[np.int64], back_s: float) -> list[_Jump]:
+def _jumps(clock: F64, orders: I64, back_s: float) -> list[_Jump]:
     steps = np.diff(clock)
     found = np.flatnonzero((steps < -back_s) | (steps > _AHEAD_S)) + 1
     return [_Jump(int(i), int(orders[i]), float(clock[i - 1]), float(clock[i])) for i in found]
@@ -406,7 +404,7 @@ def _is_harmless(jump: _Jump, other: Stations) -> bool:
     return jump.delta_s > 0 and abs(after - jump.after_s) <= _AHEAD_S + _SAME_S
 
 
-def _end(breaks: _Breaks, video: NDArray[np.int64], audio: NDArray[np.int64], order: int) -> None:
+def _end(breaks: _Breaks, video: I64, audio: I64, order: int) -> None:
     breaks.reason = "clock_jump"
     breaks.video_stop = min(breaks.video_stop, int(np.searchsorted(video, order)))
     breaks.audio_stop = min(breaks.audio_stop, int(np.searchsorted(audio, order)))

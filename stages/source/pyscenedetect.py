@@ -13,8 +13,9 @@ from schemas.backend import About, BackendConfig
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
 from schemas.settings import KnownAs
+from stages.kit.arrays import Frames
 from stages.kit.spans import Span, merge
-from stages.source.shots import FLASH_FRAMES, ShotDetector, Thumbnails, black_spans
+from stages.source.shots import FLASH_FRAMES, ShotDetector, black_spans
 
 _NOMINAL_FPS = 25.0
 _ABOUT = About("pyscenedetect", "scenedetect", "BSD-3-Clause")
@@ -67,7 +68,7 @@ class PySceneDetectDetector(ShotDetector):
                 "or choose segment.detector=transnetv2"
             ) from error
 
-    def transitions(self, thumbnails: Thumbnails) -> list[Span]:
+    def transitions(self, thumbnails: Frames) -> list[Span]:
         """Find transitions; see ``ShotDetector``."""
         from scenedetect import AdaptiveDetector
         from scenedetect.common import FrameTimecode

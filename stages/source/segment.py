@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from schemas.backend import Resources
 from schemas.base import FileRef
 from schemas.facets import MediaFacet
 from schemas.rows import Clip, SourceVideo
 from stages.base import Dropped, Kept, Stage
 from stages.files import Files
+from stages.kit.arrays import F64, I64
 from stages.kit.boxes import Box
 from stages.kit.isolate import CHILD_REASONS
 from stages.kit.media import FPS
@@ -141,8 +139,8 @@ class SegmentStage(Stage[SegmentConfig, SourceVideo, Clip]):
 
 def trimmed(
     found: list[Span],
-    frame_of_tick: NDArray[np.int64],
-    times_s: NDArray[np.float64],
+    frame_of_tick: I64,
+    times_s: F64,
     margin: int,
 ) -> list[Span]:
     """Ticks of each shot, less the margin on those sides where a transition is."""

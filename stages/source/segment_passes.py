@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F64, I64, U8, Frames
 from stages.kit.borders import inner_box, unpack_profile
 from stages.kit.boxes import Box
 from stages.kit.isolate import ChildBudget, run_isolated
@@ -26,13 +26,13 @@ class Scan:
     """What the first pass found; arrays are memory-mapped."""
 
     folder: Path
-    times_s: NDArray[np.float64]
-    thumbnails: NDArray[np.uint8]
+    times_s: F64
+    thumbnails: Frames
     width_px: int
     height_px: int
     sample_aspect_ratio: float
-    profile_frames: NDArray[np.int64]
-    profiles: NDArray[np.uint8]
+    profile_frames: I64
+    profiles: U8
     has_audio: bool
     breaks: tuple[Span, ...] = ()
     """Where another recording begins in the same file."""
@@ -79,7 +79,7 @@ def cut_windows(
     scan: Scan,
     chosen: list[Window],
     framings: dict[int, Framing],
-    frame_of_tick: NDArray[np.int64],
+    frame_of_tick: I64,
     config: SegmentConfig,
     salvage: bool = False,
 ) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
+from stages.kit.arrays import Frames
 from stages.kit.borders import profile
 from stages.source.audio_reader import SAMPLE_RATE_HZ, Timeline, sound_of
 from stages.source.framing import orientation_of
@@ -21,7 +21,6 @@ from stages.source.opening import ReadBudget
 from stages.source.video_reader import VideoReader, thumbnail, to_grey, to_rgb
 
 PROFILE_STEP_S = 0.5
-Frames = NDArray[np.uint8]
 
 
 def scan(payload: dict[str, Any]) -> dict[str, Any]:

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.backend import Backend
+from stages.kit.arrays import F64, Frames
 from stages.kit.spans import Span, runs
 
-Thumbnails = NDArray[np.uint8]
 _BLACK_LUMA = 12.0
 FLASH_FRAMES = 5
 """A shot this short is part of the transition around it: the knee of a fade, a camera flash."""
@@ -30,12 +29,12 @@ class ShotDetector(Backend):
     """(width, height) that it wants to look at."""
 
     @abstractmethod
-    def transitions(self, thumbnails: Thumbnails) -> list[Span]:
+    def transitions(self, thumbnails: Frames) -> list[Span]:
         """Find transitions in (N,h,w,3) u8 RGB thumbnails, which may be memory-mapped."""
 
 
 def shots(
-    num_frames: int, transitions: Sequence[Span], times_s: NDArray[np.float64], max_gap_s: float
+    num_frames: int, transitions: Sequence[Span], times_s: F64, max_gap_s: float
 ) -> list[Span]:
     """Frames between transitions; holes in time longer than ``max_gap_s`` separate shots as well.
 
@@ -52,7 +51,7 @@ def shots(
     return [s for s in found if len(s)]
 
 
-def black_spans(thumbnails: Thumbnails, chunk: int = 4096) -> list[Span]:
+def black_spans(thumbnails: Frames, chunk: int = 4096) -> list[Span]:
     """Runs of frames that are as good as black: the bottom of a fade, or nothing to train on.
 
     Mean luma below 12 of 255: video black is 0 after range expansion, a dark room lies above 20.

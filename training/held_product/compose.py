@@ -14,13 +14,12 @@ import cv2
 import numpy as np
 
 from jobs.studio.drawing import CODES
+from stages.kit.arrays import Array, Image
 from stages.product.held_crop import CROP_PX, Crop, crop_around, draw_hands, hand_size_px
 from stages.product.held_looks import group_hands
 from training.held_product.material import (
     Material,
     Person,
-    Picture,
-    Plane,
     blend,
     decoded,
     ground,
@@ -39,13 +38,13 @@ _GRASP = (4, 5, 8, 9, 12)
 class Sample:
     """One made-up picture and its truth."""
 
-    picture: Picture
+    picture: Image
     """(N,N,3) RGB."""
-    hands: Plane
+    hands: Array
     """(N,N) 0..1: the hands' landmarks, drawn."""
-    before: Plane
+    before: Array
     """(N,N) 0..1: the mask that an earlier look gave, or zeros."""
-    mask: Plane
+    mask: Array
     """(N,N) 0..1: the product."""
     is_held: bool
     notes: dict[str, Any] = field(default_factory=dict)
@@ -94,8 +93,8 @@ def _of_rendered(material: Material, random: np.random.Generator) -> Sample:
 
 
 def _grouped(
-    hands: Sequence[Plane], holding: Sequence[int], random: np.random.Generator
-) -> list[Plane]:
+    hands: Sequence[Array], holding: Sequence[int], random: np.random.Generator
+) -> list[Array]:
     """The hands that a square is around: both where they are close, else mostly one that holds."""
     if group_hands(hands) == [(0, 1)]:
         return list(hands)
@@ -136,7 +135,7 @@ def _of_person(material: Material, random: np.random.Generator) -> Sample:
 
 
 def _finished(
-    picture: Picture, mask: Plane, hands: Sequence[Plane], random: np.random.Generator, *,
+    picture: Image, mask: Array, hands: Sequence[Array], random: np.random.Generator, *,
     is_wide: bool,
 ) -> Sample:  # fmt: skip
     """The camera's part, landmarks as a detector would give them, and what an earlier look may have found."""
@@ -159,12 +158,12 @@ def _mirrored(person: Person, random: np.random.Generator) -> Person:
     return Person(person.frame[:, ::-1], person.matte[:, ::-1], hands)
 
 
-def _flipped(hands: Sequence[Plane], width_px: int) -> list[Plane]:
+def _flipped(hands: Sequence[Array], width_px: int) -> list[Array]:
     """Landmarks (21,2) of a picture of this width in its mirror image."""
     return [np.stack([width_px - 1 - h[:, 0], h[:, 1]], axis=1) for h in hands]
 
 
-def _choose_hands(person: Person, random: np.random.Generator) -> tuple[list[int], list[Plane]]:
+def _choose_hands(person: Person, random: np.random.Generator) -> tuple[list[int], list[Array]]:
     """Which hands hold, and which the crop is around: both where they are close, else one."""
     hands = person.hands
     if group_hands(hands) == [(0, 1)]:
@@ -180,14 +179,14 @@ def _jittered(crop: Crop, random: np.random.Generator, wider: float) -> Crop:
     return Crop(crop.x_px + float(x), crop.y_px + float(y), side)
 
 
-def _skin(picture: Picture) -> Plane:
+def _skin(picture: Image) -> Array:
     ycc = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)
     red, blue = ycc[..., 1], ycc[..., 2]
     found = (red > 135) & (red < 180) & (blue > 85) & (blue < 135)
     return np.asarray(cv2.GaussianBlur(found.astype(np.float32), (5, 5), 0))
 
 
-def _cleaned(picture: Picture, random: np.random.Generator) -> Picture:
+def _cleaned(picture: Image, random: np.random.Generator) -> Image:
     """As a better camera would see it: else smooth and sharp would mean "not the person"."""
     chance = random.random()
     if chance < 0.3:
@@ -201,7 +200,7 @@ def _cleaned(picture: Picture, random: np.random.Generator) -> Picture:
     return picture
 
 
-def _roughened(rgb: Picture, random: np.random.Generator) -> Picture:
+def _roughened(rgb: Image, random: np.random.Generator) -> Image:
     """An object as bad a camera would see it as saw the person."""
     if random.random() < 0.5:
         rgb = np.asarray(cv2.GaussianBlur(rgb, (0, 0), random.uniform(0.4, 1.8)))
@@ -216,8 +215,12 @@ def _roughened(rgb: Picture, random: np.random.Generator) -> Picture:
 
 
 def _dressed(
-    picture: Picture, matte: Plane, skin: Plane, material: Material, random: np.random.Generator
-) -> Picture:
+    picture: Image,
+    matte: Array,
+    skin: Array,
+    material: Material,
+    random: np.random.Generator,
+) -> Image:
     """Other clothes, another skin."""
     clothes = np.clip(matte - 1.5 * skin, 0, 1)
     if random.random() < 0.75:
@@ -249,7 +252,7 @@ def _dressed(
     return picture
 
 
-def _folded(picture: Picture, clothes: Plane, random: np.random.Generator) -> Picture:
+def _folded(picture: Image, clothes: Array, random: np.random.Generator) -> Image:
     """Folds of loose clothes: soft light and dark strokes, many of them in one direction."""
     light = np.zeros(clothes.shape, np.float32)
     main = random.uniform(0, np.pi)
@@ -268,9 +271,9 @@ def _folded(picture: Picture, clothes: Plane, random: np.random.Generator) -> Pi
 
 
 def _panel(
-    picture: Picture, matte: Plane, skin: Plane, hands: Sequence[Plane], material: Material,
+    picture: Image, matte: Array, skin: Array, hands: Sequence[Array], material: Material,
     random: np.random.Generator,
-) -> Picture:  # fmt: skip
+) -> Image:  # fmt: skip
     """An edge on the body that is no product's: yokes, collars, open jackets, cuffs, watches, strands of hair."""
     where = np.zeros((CROP_PX, CROP_PX), np.float32)
     start = _anywhere(random)
@@ -307,8 +310,8 @@ def _panel(
 
 
 def _on_ground(
-    picture: Picture, matte: Plane, material: Material, random: np.random.Generator
-) -> Picture:
+    picture: Image, matte: Array, material: Material, random: np.random.Generator
+) -> Image:
     """Another place, with things on shelves and tables."""
     if random.random() < 0.2:
         return picture
@@ -325,8 +328,8 @@ def _on_ground(
 
 
 def _badge(
-    picture: Picture, hands: Sequence[Plane], material: Material, random: np.random.Generator
-) -> Picture:
+    picture: Image, hands: Sequence[Array], material: Material, random: np.random.Generator
+) -> Image:
     """A thing on the body or in front of it that no hand touches, or that lies on a table below."""
     place = _anywhere(random)
     size = random.uniform(15, 70)
@@ -335,17 +338,17 @@ def _badge(
     return paste(picture, *sprite(material, random), place, size, random.uniform(-15, 15))[0]
 
 
-def _anywhere(random: np.random.Generator) -> Plane:
+def _anywhere(random: np.random.Generator) -> Array:
     return random.uniform(0, CROP_PX, 2).astype(np.float32)
 
 
 def _put_in_hand(
-    picture: Picture,
-    held: Sequence[Plane],
-    skin: Plane,
+    picture: Image,
+    held: Sequence[Array],
+    skin: Array,
     material: Material,
     random: np.random.Generator,
-) -> tuple[Picture, Plane]:
+) -> tuple[Image, Array]:
     """An object at the grasp, behind the fingers that close around it."""
     size = max(map(hand_size_px, held))
     grasps = [h[list(_GRASP)].mean(axis=0) for h in held]
@@ -377,7 +380,7 @@ def _put_in_hand(
     return blend(picture, rgb, seen * strength), seen
 
 
-def _in_front(held: Sequence[Plane], skin: Plane, random: np.random.Generator) -> Plane:
+def _in_front(held: Sequence[Array], skin: Array, random: np.random.Generator) -> Array:
     """(N,N) 0..1: pixels of fingers, or of whole hands, that are before the object."""
     front = np.zeros((CROP_PX, CROP_PX), np.float32)
     solid = np.clip(2 * skin, 0, 1)
@@ -398,7 +401,7 @@ def _in_front(held: Sequence[Plane], skin: Plane, random: np.random.Generator) -
     return front
 
 
-def _shaded(picture: Picture, alpha: Plane, random: np.random.Generator) -> Picture:
+def _shaded(picture: Image, alpha: Array, random: np.random.Generator) -> Image:
     """The object's shadow on what is behind it."""
     if random.random() < 0.5:
         return picture
@@ -408,11 +411,11 @@ def _shaded(picture: Picture, alpha: Plane, random: np.random.Generator) -> Pict
     return np.asarray(picture * (1 - shadow[..., None]), np.uint8)
 
 
-def _shaken(hand: Plane, random: np.random.Generator) -> Plane:
+def _shaken(hand: Array, random: np.random.Generator) -> Array:
     return np.asarray(hand + random.normal(0, 0.02 * hand_size_px(hand), hand.shape), np.float32)
 
 
-def _earlier(mask: Plane, random: np.random.Generator) -> Plane:
+def _earlier(mask: Array, random: np.random.Generator) -> Array:
     """What an earlier look may have found: nothing, nearly the truth, or something else."""
     chance = random.random()
     if chance < 0.45:
@@ -431,7 +434,7 @@ def _earlier(mask: Plane, random: np.random.Generator) -> Plane:
     return np.asarray(cv2.GaussianBlur(found, (0, 0), random.uniform(0.5, 2.5)))
 
 
-def _cut_off(before: Plane, hands: Sequence[Plane], random: np.random.Generator) -> Plane:
+def _cut_off(before: Array, hands: Sequence[Array], random: np.random.Generator) -> Array:
     """What a look at a closer square would have given: nothing beyond its edge."""
     x, y = hands[0].mean(axis=0) + random.normal(0, 8, 2)
     half = CROP_PX * random.uniform(0.25, 0.42)
@@ -442,8 +445,12 @@ def _cut_off(before: Plane, hands: Sequence[Plane], random: np.random.Generator)
 
 
 def _closer(
-    picture: Picture, drawn: Plane, before: Plane, mask: Plane, random: np.random.Generator
-) -> tuple[Picture, Plane, Plane, Plane]:
+    picture: Image,
+    drawn: Array,
+    before: Array,
+    mask: Array,
+    random: np.random.Generator,
+) -> tuple[Image, Array, Array, Array]:
     rows, cols = np.nonzero(mask > 0.5)
     extent = float(max(int(np.ptp(rows)), int(np.ptp(cols)), 24))
     side = float(np.clip(extent * random.uniform(1.4, 2.4), 60, CROP_PX))
@@ -454,7 +461,7 @@ def _closer(
     return crop.warp(picture), crop.warp(drawn), crop.warp(before), crop.warp(mask, outside=0)
 
 
-def _camera(picture: Picture, random: np.random.Generator) -> Picture:
+def _camera(picture: Image, random: np.random.Generator) -> Image:
     """Light, white balance, focus, motion, noise, compression."""
     x = picture.astype(np.float32) * random.uniform(0.6, 1.35) + random.uniform(-25, 25)
     x *= random.uniform(0.87, 1.13, 3).astype(np.float32)

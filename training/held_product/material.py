@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from stages.kit.arrays import Array, Image
 from stages.product.held_crop import CROP_PX
 from training.held_product.people import VALIDATION
 
-Picture = NDArray[np.uint8]
-Plane = NDArray[Any]
-"""Floats, most of them (N,N)."""
 _MIN_SEEN_SHARE = 0.6
 """Of a hand's landmarks in the picture."""
 
@@ -25,9 +21,9 @@ _MIN_SEEN_SHARE = 0.6
 class Person:
     """One frame of a person with empty hands."""
 
-    frame: Picture
-    matte: Picture
-    hands: tuple[Plane, ...]
+    frame: Image
+    matte: Image
+    hands: tuple[Array, ...]
     """(21,2) pixels each."""
 
 
@@ -38,7 +34,7 @@ class Rendered:
     jpeg: bytes
     shows: bytes
     """PNG (H,W) of what each pixel shows: ``jobs.studio.drawing.CODES``."""
-    hands: tuple[Plane, ...]
+    hands: tuple[Array, ...]
     """(21,2) pixels each; those in the picture."""
     holding: tuple[int, ...]
     """Which of them hold the product."""
@@ -96,7 +92,7 @@ def _rendered(path: Path) -> Rendered | None:
     )  # fmt: skip
 
 
-def decoded(data: bytes, kind: int = cv2.IMREAD_COLOR) -> Picture:
+def decoded(data: bytes, kind: int = cv2.IMREAD_COLOR) -> Image:
     """A picture that was kept compressed: RGB (H,W,3), RGBA (H,W,4) or grey (H,W) by ``kind``."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), kind)
     assert image is not None, "kept by us"
@@ -116,7 +112,7 @@ def _small(path: Path) -> bytes:
     return bytes(cv2.imencode(".jpg", image)[1])
 
 
-def shifted(picture: Picture, where: Plane, hue: float, colour: float, light: float) -> Picture:
+def shifted(picture: Image, where: Array, hue: float, colour: float, light: float) -> Image:
     """Other hue, saturation and brightness where ``where`` is 1."""
     hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV).astype(np.float32)
     hsv[..., 0] = (hsv[..., 0] + hue) % 180
@@ -126,13 +122,13 @@ def shifted(picture: Picture, where: Plane, hue: float, colour: float, light: fl
     return blend(picture, other, where)
 
 
-def blend(under: Picture, over: Picture, alpha: Plane) -> Picture:
+def blend(under: Image, over: Image, alpha: Array) -> Image:
     """``over`` on ``under`` by alpha (N,N)."""
     a = alpha[..., None]
     return np.asarray(over * a + under * (1 - a), np.uint8)
 
 
-def ground(material: Material, random: np.random.Generator) -> Picture:
+def ground(material: Material, random: np.random.Generator) -> Image:
     """A square of a wallpaper (N,N,3)."""
     image = decoded(material.grounds[int(random.integers(len(material.grounds)))])
     side = int(min(image.shape[:2]) * random.uniform(0.3, 1))
@@ -145,7 +141,7 @@ def ground(material: Material, random: np.random.Generator) -> Picture:
     )
 
 
-def sprite(material: Material, random: np.random.Generator) -> tuple[Picture, Plane]:
+def sprite(material: Material, random: np.random.Generator) -> tuple[Image, Array]:
     """An object (224,224,3), perhaps in other colours or with a label, and its alpha."""
     if random.random() < 0.1:
         rgb, alpha = _invented(material, random)
@@ -183,7 +179,7 @@ def sprite(material: Material, random: np.random.Generator) -> tuple[Picture, Pl
     return rgb, alpha
 
 
-def _invented(material: Material, random: np.random.Generator) -> tuple[Picture, Plane]:
+def _invented(material: Material, random: np.random.Generator) -> tuple[Image, Array]:
     """A thing of no catalogue: a rounded, bulging or garment-like outline with one colour or a print, lit from a side."""
     size, corners = 224, int(random.integers(3, 9))
     angles = np.sort(random.uniform(0, 2 * np.pi, corners))
@@ -212,7 +208,7 @@ def _invented(material: Material, random: np.random.Generator) -> tuple[Picture,
     return np.clip(rgb * light, 0, 255).astype(np.uint8), alpha
 
 
-def _stretched(rgb: Picture, alpha: Plane, random: np.random.Generator) -> tuple[Picture, Plane]:
+def _stretched(rgb: Image, alpha: Array, random: np.random.Generator) -> tuple[Image, Array]:
     size = rgb.shape[0]
     fx, fy = (
         (random.uniform(0.45, 1), 1.0) if random.random() < 0.5 else (1.0, random.uniform(0.45, 1))
@@ -224,9 +220,7 @@ def _stretched(rgb: Picture, alpha: Plane, random: np.random.Generator) -> tuple
     )
 
 
-def _labelled(
-    rgb: Picture, alpha: Plane, material: Material, random: np.random.Generator
-) -> Picture:
+def _labelled(rgb: Image, alpha: Array, material: Material, random: np.random.Generator) -> Image:
     """A printed label, or a print all over."""
     size = rgb.shape[0]
     print_ = cv2.resize(ground(material, random), (size, size))
@@ -253,7 +247,7 @@ def _labelled(
     return blend(rgb, lit, where)
 
 
-def _glossy(rgb: Picture, alpha: Plane, random: np.random.Generator) -> Picture:
+def _glossy(rgb: Image, alpha: Array, random: np.random.Generator) -> Image:
     """Streaks of light."""
     light = np.zeros(alpha.shape, np.float32)
     for _ in range(int(random.integers(1, 4))):
@@ -266,8 +260,8 @@ def _glossy(rgb: Picture, alpha: Plane, random: np.random.Generator) -> Picture:
 
 
 def placed(
-    rgb: Picture, alpha: Plane, centre: Plane, size_px: float, angle_deg: float
-) -> tuple[Picture, Plane]:
+    rgb: Image, alpha: Array, centre: Array, size_px: float, angle_deg: float
+) -> tuple[Image, Array]:
     """An object moved, scaled and turned into the square: picture and alpha."""
     rows, cols = np.nonzero(alpha > 0.5)
     box = (cols.min(), rows.min(), cols.max(), rows.max())
@@ -287,8 +281,13 @@ def placed(
 
 
 def paste(
-    picture: Picture, rgb: Picture, alpha: Plane, centre: Plane, size_px: float, angle_deg: float
-) -> tuple[Picture, Plane]:
+    picture: Image,
+    rgb: Image,
+    alpha: Array,
+    centre: Array,
+    size_px: float,
+    angle_deg: float,
+) -> tuple[Image, Array]:
     """An object on a picture; also its alpha there."""
     over, a = placed(rgb, alpha, centre, size_px, angle_deg)
     return blend(picture, over, a), a

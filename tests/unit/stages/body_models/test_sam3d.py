@@ -377,7 +377,10 @@ def test_results_and_settings_enter_the_fingerprint(files: Files, tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"results_dir": "", "faces_file": ""}, r"needs results or weights: set body\.backend\.results_dir"),
+        (
+            {"results_dir": "", "faces_file": ""},
+            r"needs results or weights: set body\.backend\.results_dir",
+        ),
         ({"results_dir": "/no/folder"}, r"body\.backend\.results_dir: /no/folder is no folder"),
         ({"faces_file": ""}, r"body\.backend\.faces_file: saved results hold no triangles"),
         ({"faces_file": "/no/file.npz"}, r"body\.backend\.faces_file: cannot read"),
