@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import torch
 
+from schemas.clock import FPS
 from stages.body.fit import fit_body
 from stages.body.targets import read_detections
 from stages.body_models.anny import load_anny
@@ -45,7 +46,7 @@ def clip_of(files: Files, video: Path, num_frames: int, size: tuple[int, int]):
         num_motion_frames=0,
         shot_index=0,
         shot_start_s=0,
-        shot_end_s=len(frames) / 25,
+        shot_end_s=len(frames) / FPS,
         transform=f.ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
         detector=BackendRef(name="benchmark", version="1", licence="none"),
     )
@@ -53,7 +54,7 @@ def clip_of(files: Files, video: Path, num_frames: int, size: tuple[int, int]):
         clip_id="bench",
         source_id="bench",
         start_s=0,
-        end_s=len(frames) / 25,
+        end_s=len(frames) / FPS,
         motion_start_s=0,
         media=media,
     )

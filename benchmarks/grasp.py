@@ -34,6 +34,7 @@ from jobs.studio.drawing import frame_camera
 from jobs.studio.generate import generate
 from jobs.studio.products import make_product
 from jobs.studio.scripts import SCRIPTS
+from schemas.clock import FPS
 from stages.body.body import BodyConfig, BodyStage
 from stages.body.front import trunk_vertices
 from stages.body.solve import Pinhole, project
@@ -210,7 +211,7 @@ def sunk(row, files: Files):
 
 def show(name: str, row, clip, files: Files, body, *, found: bool) -> None:
     """Fit one window without and with grasp and print both."""
-    first, count = round(row.motion_start_s * 25), row.media.num_frames
+    first, count = round(row.motion_start_s * FPS), row.media.num_frames
     if not found:
         with np.load(clip.truth_arrays) as packed, files.row_scope():
             masks = decode_masks(packed, "product", *SIZE_PX[::-1])[first : first + count]

@@ -16,6 +16,7 @@ from jobs import options
 from model.sampler import SampleConfig, SampleRequest, SampleResult
 from model.training.state import TrainState
 from schemas.base import FileRef
+from schemas.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from schemas.errors import ConfigError, DataError
 from schemas.mistakes import explain_validation
 from schemas.rows import Clip
@@ -102,7 +103,7 @@ def target_sound(clip: Clip, root: Path) -> F32 | None:
     if clip.media.audio is None:
         return None
     samples = media.read_wav(root / clip.media.audio.name)
-    return samples[clip.media.num_motion_frames * media.SAMPLES_PER_FRAME :]
+    return samples[clip.media.num_motion_frames * SAMPLES_PER_FRAME :]
 
 
 def first_clip(root: Path) -> Clip:
@@ -152,7 +153,7 @@ def find_notes(
     if has_root_sound and not state.hears:
         notes.append("the checkpoint was trained without sound: the video has none")
     if result.audio is not None and request.audio is not None:
-        given_s, video_s = (len(x) / media.SAMPLE_RATE_HZ for x in (request.audio, result.audio))
+        given_s, video_s = (len(x) / SAMPLE_RATE_HZ for x in (request.audio, result.audio))
         if given_s < video_s:
             notes.append(
                 f"the sound is {given_s:.2f} s long, the video {video_s:.2f} s: silence follows"

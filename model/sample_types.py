@@ -18,6 +18,7 @@ from model.codecs.encoder_choice import (
 )
 from model.network.inputs import Attention
 from schemas.base import Model
+from schemas.clock import PX_PER_TOKEN
 
 Image: TypeAlias = UInt8[np.ndarray, "h w c"]
 Frames: TypeAlias = UInt8[np.ndarray, "f hp wp 3"]
@@ -56,8 +57,8 @@ class SampleConfig(Model):
     num_clips: int = Field(default=1, ge=1)
     seed: int = 0
     num_latents: int | None = Field(default=None, ge=1)
-    height_px: int | None = Field(default=None, gt=0, multiple_of=16)
-    width_px: int | None = Field(default=None, gt=0, multiple_of=16)
+    height_px: int | None = Field(default=None, gt=0, multiple_of=PX_PER_TOKEN)
+    width_px: int | None = Field(default=None, gt=0, multiple_of=PX_PER_TOKEN)
     device: str = "cpu"
     use_ema: bool = True
     codec: CodecChoice = DctConfig()

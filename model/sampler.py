@@ -17,17 +17,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model.codecs.audio import SAMPLES_PER_FRAME, loudness_gain, measure_lufs
+from model.codecs.audio import loudness_gain, measure_lufs
 from model.codecs.codec_choice import codec_id
 from model.codecs.encoders import AudioEncoder, TextEncoder
 from model.codecs.images import fill_crop, fit_pad, on_white
-from model.codecs.pixels import STRIDE_S, STRIDE_T, to_frames
+from model.codecs.pixels import to_frames
 from model.codecs.video import VideoCodec, encode_frames
 from model.flow import NUM_TRAIN_STEPS, euler_step, seeded, sigma_grid
 from model.network.inputs import Attention, DiTInputs, fit_to
 from model.sample_types import Frames, Image, SampleConfig, SampleRequest, SampleResult
 from model.training.build import resolve_device
 from model.training.state import FeatureSpaces, TrainState, load_network, read_state
+from schemas.clock import FRAMES_PER_LATENT, PX_PER_LATENT, SAMPLES_PER_FRAME
 from schemas.errors import ConfigError, ModelOutputError
 
 Progress = Callable[[int, int], None]
@@ -100,7 +101,7 @@ class Sampler:
         self.model.eval().requires_grad_(False)
         n, h, w = state.spaces.latent_shape
         self.num_latents = config.num_latents or n
-        self.size_px = (config.height_px or h * STRIDE_S, config.width_px or w * STRIDE_S)
+        self.size_px = (config.height_px or h * PX_PER_LATENT, config.width_px or w * PX_PER_LATENT)
 
     def _check_spaces(self, spaces: FeatureSpaces) -> None:
         pairs = [
@@ -135,7 +136,7 @@ class Sampler:
         total, rgb_parts, hoi_parts = config.num_clips * config.steps, [], []
         motion: Float[Tensor, "1 c m h w"] | None = None
         for clip in range(config.num_clips):
-            steps = STRIDE_T * self.num_latents
+            steps = FRAMES_PER_LATENT * self.num_latents
             window = None if audio is None else audio[:, :, clip * steps : (clip + 1) * steps]
             given = self._conditions(request, window)
             rgb, hoi = self._denoise(
@@ -164,7 +165,12 @@ class Sampler:
     ) -> tuple[Float[Tensor, "1 c n h w"], Float[Tensor, "1 c n h w"] | None]:
         """Denoise one clip from pure noise."""
         config = self.config
-        shape = (1, self.network.in_dim, self.num_latents, *(s // STRIDE_S for s in self.size_px))
+        shape = (
+            1,
+            self.network.in_dim,
+            self.num_latents,
+            *(s // PX_PER_LATENT for s in self.size_px),
+        )
         rgb = torch.randn(shape, generator=seeded("rgb", config.seed, clip)).to(self.device)
         hoi = torch.randn(shape, generator=seeded("hoi", config.seed, clip)).to(self.device)
         sigmas = sigma_grid(config.steps, config.shift, with_end=True).tolist()
@@ -264,7 +270,7 @@ class Sampler:
             raise ConfigError(
                 f"audio holds {num_bad} NaN or infinite samples of {given.size}: repair it first"
             )
-        num_frames = self.config.num_clips * STRIDE_T * self.num_latents
+        num_frames = self.config.num_clips * FRAMES_PER_LATENT * self.num_latents
         samples = np.zeros(num_frames * SAMPLES_PER_FRAME, np.float32)
         count = min(given.size, samples.size)
         samples[:count] = given[:count]
@@ -280,15 +286,15 @@ class Sampler:
 
     def _silence(self) -> Float[Tensor, "1 layers steps d"]:
         """The trained null condition."""
-        shape = (1, self.network.num_audio_layers, STRIDE_T * self.num_latents)
+        shape = (1, self.network.num_audio_layers, FRAMES_PER_LATENT * self.num_latents)
         return torch.zeros(*shape, self.network.audio_dim, device=self.device)
 
     def _motion(self, frames: Frames) -> Float[Tensor, "1 c m h w"] | None:
         """Encode the newest 1 + 4j frames as context of the next clip, as long as training had it."""
-        count = min(self.spaces.num_motion_latents, 1 + (len(frames) - 1) // STRIDE_T)
+        count = min(self.spaces.num_motion_latents, 1 + (len(frames) - 1) // FRAMES_PER_LATENT)
         if count == 0:
             return None
-        context = frames[len(frames) - (1 + STRIDE_T * (count - 1)) :]
+        context = frames[len(frames) - (1 + FRAMES_PER_LATENT * (count - 1)) :]
         return encode_frames(self.codec, context)[None].to(self.device)
 
     def _black(self) -> Float[Tensor, "1 c 1 h w"]:
@@ -302,7 +308,7 @@ def _decode(
 ) -> Frames:
     """Decode target latents behind what came before them: the context, or one still."""
     frames = to_frames(codec.decode(torch.cat([lead, latents], dim=2).cpu()))
-    return frames[len(frames) - STRIDE_T * latents.shape[2] :]
+    return frames[len(frames) - FRAMES_PER_LATENT * latents.shape[2] :]
 
 
 def _attention(config: SampleConfig, state: TrainState) -> Attention:

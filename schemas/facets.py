@@ -13,6 +13,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from schemas.base import BackendRef, FileRef, Model
+from schemas.clock import FPS
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
@@ -78,7 +79,7 @@ class MediaFacet(Model):
     audio: FileRef | None
     width_px: int = Field(gt=0)
     height_px: int = Field(gt=0)
-    fps: int = 25
+    fps: int = FPS
     num_frames: int = Field(gt=0)
     num_motion_frames: int = Field(ge=0)
     shot_index: int = Field(ge=0)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from schemas.base import FileRef, Id, Model
+from schemas.clock import FRAMES_PER_LATENT
 from schemas.errors import DataError
 from schemas.facets import ChannelStatistics
 from schemas.rows import Clip, Row
@@ -21,7 +22,6 @@ from schemas.shard_columns import KEYED_COLUMNS, SCHEMA_VERSION
 DTYPE_BYTES = {"float16": 2, "float32": 4}
 MAX_TENSOR_BYTES = 1 << 30
 MAX_TENSOR_DIMS = 5
-FRAMES_PER_LATENT = 4
 
 Box = tuple[float, float, float, float]
 Boxes = tuple[Box | None, ...]

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from schemas.base import FileRef
+from schemas.clock import FPS
 from schemas.rows import SourceVideo
 from stages.kit import media
 from stages.kit.arrays import Array, Arrays, Frames
@@ -126,7 +127,7 @@ class Files:
             self._frames.popitem(last=False)
         return frames
 
-    def put_video(self, frames: Frames, *, fps: int = 25, crf: int = 12) -> FileRef:
+    def put_video(self, frames: Frames, *, fps: int = FPS, crf: int = 12) -> FileRef:
         """Encode (T,H,W,3) u8 RGB as H.264 with a constant rate and store it."""
         path = self.scratch / f"video-{len(self._written)}.mp4"
         media.write_video(path, frames, fps=fps, crf=crf)

@@ -24,6 +24,7 @@ from jobs.bench.pictures import strip
 from jobs.bench.scores import calibration_error, mask_iou
 from schemas import facets as f
 from schemas.base import BackendRef
+from schemas.clock import FPS
 from schemas.errors import ConfigError
 from schemas.rows import Clip
 from stages.base import Kept
@@ -155,11 +156,11 @@ def row_of(part: Part, files: Files) -> Clip:
     """A part as the row that segment would give."""
     length, height, width = part.frames.shape[:3]
     return Clip(
-        clip_id=f"{part.first:016x}", source_id="0" * 16, start_s=0, end_s=length / 25, motion_start_s=0,
+        clip_id=f"{part.first:016x}", source_id="0" * 16, start_s=0, end_s=length / FPS, motion_start_s=0,
         media=f.MediaFacet(
             video=files.put_video(part.frames), audio=None, width_px=width, height_px=height,
             num_frames=length, num_motion_frames=0, shot_index=0, shot_start_s=0,
-            shot_end_s=length / 25, detector=_NO_STAGE,
+            shot_end_s=length / FPS, detector=_NO_STAGE,
             transform=f.ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
         ),
     )  # fmt: skip

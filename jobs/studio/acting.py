@@ -20,6 +20,7 @@ from jobs.studio.grips import Grip, choose_grips, directions, sign_of
 from jobs.studio.hands import Hand
 from jobs.studio.products import Product
 from jobs.studio.scripts import Take
+from schemas.clock import FPS
 from stages.body_models.anny import AnnyBody
 from stages.body_models.linear_body import rotation_matrices
 from stages.body_models.rig import SIDES, anny_roles
@@ -173,7 +174,7 @@ class Actor:
         """Where a hand that holds nothing moves about."""
         sign = sign_of(side)
         phase = rng.uniform(0, 2 * np.pi, 3)
-        wave = np.sin(frames[:, None] / 25 * np.array([2.1, 3.3, 1.7]) + phase)
+        wave = np.sin(frames[:, None] / FPS * np.array([2.1, 3.3, 1.7]) + phase)
         home, reach = np.array([sign * 0.17, -0.19, 0.24]), np.array([0.03, 0.07, 0.03])
         toward = np.array([-0.35 * sign, 0.75, 0.55])
         palm = np.array([-0.75 * sign, -0.1, 0.3])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from jobs.studio.grips import Grip
 from jobs.studio.hands import Hand
+from schemas.clock import FPS
 from stages.body_models.anny import AnnyBody
 from stages.body_models.rig import Dof, Roles, body_dofs
 from stages.kit.arrays import F64, I64
@@ -170,7 +171,7 @@ def _sway(dofs: list[Dof], frames: I64, rng: np.random.Generator) -> F64:
     amount = np.array([size.get(d.name.split(".")[0], 0.0) for d in dofs])
     rate = rng.uniform(0.25, 0.7, (2, len(dofs)))
     phase = rng.uniform(0, 2 * np.pi, (2, len(dofs)))
-    seconds = frames[:, None] / 25
+    seconds = frames[:, None] / FPS
     waves = np.sin(2 * np.pi * rate[0] * seconds + phase[0]) + 0.5 * np.sin(
         2 * np.pi * 2.3 * rate[1] * seconds + phase[1]
     )

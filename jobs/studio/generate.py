@@ -18,7 +18,8 @@ from jobs.studio.drawing import CODES, Drawn, Stage
 from jobs.studio.looks import dress
 from jobs.studio.meshes import held_size_m
 from jobs.studio.scripts import ClipScript, Take, find_scripts
-from jobs.studio.voice import RATE_HZ, Speech, speak
+from jobs.studio.voice import Speech, speak
+from schemas.clock import FPS, SAMPLES_PER_FRAME
 from schemas.errors import ConfigError
 from stages.body_models.anny import AnnyBody, load_anny
 from stages.body_models.body_tables import PART_LEFT_HAND, PART_RIGHT_HAND
@@ -105,9 +106,9 @@ def _make(
     tick: Callable[[int], None],
 ) -> None:  # fmt: skip
     speech = speak(
-        script.num_frames / media.FPS, seed + len(script.name), pitch_hz=script.takes[0].pitch_hz
+        script.num_frames / FPS, seed + len(script.name), pitch_hz=script.takes[0].pitch_hz
     )
-    opening = speech.opening[:: media.SAMPLES_PER_FRAME][: script.num_frames] * script.speaks
+    opening = speech.opening[::SAMPLES_PER_FRAME][: script.num_frames] * script.speaks
     drawn: list[Drawn] = []
     holds: list[Flags] = []
     for index, take in enumerate(script.takes):
@@ -188,7 +189,7 @@ def _write(
     pictures = np.stack([d.picture for d in drawn])
     with tempfile.TemporaryDirectory(dir=clip.video.parent, prefix=".studio-") as folder:
         sound, video, packed = (Path(folder) / n for n in ("a.wav", "v.mp4", "t.npz"))
-        media.write_wav(sound, samples, RATE_HZ)
+        media.write_wav(sound, samples)
         media.write_video(video, pictures, crf=17, audio=sound)
         np.savez_compressed(packed, allow_pickle=False, **arrays)
         video.replace(clip.video)
@@ -207,7 +208,7 @@ def _truth(
         "seed": seed,
         "width_px": size_px[0],
         "height_px": size_px[1],
-        "fps": media.FPS,
+        "fps": FPS,
         "num_frames": script.num_frames,
         "cut_frames": list(script.cut_frames),
         "frozen_frames": list(script.frozen) if script.frozen else None,

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import butter, lfilter, sosfilt
 
+from schemas.clock import SAMPLE_RATE_HZ
 from stages.kit.arrays import F32, F64
 
-RATE_HZ = 16_000
 _BLOCK = 80
 """Samples of 5 ms with constant formants."""
 _VOWELS_HZ = np.array([
@@ -42,7 +42,7 @@ def speak(seconds: float, seed: int, *, pitch_hz: float = 120.0, start_s: float 
         start_s: Silence before the first phrase.
     """
     rng = np.random.default_rng(seed)
-    total = round(seconds * RATE_HZ)
+    total = round(seconds * SAMPLE_RATE_HZ)
     blocks = total // _BLOCK + 1
     voiced, hiss = np.zeros(blocks), np.zeros(blocks)
     formants = np.tile(_VOWELS_HZ[5], (blocks, 1))
@@ -79,8 +79,8 @@ def _syllable(
     consonant, vowel = float(rng.uniform(0.03, 0.08)), float(rng.uniform(0.12, 0.2))
 
     def span(start: float, length: float) -> slice:
-        first = int(start * RATE_HZ / _BLOCK)
-        return slice(first, min(first + int(length * RATE_HZ / _BLOCK), len(voiced)))
+        first = int(start * SAMPLE_RATE_HZ / _BLOCK)
+        return slice(first, min(first + int(length * SAMPLE_RATE_HZ / _BLOCK), len(voiced)))
 
     if rng.random() < 0.55:
         hiss[span(at, consonant)] = rng.uniform(0.08, 0.2)
@@ -109,21 +109,21 @@ def _filter(
 ) -> F64:  # fmt: skip
     """Glottal pulses and noise through four resonators whose state runs on from block to block."""
     jitter = np.repeat(pitch, _BLOCK) * (1 + 0.01 * rng.standard_normal(len(pitch) * _BLOCK))
-    phase = np.cumsum(jitter / RATE_HZ)
+    phase = np.cumsum(jitter / SAMPLE_RATE_HZ)
     pulses = np.diff(np.floor(phase), prepend=0.0)
     glottal = lfilter([1.0], [1.0, -1.84, 0.846], pulses)  # about -12 dB per octave
     source = np.repeat(voiced, _BLOCK) * (glottal + 0.02 * rng.standard_normal(len(glottal)))
     breath = sosfilt(
-        butter(2, 2500, "high", fs=RATE_HZ, output="sos"), rng.standard_normal(len(source))
+        butter(2, 2500, "high", fs=SAMPLE_RATE_HZ, output="sos"), rng.standard_normal(len(source))
     )
     out = np.zeros_like(source)
     state = np.zeros((4, 2))
-    radius = np.exp(-np.pi * _BANDWIDTH_HZ / RATE_HZ)
+    radius = np.exp(-np.pi * _BANDWIDTH_HZ / SAMPLE_RATE_HZ)
     for block, tones in enumerate(formants):
         part = slice(block * _BLOCK, (block + 1) * _BLOCK)
         signal = source[part]
         for index, tone in enumerate(tones):
-            a1 = -2 * radius[index] * np.cos(2 * np.pi * tone / RATE_HZ)
+            a1 = -2 * radius[index] * np.cos(2 * np.pi * tone / SAMPLE_RATE_HZ)
             a2 = radius[index] ** 2
             signal, state[index] = lfilter([1 + a1 + a2], [1, a1, a2], signal, zi=state[index])
         out[part] = signal

@@ -9,10 +9,7 @@ import torch
 from jaxtyping import Float
 
 from schemas.base import BackendRef
-
-SAMPLE_RATE_HZ = 16_000
-FPS = 25
-SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FPS
+from schemas.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 
 def loudness_gain(loudness_lufs: float, target_lufs: float = -23.0) -> float:
@@ -28,11 +25,13 @@ def loudness_gain(loudness_lufs: float, target_lufs: float = -23.0) -> float:
 
 def measure_lufs(samples: Float[np.ndarray, " n"]) -> float:
     """Integrated loudness (ITU-R BS.1770) of 16 kHz sound; -120 for silence or less than 0.4 s."""
-    if samples.size < 0.4 * 16_000 or not np.any(samples):
+    if samples.size < 0.4 * SAMPLE_RATE_HZ or not np.any(samples):
         return -120.0
     import pyloudnorm
 
-    loudness = float(pyloudnorm.Meter(16_000).integrated_loudness(samples.astype(np.float64)))
+    loudness = float(
+        pyloudnorm.Meter(SAMPLE_RATE_HZ).integrated_loudness(samples.astype(np.float64))
+    )
     return loudness if np.isfinite(loudness) else -120.0
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-FRAMES_PER_LATENT = 4
+from schemas.clock import FRAMES_PER_LATENT
 
 
 @dataclass(frozen=True, slots=True)

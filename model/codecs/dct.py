@@ -10,8 +10,9 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from model.codecs.pixels import STRIDE_S, STRIDE_T, Stream, check_pixels
+from model.codecs.pixels import Stream, check_pixels
 from schemas.base import BackendRef
+from schemas.clock import FRAMES_PER_LATENT, PX_PER_LATENT
 from schemas.facets import ChannelStatistics
 
 DCT_BAND: tuple[tuple[int, int, int, int], ...] = (
@@ -114,7 +115,7 @@ class DctCodec:
         self.statistics = DCT_STATISTICS[stream]
         band = torch.tensor(DCT_BAND)
         kept = (band.amax(dim=0) + 1).tolist()  # frequencies in use per axis: (3, 3, 4, 4)
-        sizes = (3, STRIDE_T, STRIDE_S, STRIDE_S)
+        sizes = (3, FRAMES_PER_LATENT, PX_PER_LATENT, PX_PER_LATENT)
         self._bases = tuple(
             dct_matrix(size)[:count].float() for size, count in zip(sizes, kept, strict=True)
         )
@@ -134,27 +135,27 @@ class DctCodec:
             ValueError: Frame count or size does not fit the strides.
         """
         check_pixels(pixels)
-        first = repeat(pixels[:, :, :1], "b c 1 h w -> b c t h w", t=STRIDE_T)
+        first = repeat(pixels[:, :, :1], "b c 1 h w -> b c t h w", t=FRAMES_PER_LATENT)
         return self.encode_blocks(torch.cat([first, pixels[:, :, 1:]], dim=2))
 
     def decode(self, latents: Float[Tensor, "b c n h w"]) -> Float[Tensor, "b 3 f hp wp"]:
         """Decode to 1 + 4(n-1) frames; the first latent becomes the mean of its four frames."""
         frames = self.decode_blocks(latents)
-        first = frames[:, :, :STRIDE_T].mean(dim=2, keepdim=True)
-        return torch.cat([first, frames[:, :, STRIDE_T:]], dim=2).clamp(-1, 1)
+        first = frames[:, :, :FRAMES_PER_LATENT].mean(dim=2, keepdim=True)
+        return torch.cat([first, frames[:, :, FRAMES_PER_LATENT:]], dim=2).clamp(-1, 1)
 
     def encode_blocks(self, pixels: Float[Tensor, "b 3 f4 hp wp"]) -> Float[Tensor, "b c n h w"]:
         """Encode 4n frames to n latents, without a causal first frame."""
         colour, time, rows, columns = self._bases
-        x: Tensor = rearrange(pixels.float(), "b c f hp (w q) -> b c f hp w q", q=STRIDE_S)
+        x: Tensor = rearrange(pixels.float(), "b c f hp (w q) -> b c f hp w q", q=PX_PER_LATENT)
         x = x @ columns.T  # (b, 3, f, hp, w, x)
-        x = rearrange(x, "b c f (h p) w x -> b c f h p (w x)", p=STRIDE_S)
+        x = rearrange(x, "b c f (h p) w x -> b c f h p (w x)", p=PX_PER_LATENT)
         x = rows @ x  # (b, 3, f, h, y, (w x))
-        x = rearrange(x, "b c (n p) h y v -> b c n p (h y v)", p=STRIDE_T)
+        x = rearrange(x, "b c (n p) h y v -> b c n p (h y v)", p=FRAMES_PER_LATENT)
         x = time @ x  # (b, 3, n, t, (h y w x))
         n = x.shape[2]
         x = colour @ x.flatten(2)  # (b, c, (n t h y w x))
-        width = pixels.shape[-1] // STRIDE_S
+        width = pixels.shape[-1] // PX_PER_LATENT
         x = rearrange(
             x,
             "b c (n t h y w x) -> c t y x b n h w",

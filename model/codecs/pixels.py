@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-STRIDE_T = 4
-STRIDE_S = 8
+from schemas.clock import FRAMES_PER_LATENT, PX_PER_LATENT
+
 CHANNELS = 16
 Stream: TypeAlias = Literal["rgb", "hoi"]
 """Kind of picture: video and references, or structure on black."""
@@ -23,7 +23,12 @@ def check_pixels(pixels: Float[Tensor, "b 3 f hp wp"]) -> None:
         ValueError: With the numbers.
     """
     _, channels, frames, height, width = pixels.shape
-    if channels != 3 or frames % STRIDE_T != 1 or height % STRIDE_S or width % STRIDE_S:
+    if (
+        channels != 3
+        or frames % FRAMES_PER_LATENT != 1
+        or height % PX_PER_LATENT
+        or width % PX_PER_LATENT
+    ):
         raise ValueError(
             f"expected (b, 3, 1+4m, multiple of 8, multiple of 8) pixels, got {tuple(pixels.shape)}"
         )

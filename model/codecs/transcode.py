@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model.codecs.dct import DctCodec
-from model.codecs.pixels import STRIDE_T
 from schemas.base import Model
+from schemas.clock import FRAMES_PER_LATENT
 
 
 class Transcode(Model):
@@ -38,8 +38,10 @@ def shrink_latent(
 ) -> Float[Tensor, "c n h2 w2"]:
     """Decode each latent to its four frames, area-average them to ``size`` pixels, encode again."""
     parts = []
-    for start in range(0, latent.shape[1], STRIDE_T):
-        frames = codec.decode_blocks(latent[None, :, start : start + STRIDE_T])[0]  # (3, f, H, W)
+    for start in range(0, latent.shape[1], FRAMES_PER_LATENT):
+        frames = codec.decode_blocks(latent[None, :, start : start + FRAMES_PER_LATENT])[
+            0
+        ]  # (3, f, H, W)
         small = nnf.interpolate(frames.clamp(-1, 1), size=size, mode="area")
         parts.append(codec.encode_blocks(small[None])[0])
     return torch.cat(parts, dim=1)

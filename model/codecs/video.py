@@ -15,8 +15,9 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.codecs.pixels import STRIDE_T, Stream, to_frames, to_pixels
+from model.codecs.pixels import Stream, to_frames, to_pixels
 from schemas.base import BackendRef
+from schemas.clock import FRAMES_PER_LATENT
 from schemas.facets import ChannelStatistics
 
 _CHUNK_LATENTS = 4
@@ -62,7 +63,7 @@ def _chunks(num_frames: int) -> Iterator[tuple[int, int, int]]:
     >>> list(_chunks(25))
     [(0, 17, 0), (16, 25, 1)]
     """
-    step = STRIDE_T * _CHUNK_LATENTS
+    step = FRAMES_PER_LATENT * _CHUNK_LATENTS
     for start in range(0, max(1, num_frames - 1), step):
         yield start, min(start + step + 1, num_frames), int(start > 0)
 
@@ -77,10 +78,10 @@ def decode_frames(
     if not codec.is_blockwise:
         yield 0, to_frames(codec.decode(latents[None]))
         return
-    for start, stop, skip in _chunks(1 + STRIDE_T * (latents.shape[1] - 1)):
+    for start, stop, skip in _chunks(1 + FRAMES_PER_LATENT * (latents.shape[1] - 1)):
         if stop <= first_frame:
             continue
-        part = latents[None, :, start // STRIDE_T : 1 + (stop - 1) // STRIDE_T]
+        part = latents[None, :, start // FRAMES_PER_LATENT : 1 + (stop - 1) // FRAMES_PER_LATENT]
         yield start + skip, to_frames(codec.decode(part))[skip:]
 
 

@@ -22,6 +22,7 @@ from model.network.block import DiTBlock
 from model.network.config import MODE_EXPERTS, DiTConfig, preset
 from model.network.dit import CoGenDiT
 from model.network.inputs import Attention, DiTInputs
+from schemas.clock import PX_PER_TOKEN
 
 Variant: TypeAlias = Literal["plain", "moe", "asymmetric", "full", "dense mask"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -48,7 +49,7 @@ class BenchSize:
     @property
     def tokens(self) -> int:
         """Target tokens per stream."""
-        return self.latents * (self.height // 16) * (self.width // 16)
+        return self.latents * (self.height // PX_PER_TOKEN) * (self.width // PX_PER_TOKEN)
 
     def config(self, *, moe: bool, hoi: bool) -> DiTConfig:
         """The network with or without experts and HOI branch, without audio."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from model.network.attention import MultiHeadAttention
 from model.network.config import DiTConfig
 from model.network.functional import layer_norm
+from schemas.clock import FRAMES_PER_LATENT
 from schemas.errors import ConfigError
 
 
@@ -97,10 +98,10 @@ class CausalAudioEncoder(nn.Module):
             ConfigError: Frames or layers do not match.
         """
         layers, frames = features.shape[1], features.shape[2]
-        if layers != self.weights.shape[1] or frames != 4 * num_latents:
+        if layers != self.weights.shape[1] or frames != FRAMES_PER_LATENT * num_latents:
             raise ConfigError(
                 f"audio has {layers} layers and {frames} frames; the model needs {self.weights.shape[1]}"
-                f" layers and 4 frames per target latent = {4 * num_latents}"
+                f" layers and {FRAMES_PER_LATENT} frames per target latent = {FRAMES_PER_LATENT * num_latents}"
             )
         lead_frames, lead_latents = self.motion_frames
         lead = repeat(features[:, :, 0], "b l c -> b l f c", f=lead_frames)

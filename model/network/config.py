@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, TypeAlias
 from pydantic import Field, ValidationError, model_validator
 
 from schemas.base import Model
+from schemas.clock import FRAMES_PER_LATENT
 from schemas.errors import ConfigError
 
 Mode: TypeAlias = Literal["paper", "official"]
@@ -176,9 +177,9 @@ class DiTConfig(Model):
                 f"model.rope_rows={self.rope_rows} must exceed the reference times and the motion history: {last}"
             )
         pixels, latents = self.motion_frames
-        if -(-pixels // 4) != latents:
+        if -(-pixels // FRAMES_PER_LATENT) != latents:
             raise ConfigError(
-                f"model.motion_frames={self.motion_frames}: {pixels} frames give {-(-pixels // 4)} latents"
+                f"model.motion_frames={self.motion_frames}: {pixels} frames give {-(-pixels // FRAMES_PER_LATENT)} latents"
             )
 
     @property

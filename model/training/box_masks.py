@@ -17,6 +17,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from model.network.config import Mode
+from schemas.clock import FRAMES_PER_LATENT
 from schemas.errors import DataError
 
 Box: TypeAlias = Sequence[float]
@@ -86,7 +87,7 @@ def boxes_to_mask(
     """
     mask = torch.zeros(grid.frames, grid.height, grid.width, dtype=torch.bool)
     for frame, frame_boxes in boxes.items():
-        latent = (frame - rule.first_frame) // 4
+        latent = (frame - rule.first_frame) // FRAMES_PER_LATENT
         if not 0 <= latent < grid.frames:
             if rule.unusable == "error":
                 raise DataError(

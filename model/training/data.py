@@ -19,11 +19,11 @@ from torch import Tensor
 
 from model.codecs.codec_choice import codec_id
 from model.codecs.dct import DctCodec
-from model.codecs.pixels import STRIDE_S, STRIDE_T
 from model.codecs.transcode import Transcode, shrink_latent
 from model.network.config import DiTConfig
 from model.training.box_masks import BoxGrid, BoxRule, boxes_to_mask
 from model.training.shard_reader import SampleIndex, ShardReader
+from schemas.clock import FRAMES_PER_LATENT, PX_PER_LATENT, PX_PER_TOKEN
 from schemas.errors import ConfigError, DataError
 from schemas.sample import Boxes, Sample
 from schemas.sample import Tensor as StoredTensor
@@ -113,7 +113,7 @@ class ClipStore:
         shape: tuple[int, ...] = entry.rgb_shape
         if self._transcode is not None:
             height, width = self._transcode.size_for(shape[2], shape[3])
-            shape = (*shape[:2], height // STRIDE_S, width // STRIDE_S)
+            shape = (*shape[:2], height // PX_PER_LATENT, width // PX_PER_LATENT)
         return (shape, entry.motion_shape is not None)
 
     @property
@@ -169,11 +169,11 @@ def transcode_clip(clip: TrainingClip, transcode: Transcode) -> TrainingClip:
     Raises:
         ConfigError: The target is larger than the clip.
     """
-    height, width = (side * STRIDE_S for side in clip.rgb.shape[2:])
+    height, width = (side * PX_PER_LATENT for side in clip.rgb.shape[2:])
     size = transcode.size_for(height, width)
-    if size[0] > height or size[1] > width or size[0] % 16 or size[1] % 16:
+    if size[0] > height or size[1] > width or any(side % PX_PER_TOKEN for side in size):
         raise ConfigError(
-            f"data.transcode to {size[1]}x{size[0]} from {width}x{height}: expected multiples of 16, not "
+            f"data.transcode to {size[1]}x{size[0]} from {width}x{height}: expected multiples of {PX_PER_TOKEN}, not "
             "larger than the clip"
         )
     scale = (size[1] / width, size[0] / height) * 2
@@ -204,7 +204,7 @@ def collate(clips: Sequence[TrainingClip], config: DiTConfig) -> Batch:
     Motion context of different length is padded with zeros at its old end, as FramePack does anyway. A clip
     without sound gets the trained null condition (zeros).
     """
-    steps = STRIDE_T * clips[0].rgb.shape[1]
+    steps = FRAMES_PER_LATENT * clips[0].rgb.shape[1]
     silence = torch.zeros(config.num_audio_layers, steps, config.audio_dim)
     text, text_lens = _pad_rows([c.text for c in clips])
     hoi_text, hoi_text_lens = _pad_rows([c.hoi_text for c in clips])
@@ -251,6 +251,6 @@ def token_masks(
     _, frames, height, width = clip.rgb.shape
     grid = BoxGrid(frames, height // patch[1], width // patch[2], patch=(patch[1], patch[2]))
     faces: Boxes = clip.face  # type: ignore[assignment]
-    head = {STRIDE_T * k: [box] for k, box in enumerate(faces) if box is not None}
-    hand = {STRIDE_T * k: list(boxes) for k, boxes in enumerate(clip.hands)}
+    head = {FRAMES_PER_LATENT * k: [box] for k, box in enumerate(faces) if box is not None}
+    hand = {FRAMES_PER_LATENT * k: list(boxes) for k, boxes in enumerate(clip.hands)}
     return boxes_to_mask(head, grid, BoxRule()), boxes_to_mask(hand, grid, BoxRule())

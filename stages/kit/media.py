@@ -15,13 +15,10 @@ import cv2
 import ffmpeg
 import numpy as np
 
+from schemas.clock import FPS, SAMPLE_RATE_HZ
 from schemas.errors import ConfigError, DecodeError
 from stages.kit.arrays import F32, Frames
 from stages.kit.media_errors import guarded
-
-SAMPLE_RATE_HZ = 16_000
-FPS = 25
-SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FPS
 
 
 def read_video(path: Path) -> Frames:

@@ -14,6 +14,7 @@ from model.codecs.clock import Window, clip_window, union_boxes
 from model.codecs.encoders import AudioEncoder, TextEncoder
 from model.codecs.images import fill_crop, fit_pad, on_white
 from model.codecs.video import VideoCodec, as_array, encode_frames, round_trip_psnr_db
+from schemas.clock import FRAMES_PER_LATENT, PX_PER_TOKEN, SAMPLES_PER_FRAME
 from schemas.errors import DataError, ModelOutputError
 from schemas.rows import Clip
 from stages.files import Files
@@ -22,7 +23,6 @@ from stages.kit.arrays import Array, Arrays
 
 Frames = UInt8[np.ndarray, "frames height width 3"]
 BOX_KINDS = ("face", "left_hand", "right_hand")
-SIZE_MULTIPLE_PX = 16
 """Codec stride 8 times patch 2."""
 
 
@@ -114,17 +114,17 @@ class ClipEncoder:
         if row.media.audio is None:
             return
         samples = media.read_wav(files.local(row.media.audio))
-        if samples.size != row.media.num_frames * media.SAMPLES_PER_FRAME:
+        if samples.size != row.media.num_frames * SAMPLES_PER_FRAME:
             raise DataError(
                 "audio_misaligned",
-                f"{samples.size} samples for {row.media.num_frames} frames of {media.SAMPLES_PER_FRAME}",
+                f"{samples.size} samples for {row.media.num_frames} frames of {SAMPLES_PER_FRAME}",
             )
         gain = loudness_gain(need(row.speech).loudness_lufs, self._target_lufs)
         features = self.audio.encode(samples * np.float32(gain))
         start = window.first_target
-        arrays["audio_features"] = features[:, start : start + 4 * window.num_latents].astype(
-            np.float16
-        )
+        arrays["audio_features"] = features[
+            :, start : start + FRAMES_PER_LATENT * window.num_latents
+        ].astype(np.float16)
 
 
 def _encode_video(codec: VideoCodec, frames: Frames, window: Window) -> tuple[Array, float]:
@@ -149,10 +149,10 @@ def box_arrays(boxes: Arrays, window: Window, size: tuple[int, int]) -> Arrays:
     arrays: Arrays = {}
     for kind in BOX_KINDS:
         target = boxes[f"{kind}_box_xyxy_px"][window.first_target :]
-        if len(target) != 4 * window.num_latents + 1:
+        if len(target) != FRAMES_PER_LATENT * window.num_latents + 1:
             raise DataError(
                 "streams_misaligned",
-                f"{kind} boxes cover {len(target)} target frames, expected {4 * window.num_latents + 1}",
+                f"{kind} boxes cover {len(target)} target frames, expected {FRAMES_PER_LATENT * window.num_latents + 1}",
             )
         clipped = clip_boxes(target, size)
         arrays[f"{kind}_box_frame_xyxy_px"] = clipped
@@ -177,10 +177,8 @@ def clip_boxes(
 
 def _window(row: Clip) -> Window:
     width, height = row.media.width_px, row.media.height_px
-    if width % SIZE_MULTIPLE_PX or height % SIZE_MULTIPLE_PX:
-        raise DataError(
-            "size_unsupported", f"{width}x{height} is no multiple of {SIZE_MULTIPLE_PX}"
-        )
+    if width % PX_PER_TOKEN or height % PX_PER_TOKEN:
+        raise DataError("size_unsupported", f"{width}x{height} is no multiple of {PX_PER_TOKEN}")
     try:
         return clip_window(row.media.num_frames, row.media.num_motion_frames)
     except ValueError as error:

@@ -17,14 +17,14 @@ import numpy as np
 
 from schemas.backend import About, Backend, Resources
 from schemas.base import BackendRef
+from schemas.clock import SAMPLE_RATE_HZ
 from schemas.errors import ModelOutputError
 from stages.kit.arrays import F32
 from stages.screening.packaged_onnx import one_thread_session, packaged_file
 
 _PACKAGE, _VERSION = "speechmos", "0.0.1.1"
 _FILE = "speechmos/dnsmos_models/sig_bak_ovr.onnx"
-_RATE_HZ = 16_000
-_WINDOW_SAMPLES = int(9.01 * _RATE_HZ)
+_WINDOW_SAMPLES = int(9.01 * SAMPLE_RATE_HZ)
 _SPEECH = (-0.08397278, 1.22083953, 0.0052439)
 _BACKGROUND = (-0.13166888, 1.60915514, -0.39604546)
 _OVERALL = (-0.06766283, 1.11546468, 0.04602535)
@@ -106,7 +106,7 @@ class DnsMos(Backend):
             ModelOutputError: ``audio_unreadable`` if the network returns no numbers.
         """
         sound = np.resize(samples, max(len(samples), _WINDOW_SAMPLES)).astype(np.float32)
-        starts = range(0, len(sound) - _WINDOW_SAMPLES + 1, _RATE_HZ)
+        starts = range(0, len(sound) - _WINDOW_SAMPLES + 1, SAMPLE_RATE_HZ)
         raw = np.array([self._run(sound[s : s + _WINDOW_SAMPLES]) for s in starts])
         if not np.isfinite(raw).all():
             raise ModelOutputError("audio_unreadable", "the sound's scores are no numbers")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from schemas.clock import SAMPLE_RATE_HZ
 from stages.kit.arrays import F32, F64
 
-RATE_HZ, STEP, FRAME, FFT = 16_000, 160, 400, 512
+STEP, FRAME, FFT = 160, 400, 512
 NUM_COEFFICIENTS, _NUM_MELS, _LIFTER, _PRE_EMPHASIS = 13, 26, 22, 0.97
 _FULL_SCALE = 32_768
 """Energies are those of 16-bit samples."""
@@ -42,9 +43,9 @@ def _power(wave: F64) -> F64:
 
 def mel_triangles() -> F64:
     """Weights (26,257): triangles of equal width in mel from 0 Hz to half the rate, corners on whole bins."""
-    top = 2595 * np.log10(1 + RATE_HZ / 2 / 700)
+    top = 2595 * np.log10(1 + SAMPLE_RATE_HZ / 2 / 700)
     hertz = 700 * (10 ** (np.linspace(0, top, _NUM_MELS + 2) / 2595) - 1)
-    corners = np.floor((FFT + 1) * hertz / RATE_HZ)
+    corners = np.floor((FFT + 1) * hertz / SAMPLE_RATE_HZ)
     bins = np.arange(FFT // 2 + 1)
     left, middle, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
     rising = (bins >= left) & (bins < middle)

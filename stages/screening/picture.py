@@ -12,10 +12,10 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from schemas.clock import FPS
 from stages.kit.arrays import F32, Flags, Frames, Grey
 from stages.kit.borders import inner_box, profile
 from stages.kit.boxes import Box
-from stages.kit.media import FPS
 from stages.kit.spans import runs
 
 SHARPNESS_SIDE_PX = 480

@@ -12,13 +12,13 @@ import numpy as np
 
 from schemas.backend import About, Backend, Resources
 from schemas.base import BackendRef
+from schemas.clock import SAMPLE_RATE_HZ
 from stages.kit.arrays import F32
 from stages.screening.packaged_onnx import one_thread_session, packaged_file
 
 ABOUT = About("silero-vad", "silero_vad", "MIT", "in the package")
 _PACKAGE = "silero-vad"
 _FILE = "silero_vad/data/silero_vad.onnx"
-_RATE_HZ = 16_000
 _CONTEXT = 64
 CHUNK_SAMPLES = 512
 """The network hears 32 ms at a time, with 4 ms before them as context."""
@@ -82,7 +82,7 @@ class SileroVad(Backend):
         padded = np.zeros(_CONTEXT + count * CHUNK_SAMPLES, np.float32)
         padded[_CONTEXT : _CONTEXT + len(samples)] = samples
         state = np.zeros((2, 1, 128), np.float32)
-        rate = np.array(_RATE_HZ, np.int64)
+        rate = np.array(SAMPLE_RATE_HZ, np.int64)
         out = np.zeros(count, np.float32)
         for index in range(count):
             start = index * CHUNK_SAMPLES

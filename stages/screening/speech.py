@@ -12,6 +12,7 @@ from pydantic import Field
 
 from schemas.backend import by_name
 from schemas.base import BackendRef
+from schemas.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from schemas.errors import ConfigError, DecodeError
 from schemas.facets import SpeechFacet
 from schemas.rows import Clip
@@ -20,7 +21,7 @@ from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
 from stages.kit.arrays import F32, Flags
-from stages.kit.media import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, read_wav
+from stages.kit.media import read_wav
 from stages.kit.spans import runs
 from stages.screening import dnsmos, silero
 from stages.screening.lips import lip_gap, lip_shares

@@ -15,6 +15,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from numpy.typing import NDArray
 
+from schemas.clock import SAMPLE_RATE_HZ
 from schemas.errors import DecodeError
 from stages.kit.arrays import F32
 from stages.kit.media_errors import guarded
@@ -23,7 +24,6 @@ from stages.source.opening import open_part, packets
 from stages.source.packet_index import Epoch, PlannedPart, nearest
 from stages.source.video_reader import VideoReader
 
-SAMPLE_RATE_HZ = 16_000
 _CHANNELS, _FRAME_BYTES = 2, 4
 _MAX_DRIFT_S = 0.02
 _MAX_BAD_SHARE = 0.05

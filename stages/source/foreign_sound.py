@@ -13,11 +13,11 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 
+from schemas.clock import SAMPLE_RATE_HZ
 from schemas.errors import DecodeError
 from stages.kit import media
 from stages.kit.arrays import F32
 from stages.kit.isolate import ChildBudget, run_isolated
-from stages.kit.media import SAMPLE_RATE_HZ
 
 MAX_SECONDS = 3600
 _OPTIONS = {

@@ -19,6 +19,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from schemas.clock import FPS
 from schemas.errors import DecodeError
 from stages.kit.arrays import F64, I64
 from stages.kit.media_errors import guarded
@@ -222,7 +223,7 @@ def index_part(
         video_stop=breaks.video_stop,
         audio_stop=breaks.audio_stop,
         video_clock_s=v,
-        step_s=float(np.median(steps[steps > 0])) if (steps > 0).any() else 1 / 25,
+        step_s=float(np.median(steps[steps > 0])) if (steps > 0).any() else 1 / FPS,
         wrap_ticks=wrap,
         audio_stream=audio,
         audio_id=audio_id,

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from schemas.backend import Resources
 from schemas.base import FileRef
+from schemas.clock import FPS
 from schemas.facets import MediaFacet
 from schemas.rows import Clip, SourceVideo
 from stages.base import Dropped, Kept, Stage
@@ -13,7 +14,6 @@ from stages.files import Files
 from stages.kit.arrays import F64, I64
 from stages.kit.boxes import Box
 from stages.kit.isolate import CHILD_REASONS
-from stages.kit.media import FPS
 from stages.kit.spans import Span
 from stages.source.audio_reader import AUDIO_REASONS
 from stages.source.framing import Framing, choose_bucket, frame_in_bucket

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from schemas.backend import by_name
+from schemas.clock import FRAMES_PER_LATENT, PX_PER_TOKEN
 from schemas.settings import BESIDE, LIMIT
 from stages.base import GateConfig, StageConfig
 from stages.source.pyscenedetect import PySceneDetectConfig
@@ -67,7 +68,7 @@ class SegmentConfig(StageConfig):
     @field_validator("num_frames")
     @classmethod
     def _whole_latents(cls, value: int) -> int:
-        if value % 4 != 1:
+        if value % FRAMES_PER_LATENT != 1:
             raise ValueError(
                 f"num_frames={value}; expected 1 + 4k, such as 81: latents cover 4 frames"
             )
@@ -76,7 +77,9 @@ class SegmentConfig(StageConfig):
     @field_validator("buckets")
     @classmethod
     def _whole_patches(cls, value: tuple[Bucket, ...]) -> tuple[Bucket, ...]:
-        bad = [b for b in value if b[0] % 16 or b[1] % 16]
+        bad = [b for b in value if b[0] % PX_PER_TOKEN or b[1] % PX_PER_TOKEN]
         if bad or not value:
-            raise ValueError(f"buckets={value}; expected at least one, sides in multiples of 16")
+            raise ValueError(
+                f"buckets={value}; expected at least one, sides in multiples of {PX_PER_TOKEN}"
+            )
         return value

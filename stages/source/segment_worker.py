@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from schemas.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from schemas.errors import DecodeError
 from stages.kit.arrays import Frames
 from stages.kit.borders import profile
-from stages.source.audio_reader import SAMPLE_RATE_HZ, Timeline, sound_of
+from stages.source.audio_reader import Timeline, sound_of
 from stages.source.framing import orientation_of
 from stages.source.opening import ReadBudget
 from stages.source.video_reader import VideoReader, thumbnail, to_grey, to_rgb
@@ -90,8 +91,8 @@ def cut(payload: dict[str, Any]) -> dict[str, Any]:
     for window, frames in _window_frames(payload):
         media.write_video(folder / f"{window['name']}.mp4", frames, crf=payload["crf"])
         if payload["has_audio"]:
-            start = window["first_tick"] * media.SAMPLES_PER_FRAME
-            stop = start + len(frames) * media.SAMPLES_PER_FRAME
+            start = window["first_tick"] * SAMPLES_PER_FRAME
+            stop = start + len(frames) * SAMPLES_PER_FRAME
             media.write_wav(folder / f"{window['name']}.wav", timeline.window(start, stop))
         written += 1
     if written != len(payload["windows"]):

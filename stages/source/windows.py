@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from schemas.clock import FPS, FRAMES_PER_LATENT
 from stages.kit.arrays import F64, I64
-from stages.kit.media import FPS
 from stages.kit.spans import Span
 
 
@@ -94,7 +94,7 @@ def floor_motion(available: int, limit: int) -> int:
     [0, 0, 5, 69, 73, 73]
     """
     usable = min(available, limit)
-    return 0 if usable < 5 else 1 + (usable - 1) // 4 * 4
+    return 0 if usable < 5 else 1 + (usable - 1) // FRAMES_PER_LATENT * FRAMES_PER_LATENT
 
 
 def windows(shot_ticks: Sequence[Span], plan: WindowPlan) -> list[Window]:

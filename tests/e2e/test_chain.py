@@ -18,6 +18,7 @@ from curation.report.write import report_inputs
 from curation.root.store import Store
 from jobs.sampling import first_clip, target_sound
 from jobs.studio import generate, scripts
+from schemas.clock import SAMPLE_RATE_HZ
 from schemas.manifest import RunRecord
 from stages.kit import media
 from stages.source.foreign_sound import read_foreign_sound
@@ -147,7 +148,7 @@ def test_training_and_sampling(folder, curated):
     said, wanted = read_foreign_sound(video), target_sound(first_clip(root), root)
     both = np.fft.irfft(np.fft.rfft(said, 1 << 18) * np.conj(np.fft.rfft(wanted, 1 << 18)))
     late = (int(both.argmax()) + (1 << 17)) % (1 << 18) - (1 << 17)
-    assert abs(late) < 0.02 * media.SAMPLE_RATE_HZ, "the sound of another moment"
+    assert abs(late) < 0.02 * SAMPLE_RATE_HZ, "the sound of another moment"
 
 
 def test_a_second_run_does_no_work_and_a_threshold_decides_anew(folder, curated):

@@ -6,6 +6,7 @@ import numpy as np
 
 from schemas import facets as f
 from schemas.base import BackendRef
+from schemas.clock import SAMPLES_PER_FRAME
 from schemas.rows import Clip
 from stages.files import Files
 from stages.kit import media
@@ -108,7 +109,7 @@ def make_clip(
 
 
 def _audio(files: Files, total: int):
-    samples = np.zeros(total * media.SAMPLES_PER_FRAME, np.float32)
+    samples = np.zeros(total * SAMPLES_PER_FRAME, np.float32)
     samples[300::1920] = 0.5
     path = files.scratch / f"sound-{total}.wav"
     path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from jobs.cli import app
 from model.training.config import train_recipe
 from model.training.trainer import train
+from schemas.clock import SAMPLE_RATE_HZ
 from schemas.errors import DecodeError
 from stages.files import Files, FolderBlobs
 from stages.kit import media
@@ -23,7 +24,7 @@ from tests.support.clips import make_clip, square_frames
 from tests.support.roots import finish_run, new_root
 from tests.support.shards import TINY_NETWORK, make_shards
 
-RATE = media.SAMPLE_RATE_HZ
+RATE = SAMPLE_RATE_HZ
 NUM_MOTION = 25
 CHANGES = ("--set", "steps=1", "--set", "num_latents=5")  # 20 frames, 0.8 s
 FAST = {

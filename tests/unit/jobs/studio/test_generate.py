@@ -13,7 +13,8 @@ from jobs.studio import scripts
 from jobs.studio.acting import Actor
 from jobs.studio.generate import generate
 from jobs.studio.products import SIZES, make_product
-from jobs.studio.voice import RATE_HZ, speak
+from jobs.studio.voice import speak
+from schemas.clock import SAMPLE_RATE_HZ
 from schemas.errors import ConfigError
 from stages.body_models.anny import load_anny
 from stages.kit import media
@@ -25,7 +26,7 @@ from stages.screening.silero import SileroVad
 def test_a_voice_detector_hears_phrases_and_pauses(pitch_hz):
     speech = speak(6.0, seed=3, pitch_hz=pitch_hz)
     probability = SileroVad().probabilities(speech.samples)
-    at_s = (np.arange(len(probability)) + 0.5) * 512 / RATE_HZ
+    at_s = (np.arange(len(probability)) + 0.5) * 512 / SAMPLE_RATE_HZ
     speaks = np.zeros(len(at_s), bool)
     for start, stop in speech.intervals_s:
         speaks |= (at_s >= start) & (at_s < stop)

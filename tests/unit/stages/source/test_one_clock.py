@@ -15,6 +15,7 @@ from model.codecs.dct import DctCodec
 from model.codecs.pixels import to_frames
 from model.training.data import clip_from_sample
 from model.training.shard_reader import ShardReader
+from schemas.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from stages.kit import media
 from stages.packing.latents import LatentsConfig, LatentsStage
 from stages.packing.shards import ShardsConfig, ShardsStage, plan_shards, shard_path
@@ -159,11 +160,11 @@ def test_boxes_of_latent_k_enclose_the_square_of_its_frames(samples):
 def test_audio_window_and_features_hear_the_clicks_at_their_frames(samples):
     for clip, files, trained in samples:
         sound = media.read_wav(files.local(clip.media.audio))
-        assert len(sound) == clip.media.num_frames * media.SAMPLES_PER_FRAME
+        assert len(sound) == clip.media.num_frames * SAMPLES_PER_FRAME
         onsets = [at - clip.motion_start_s for at in CLICKS_S]
-        onsets = [at for at in onsets if 0 <= at < len(sound) / media.SAMPLE_RATE_HZ]
+        onsets = [at for at in onsets if 0 <= at < len(sound) / SAMPLE_RATE_HZ]
         assert len(onsets) >= 3
-        loud = np.flatnonzero(np.abs(sound) > 0.2) / media.SAMPLE_RATE_HZ
+        loud = np.flatnonzero(np.abs(sound) > 0.2) / SAMPLE_RATE_HZ
         for at in onsets:
             assert np.abs(loud - at).min() < 0.001
         steps = trained.audio[0].mean(dim=1)
