@@ -19,11 +19,12 @@ import numpy as np
 import torch
 
 from schemas.clock import FPS
+from stages.body.detections import read_detections
 from stages.body.fit import fit_body
-from stages.body.targets import read_detections
 from stages.body_models.anny import load_anny
 from stages.body_models.rig import anny_roles
 from stages.files import Files, FolderBlobs
+from stages.kit.landmarks import Landmarks
 from stages.kit.media import read_video
 from stages.screening.detect import DetectConfig, DetectStage
 
@@ -96,9 +97,9 @@ def main() -> None:
     body = load_anny()
     with files.row_scope():
         row = detected(files, args.video, args.frames, (args.width, args.height))
-        arrays = files.arrays(row.boxes.arrays)
+        landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
     roles = anny_roles(body.bone_names)
-    seen = read_detections(arrays, args.width, args.height)
+    seen = read_detections(landmarks, args.width, args.height)
     seconds, busy, fit = timed(lambda: fit_body(body.tables, roles, seen), args.repeat)
     pose = [torch.from_numpy(a) for a in (fit.rotations, fit.translation, fit.shape)]
     with torch.inference_mode():

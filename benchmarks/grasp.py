@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -43,6 +43,7 @@ from stages.body_models.anny import load_anny
 from stages.body_models.rendering import Camera, MeshRenderer
 from stages.body_models.rig import SIDES, anny_roles
 from stages.files import Files, FolderBlobs
+from stages.kit.landmarks import Landmarks
 from stages.kit.masks import decode_masks, encode_masks
 
 CLIPS = ("clean", "box_left", "jar_both", "bag_both", "card_right", "tube_right")
@@ -125,14 +126,13 @@ def in_true_scene(hand: np.ndarray, fitted: Pinhole, true: np.ndarray, camera: P
     return np.stack([x, y, z], -1)
 
 
-def compare(truth: Truth, body, arrays, boxes) -> SimpleNamespace:
+def compare(truth: Truth, body, arrays, landmarks: Landmarks) -> SimpleNamespace:
     """Tips against the true product."""
     fitted = Pinhole(float(arrays["focal_px"][0]), tuple(map(float, arrays["principal_px"])))
     hands = hand_points(body, arrays["rotations"], arrays["translation_m"], arrays["shape"])
     off, miss, error = [], [], []
-    for odd, (side, word) in enumerate((("L", "left"), ("R", "right"))):
-        seen = np.isfinite(boxes[f"{word}_hand_landmarks_px"]).all(axis=(1, 2))
-        when = truth.holds[:, odd] & seen
+    for odd, side in enumerate(("L", "R")):
+        when = truth.holds[:, odd] & landmarks.hands[odd].is_seen
         tips = [4, 8, 12, 16, 20]
         placed = in_true_scene(hands[side], fitted, truth.hands[side], truth.camera)[:, tips]
         true_gap, gap = truth.distance(truth.hands[side][:, tips]), truth.distance(placed)
@@ -199,13 +199,15 @@ def main() -> None:
 def sunk(row, files: Files):
     """The row with arms that seem to be farther away."""
     with files.row_scope():
-        arrays = dict(files.arrays(row.boxes.arrays))
-        world = arrays["pose_world_m"].copy()
+        landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
+        world = landmarks.pose_world_m.copy()
         world[:, 13:15, 2] += 0.15
         world[:, 15:23, 2] += 0.30
         return row.with_facet(
             "boxes",
-            row.boxes.replace(arrays=files.put_arrays(arrays | {"pose_world_m": world})),
+            row.boxes.replace(
+                arrays=files.put_arrays(replace(landmarks, pose_world_m=world).arrays())
+            ),
         )
 
 
@@ -227,8 +229,9 @@ def show(name: str, row, clip, files: Files, body, *, found: bool) -> None:
             done = stage.process(row, files).rows[0]
             cpu_s = time.process_time() - begun
             drawn = StructureStage(StructureConfig()).process(done, files).rows[0].structure
-            arrays, boxes = files.arrays(done.body.arrays), files.arrays(row.boxes.arrays)
-        c = compare(truth, body, arrays, boxes)
+            arrays = files.arrays(done.body.arrays)
+            landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
+        c = compare(truth, body, arrays, landmarks)
         print(f"{name:12} {grasp!s:5} {c.off:5.2f} {c.near:5.2f} {c.inside:5.2f} {c.miss:5.2f} "
               f"{done.body.hand_reprojection_error_head:6.4f} {sunk_share(body, arrays, truth.holds):6.3f} "
               f"{drawn.penetration:7.3f} {drawn.depth_conflict:8.3f} {drawn.any_contact_share:7.2f} "

@@ -57,8 +57,8 @@ def main() -> None:
 def hands_of(stage, frames):
     """Per side (T,21,2)."""
     found = stage._people.detect(frames)
-    arrays = stage._tracks(found, frames.shape[2], frames.shape[1])
-    return {side: arrays[f"{side}_hand_landmarks_px"][..., :2] for side in SIDES}
+    landmarks = stage._tracks(found, frames.shape[2], frames.shape[1])
+    return {s: hand.points_px[..., :2] for s, hand in zip(SIDES, landmarks.hands, strict=True)}
 
 
 def judge(hands, part, holding):

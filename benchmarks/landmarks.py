@@ -22,8 +22,9 @@ from curation.recipe import Recipe
 from jobs.bench.accuracy import windows_of
 from jobs.studio.generate import StudioClip, generate
 from stages.base import Kept
-from stages.body.targets import HEAD_M, MIN_VISIBILITY
+from stages.body.detections import HEAD_M, MIN_VISIBILITY
 from stages.files import Files, FolderBlobs
+from stages.kit.landmarks import Landmarks, box_key
 
 CLIPS = {
     1: ["clean", "put_down"],
@@ -63,11 +64,11 @@ def offsets_of(clip: StudioClip, row, files: Files, found: dict[str, list[np.nda
     """Append (inward, up) in head heights per joint and side."""
     truth = json.loads(clip.truth_json.read_text())
     with np.load(clip.truth_arrays, allow_pickle=False) as arrays:
-        joints, face = arrays["joints_px"], arrays["face_box_xyxy_px"]
+        joints, face = arrays["joints_px"], arrays[box_key("face")]
     context = row.media.num_motion_frames
     first = round(row.motion_start_s * truth["fps"]) + context
     when = slice(first, first + row.media.num_frames - context)
-    pose = files.arrays(row.boxes.arrays)["pose_landmarks_px"][context:]
+    pose = Landmarks.read(files.arrays(row.boxes.arrays)).pose_px[context:]
     head_px = 1.25 * np.nanmedian(face[when, 3] - face[when, 1])
     size = np.array([truth["width_px"], truth["height_px"]])
     for joint, landmark in JOINTS.items():

@@ -23,12 +23,13 @@ from stages.body.structure import StructureConfig, StructureStage
 from stages.body_models.anny import load_anny
 from stages.body_models.rendering import Camera, MeshRenderer, choose_platform
 from stages.files import Files, FolderBlobs
+from stages.kit.landmarks import Landmarks
 from stages.kit.masks import encode_masks
 
 
 def with_disc(files: Files, row):
     """The row with a made-up object in the right hand."""
-    hands = files.arrays(row.boxes.arrays)["right_hand_landmarks_px"]
+    hands = Landmarks.read(files.arrays(row.boxes.arrays)).hands[1].points_px
     masks = np.zeros((len(hands), row.media.height_px, row.media.width_px), np.uint8)
     for mask, hand in zip(masks, hands, strict=True):
         if np.isfinite(hand).all():

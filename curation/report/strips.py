@@ -14,6 +14,7 @@ from schemas.rows import Clip
 from stages.files import Blobs
 from stages.kit import media
 from stages.kit.arrays import Arrays, Frames
+from stages.kit.landmarks import Landmarks
 from stages.kit.masks import decode_masks
 
 Earlier = Callable[[str, Path], bool]
@@ -96,12 +97,12 @@ def draw_boxes(rgb: Frames, clip: Clip, blobs: Blobs) -> Frames:
     """Draw face and hand boxes on copies of the frames (T,H,W,3)."""
     out = rgb.copy()
     if clip.boxes is not None:
-        arrays = media_arrays(blobs, clip.boxes.arrays)
-        for kind, colour in _BOX_COLOURS.items():
-            for frame, box in zip(out, arrays[f"{kind}_box_xyxy_px"], strict=True):
+        landmarks = Landmarks.read(media_arrays(blobs, clip.boxes.arrays))
+        for part, track in landmarks.parts.items():
+            for frame, box in zip(out, track.box_xyxy_px, strict=True):
                 if np.isfinite(box).all():
                     x0, y0, x1, y1 = (int(v) for v in box)
-                    cv2.rectangle(frame, (x0, y0), (x1, y1), colour, 3)
+                    cv2.rectangle(frame, (x0, y0), (x1, y1), _BOX_COLOURS[part], 3)
     return out
 
 

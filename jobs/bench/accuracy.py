@@ -23,10 +23,10 @@ from schemas.rows import Clip, SourceVideo
 from stages.base import Kept
 from stages.files import Files, FolderBlobs
 from stages.kit.arrays import F32, F64, Flags
+from stages.kit.landmarks import PARTS, Landmarks, box_key
 from stages.kit.masks import decode_masks
 
 SEEING = ("detect", "objects", "body", "structure")
-BOXES = ("face", "left_hand", "right_hand")
 TARGETS: dict[str, tuple[str, float]] = {
     "face box IoU": (">=", 0.75), "face recall at 0.5": (">=", 0.95), "hand box IoU": (">=", 0.60),
     "hand recall at 0.5": (">=", 0.90), "product mask J": (">=", 0.70), "joints PCK at 0.1 head": (">=", 0.90),
@@ -151,10 +151,8 @@ def _compare(
     count = row.media.num_frames - row.media.num_motion_frames
     when, target = slice(first, first + count), slice(row.media.num_motion_frames, None)
     if row.boxes is not None:
-        found = files.arrays(row.boxes.arrays)
-        for kind in BOXES:
-            key = f"{kind}_box_xyxy_px"
-            score.values[kind] = box_iou(found[key][target], arrays[key][when])
+        for part, track in Landmarks.read(files.arrays(row.boxes.arrays)).parts.items():
+            score.values[part] = box_iou(track.box_xyxy_px[target], arrays[box_key(part)][when])
     product = decode_masks(arrays, "product", *size)[when]
     if row.objects is None:
         score.values["J"], score.values["F"] = np.zeros(count), np.zeros(count)
@@ -184,7 +182,7 @@ def _pck(
     names = truth["joint_names"]
     wanted = [names.index(f"{b}.{s}") for b in _PCK_BONES for s in "LR"]
     wanted += [names.index(b) for b in _PCK_MIDDLE]
-    face = arrays["face_box_xyxy_px"][when]
+    face = arrays[box_key("face")][when]
     head = 1.25 * np.nanmedian(face[:, 3] - face[:, 1])  # the face box ends at the hairline
     miss = np.linalg.norm(found[:, wanted] - true[:, wanted], axis=-1)
     size = np.array([truth["width_px"], truth["height_px"]])
@@ -195,7 +193,7 @@ def _pck(
 
 def summarise(scores: Sequence[ClipScores]) -> dict[str, float]:
     """The table's figures over all frames of all windows."""
-    face, hand = _all(scores, "face"), np.concatenate([_all(scores, k) for k in BOXES[1:]])
+    face, hand = _all(scores, "face"), np.concatenate([_all(scores, k) for k in PARTS[1:]])
     j = _all(scores, "J")
     confidence = np.concatenate([s.confidence for s in scores if s.confidence is not None])
     before, after = error_after_dropping(j, confidence)

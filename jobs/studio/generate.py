@@ -26,6 +26,7 @@ from stages.body_models.body_tables import PART_LEFT_HAND, PART_RIGHT_HAND
 from stages.body_models.rendering import check_renderer
 from stages.kit import media
 from stages.kit.arrays import F32, Arrays, Flags, Mask
+from stages.kit.landmarks import box_key
 from stages.kit.masks import encode_masks
 
 TRUTH_VERSION = 1
@@ -152,11 +153,11 @@ def _truth_arrays(
         "contact": holds,
     }
     faces = [_box_of(d.shows == CODES["face"]) for d in drawn]
-    arrays["face_box_xyxy_px"] = np.stack(faces)
+    arrays[box_key("face")] = np.stack(faces)
     for kind, part in (("left_hand", PART_LEFT_HAND), ("right_hand", PART_RIGHT_HAND)):
         chosen = body.part_labels == part
         boxes = [_box_round(d.vertices_px[chosen], size_px) for d in drawn]
-        arrays[f"{kind}_box_xyxy_px"] = np.stack(boxes)
+        arrays[box_key(kind)] = np.stack(boxes)
     if script.frozen:  # what is shown is the first frozen frame's truth
         first, stop = script.frozen
         arrays["contact"][first:stop] = arrays["contact"][first]

@@ -14,13 +14,14 @@ from schemas.facets import BodyFacet
 from schemas.rows import Clip
 from schemas.settings import BESIDE
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
+from stages.body.detections import Detections, read_detections
 from stages.body.fitted import AnnyConfig, SmplxConfig
 from stages.body.recorded import Sam3dConfig
 from stages.body.recovery import BodyBackend, BodyView, Scored
-from stages.body.targets import Detections, read_detections
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
 from stages.kit.arrays import F32, F64, Flags
+from stages.kit.landmarks import Landmarks
 
 
 class BodyGate(GateConfig):
@@ -77,12 +78,12 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
         """
         if row.boxes is None:
             raise InvariantError("body ran before detect")
-        boxes = files.arrays(row.boxes.arrays)
-        seen = read_detections(boxes, row.media.width_px, row.media.height_px)
+        landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
+        seen = read_detections(landmarks, row.media.width_px, row.media.height_px)
         target = slice(row.media.num_motion_frames, None)
         if seen.head_px <= 0 or not seen.is_valid[target].any():
             return Dropped("no_pose", "no target frame shows a torso")
-        found = self._body.recover(BodyView(row, files, boxes, seen))
+        found = self._body.recover(BodyView(row, files, landmarks, seen))
         if isinstance(found, Dropped):
             return found
         scores = fit_scores(found.scored, seen, target)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stages.body.detections import HEAD_M, Detections
 from stages.body.solve import Pinhole, log_rotation
-from stages.body.targets import HEAD_M, Detections
 from stages.body_models.rig import SIDES, Dof, Roles, elbow_axis
 from stages.kit.arrays import F64, Flags
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from schemas.errors import DataError
+from stages.body.detections import Detections
 from stages.body.first_guess import first_guess
 from stages.body.shape import improve_shape
 from stages.body.solve import (
@@ -25,7 +26,6 @@ from stages.body.solve import (
     solve,
 )
 from stages.body.targets import (
-    Detections,
     RestModel,
     Tracked,
     body_points,

@@ -13,14 +13,16 @@ from schemas.base import BackendRef
 from schemas.errors import ModelOutputError
 from schemas.rows import Clip
 from schemas.settings import PLACE
+from stages.body.detections import Detections
 from stages.body.fit import BodyFit, FitOptions, fit_body, with_shape
 from stages.body.grasp import close_on_product
 from stages.body.outline import Still, shape_from_outline
 from stages.body.recovery import BodyBackend, BodyView, Recovered
-from stages.body.targets import Detections, joints_seen
+from stages.body.targets import joints_seen
 from stages.body_models.open_body import AnnySource, BodySource, LinearBodyModel, SmplxSource
 from stages.files import Files
 from stages.kit.arrays import Arrays
+from stages.kit.landmarks import Landmarks
 from stages.kit.masks import decode_masks
 
 
@@ -103,7 +105,7 @@ class FittedBody(BodyBackend):
 
     def recover(self, view: BodyView) -> Recovered:
         """Fit the clip."""
-        fit = self._filled(self._fit(view.seen), view.seen, view.row, view.boxes)
+        fit = self._filled(self._fit(view.seen), view.seen, view.row, view.landmarks)
         fit = self._grasping(fit, view.seen, view.row, view.files)
         return Recovered(fit_arrays(fit), fit)
 
@@ -121,7 +123,7 @@ class FittedBody(BodyBackend):
             raise ModelOutputError("fit_failed", "the fit gave values that are not finite")
         return fit
 
-    def _filled(self, fit: BodyFit, seen: Detections, row: Clip, boxes: Arrays) -> BodyFit:
+    def _filled(self, fit: BodyFit, seen: Detections, row: Clip, landmarks: Landmarks) -> BodyFit:
         """The fit with the girth that the person's outline shows."""
         usable = np.flatnonzero(seen.is_valid)
         if not self._config.outline_frames:
@@ -131,7 +133,7 @@ class FittedBody(BodyBackend):
             .round()
             .astype(int)
         ]
-        mattes = decode_masks(boxes, "matte", row.media.height_px, row.media.width_px)[picked]
+        mattes = landmarks.matte(row.media.height_px, row.media.width_px)[picked]
         body = self._model.body
         roles = self._source.roles(body.bone_names)
         still = Still(

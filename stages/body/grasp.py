@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stages.body.detections import Detections
 from stages.body.fit import BodyFit, cut, full_chain, with_shape
 from stages.body.front import Front, front_of
 from stages.body.held_grip import KNUCKLES, Grip, grip_of, product_depth, steady
@@ -29,7 +30,6 @@ from stages.body.solve import (
     solve,
 )
 from stages.body.targets import (
-    Detections,
     RestModel,
     Tracked,
     body_points,

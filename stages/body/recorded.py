@@ -15,7 +15,6 @@ from stages.body.recovery import BodyBackend, BodyView, Recovered
 from stages.body.sequence import Recorded, record
 from stages.body_models.sam3d import LICENCE, Sam3dBody, Sam3dFiles
 from stages.kit.arrays import Arrays
-from stages.kit.masks import decode_masks
 
 _LENS = UsedWhen(lambda config: not config.results_dir)
 """Saved results bring their own focal length."""
@@ -92,7 +91,7 @@ class RecordedBody(BodyBackend):
         """Read or run, fill short gaps, smooth."""
         row, sam3d, config = view.row, self._sam3d, self._config
         if sam3d.runs_package:
-            mattes = decode_masks(view.boxes, "matte", row.media.height_px, row.media.width_px)
+            mattes = view.landmarks.matte(row.media.height_px, row.media.width_px)
             results = sam3d.run(view.files.frames(row.media.video), mattes)
         else:
             results = sam3d.read(row.clip_id, len(view.seen.pose_px))

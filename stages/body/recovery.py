@@ -9,9 +9,10 @@ from typing import Protocol
 from schemas.backend import Backend
 from schemas.rows import Clip
 from stages.base import Dropped
-from stages.body.targets import Detections
+from stages.body.detections import Detections
 from stages.files import Files
 from stages.kit.arrays import F32, F64, Arrays, Flags
+from stages.kit.landmarks import Landmarks
 
 
 class Scored(Protocol):
@@ -40,7 +41,7 @@ class BodyView:
 
     row: Clip
     files: Files
-    boxes: Arrays
+    landmarks: Landmarks
     """What ``detect`` has found."""
     seen: Detections
     """The same, read."""

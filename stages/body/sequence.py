@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import ModelOutputError
+from stages.body.detections import MIN_VISIBILITY, Detections
 from stages.body.solve import Pinhole
-from stages.body.targets import MIN_VISIBILITY, Detections
 from stages.body_models.mesh_parts import HEAD, LEFT_HAND, RIGHT_HAND, Cut, label_parts
 from stages.body_models.sam3d_results import FrameResult
 from stages.kit.arrays import F32, F64, I32, I64, U8, Mask

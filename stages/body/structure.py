@@ -23,6 +23,7 @@ from schemas.facets import StructureFacet
 from schemas.rows import Clip
 from schemas.settings import PLACE
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
+from stages.body.detections import HEAD_M
 from stages.body.hoi_metrics import (
     BODY,
     LEFT_HAND,
@@ -31,7 +32,6 @@ from stages.body.hoi_metrics import (
     count_onsets,
     frame_metrics,
 )
-from stages.body.targets import HEAD_M
 from stages.body_models.open_body import BodyModel, SmplxSource, stored_body
 from stages.body_models.rendering import (
     Camera,
@@ -41,8 +41,8 @@ from stages.body_models.rendering import (
     renderer_ref,
 )
 from stages.files import Files
-from stages.kit.arrays import Array, Arrays, Frames, Mask
-from stages.kit.landmarks import is_seen_by_side
+from stages.kit.arrays import Array, Arrays, Flags, Frames, Mask
+from stages.kit.landmarks import Landmarks
 from stages.kit.masks import decode_masks
 
 Style = Literal["silhouette", "shaded"]
@@ -172,13 +172,14 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
         if row.boxes is None or row.objects is None or row.body is None:
             raise InvariantError("structure ran before detect, objects or body")
         size = (row.media.height_px, row.media.width_px)
+        landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
         return Scene(
             body=files.arrays(row.body.arrays),
             object_masks=decode_masks(files.arrays(row.objects.arrays), "mask", *size),
-            mattes=decode_masks(files.arrays(row.boxes.arrays), "matte", *size),
+            mattes=landmarks.matte(*size),
             rgb=files.frames(row.media.video),
             num_motion_frames=row.media.num_motion_frames,
-            hands_seen=hands_seen(files.arrays(row.boxes.arrays), self.config.max_hand_gap_frames),
+            hands_seen=hands_seen(landmarks, self.config.max_hand_gap_frames),
         )
 
     def _open_renderer(self, model: BodyModel, row: Clip, body: Arrays) -> MeshRenderer:
@@ -283,7 +284,7 @@ def body_distance_m(body: Arrays) -> float:
     return float(max(np.median(-body["translation_m"][:, 2]), 0.1))
 
 
-def near_valid(is_valid: Mask, max_gap: int) -> Mask:
+def near_valid(is_valid: Flags, max_gap: int) -> Flags:
     """(T,) frames at most ``max_gap`` away from a valid one.
 
     >>> near_valid(np.array([1, 0, 0, 0], bool), 1).astype(int).tolist()
@@ -293,9 +294,9 @@ def near_valid(is_valid: Mask, max_gap: int) -> Mask:
     return np.asarray(np.convolve(is_valid.astype(np.int64), kernel, "same")[: len(is_valid)] > 0)
 
 
-def hands_seen(boxes: Arrays, max_gap: int) -> Mask:
+def hands_seen(landmarks: Landmarks, max_gap: int) -> Flags:
     """(T,2) frames at most ``max_gap`` away from one with landmarks of the left, the right hand."""
-    return np.stack([near_valid(one, max_gap) for one in is_seen_by_side(boxes).T], axis=1)
+    return np.stack([near_valid(one, max_gap) for one in landmarks.hands_seen.T], axis=1)
 
 
 def fuse(rendered: Rendered, object_mask: Mask, rgb: Frames, style: Style) -> Frames:
@@ -353,7 +354,7 @@ def structure_scores(
     }
 
 
-def seen_shares(seen: Mask) -> dict[str, float]:
+def seen_shares(seen: Flags) -> dict[str, float]:
     """Of target frames (T,2): how many show the left, the right hand."""
     left, right = seen.mean(axis=0).tolist()
     return {"left_hand_seen_share": left, "right_hand_seen_share": right}

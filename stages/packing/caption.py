@@ -9,6 +9,7 @@ from schemas.facets import CaptionFacet
 from schemas.rows import Clip
 from stages.base import Dropped, Kept, Stage, StageConfig
 from stages.files import Files
+from stages.kit.landmarks import Landmarks
 from stages.kit.masks import decode_masks
 from stages.packing.product_words import ProductLook, describe, holding_hands, look_at_product
 
@@ -54,11 +55,10 @@ def _look(row: Clip, files: Files) -> ProductLook | None:
     media, found = row.media, files.arrays(row.objects.arrays)
     masks = decode_masks(found, "mask", media.height_px, media.width_px)
     target = slice(media.num_motion_frames, None)
-    boxes = {name: values[target] for name, values in files.arrays(row.boxes.arrays).items()
-             if len(values) == media.num_frames}  # fmt: skip
+    landmarks = Landmarks.read(files.arrays(row.boxes.arrays)).since(media.num_motion_frames)
     return look_at_product(
         files.frames(media.video)[target], masks[target], found["confidence"][target],
-        found["in_hand"][target], boxes,
+        found["in_hand"][target], landmarks,
     )  # fmt: skip
 
 

@@ -20,9 +20,9 @@ from schemas.rows import Clip
 from stages.files import Files
 from stages.kit import media
 from stages.kit.arrays import Array, Arrays
+from stages.kit.landmarks import Landmarks
 
 Frames = UInt8[np.ndarray, "frames height width 3"]
-BOX_KINDS = ("face", "left_hand", "right_hand")
 """Codec stride 8 times patch 2."""
 
 
@@ -71,7 +71,8 @@ class ClipEncoder:
         self._encode_audio(row, files, window, arrays)
         _check_finite(arrays)
         size = (row.media.height_px, row.media.width_px)
-        arrays |= box_arrays(files.arrays(need(row.boxes).arrays), window, size)
+        landmarks = Landmarks.read(files.arrays(need(row.boxes).arrays))
+        arrays |= box_arrays(landmarks, window, size)
         return Encoded(arrays, window, rgb_psnr, hoi_psnr, is_cut)
 
     def _encode_rgb(self, row: Clip, files: Files, window: Window, arrays: Arrays) -> float:
@@ -135,11 +136,11 @@ def _encode_video(codec: VideoCodec, frames: Frames, window: Window) -> tuple[Ar
     return latents, round_trip_psnr_db(codec, chosen, stored, window.num_lead_frames)
 
 
-def box_arrays(boxes: Arrays, window: Window, size: tuple[int, int]) -> Arrays:
+def box_arrays(landmarks: Landmarks, window: Window, size: tuple[int, int]) -> Arrays:
     """Cut the detector's boxes to the target frames and the picture, and unite them per latent.
 
     Args:
-        boxes: The ``detect`` stage's arrays.
+        landmarks: What ``detect`` found in the clip.
         window: Which frames are target.
         size: Picture (height, width) in pixels.
 
@@ -147,16 +148,16 @@ def box_arrays(boxes: Arrays, window: Window, size: tuple[int, int]) -> Arrays:
         DataError: ``streams_misaligned`` when boxes do not cover the clip.
     """
     arrays: Arrays = {}
-    for kind in BOX_KINDS:
-        target = boxes[f"{kind}_box_xyxy_px"][window.first_target :]
+    for part, track in landmarks.parts.items():
+        target = track.box_xyxy_px[window.first_target :]
         if len(target) != FRAMES_PER_LATENT * window.num_latents + 1:
             raise DataError(
                 "streams_misaligned",
-                f"{kind} boxes cover {len(target)} target frames, expected {FRAMES_PER_LATENT * window.num_latents + 1}",
+                f"{part} boxes cover {len(target)} target frames, expected {FRAMES_PER_LATENT * window.num_latents + 1}",
             )
         clipped = clip_boxes(target, size)
-        arrays[f"{kind}_box_frame_xyxy_px"] = clipped
-        arrays[f"{kind}_box_latent_xyxy_px"] = union_boxes(clipped, window.num_latents)
+        arrays[f"{part}_box_frame_xyxy_px"] = clipped
+        arrays[f"{part}_box_latent_xyxy_px"] = union_boxes(clipped, window.num_latents)
     return arrays
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stages.kit.arrays import F32, U8, Arrays, Frames, Image, Mask
+from stages.kit.arrays import F32, U8, Frames, Image, Mask
 from stages.kit.hands import Hand
-from stages.kit.landmarks import landmarks_at
+from stages.kit.landmarks import Landmarks
 from stages.kit.masks import sure_frames
 
 _MAX_LOOKS = 12
@@ -50,7 +50,7 @@ class ProductLook:
 
 
 def look_at_product(
-    frames: Frames, masks: Mask, confidence: F32, in_hand: U8, boxes: Arrays
+    frames: Frames, masks: Mask, confidence: F32, in_hand: U8, landmarks: Landmarks
 ) -> ProductLook | None:
     """Measure a product over a clip; None where no frame has a mask.
 
@@ -59,7 +59,7 @@ def look_at_product(
         masks: (T,H,W).
         confidence: (T,) of the masks.
         in_hand: (T,2): touches the left, the right hand.
-        boxes: Arrays of the ``boxes`` facet.
+        landmarks: Of the same frames.
     """
     sure = sure_frames(masks, confidence)
     if not len(sure):
@@ -69,7 +69,7 @@ def look_at_product(
     extents = np.array([_extent(masks[t]) for t in shown])
     return ProductLook(
         colours=main_colours([colour_shares(frames[t], masks[t]) for t in shown]),
-        size_hands=_size_hands(float(np.median(extents.max(axis=1))), boxes),
+        size_hands=_size_hands(float(np.median(extents.max(axis=1))), landmarks),
         height_over_width=float(np.median(extents[:, 0] / extents[:, 1])),
         left_share=float(touching[:, 0].mean()),
         right_share=float(touching[:, 1].mean()),
@@ -84,12 +84,12 @@ def _extent(mask: Mask) -> tuple[int, int]:
     return int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1
 
 
-def _size_hands(side_px: float, boxes: Arrays) -> float | None:
+def _size_hands(side_px: float, landmarks: Landmarks) -> float | None:
     """A side over the length of the person's hand, which is seldom seen shorter than most of the face."""
-    faces = boxes["face_box_xyxy_px"]
-    hands = (points for t in range(len(faces)) for points in landmarks_at(boxes, t).values())
+    hands = (points for seen in landmarks.hands_by_frame for points in seen.values())
     lengths = [Hand.of(points).size_px for points in hands]
-    heights = (faces[:, 3] - faces[:, 1])[np.isfinite(faces).all(axis=1)]
+    faces = landmarks.face.box_xyxy_px[landmarks.face.has_box]
+    heights = faces[:, 3] - faces[:, 1]
     seen = []
     if lengths:
         seen.append(float(np.quantile(lengths, 0.75)))  # a hand seen from its side looks shorter

@@ -10,7 +10,6 @@ from pydantic import Field
 from schemas.backend import BackendConfig, Resources
 from schemas.base import BackendRef
 from schemas.settings import PIN, PLACE
-from stages.kit.landmarks import landmarks_at
 from stages.kit.masks import iou
 from stages.product.carried_masks import MaskCarrier, Prompt, drifted, make_prompt
 from stages.product.cue_finder import CueFinder
@@ -103,4 +102,4 @@ class CarriedFinder(ProductFinder):
 
 
 def _prompt(view: ClipView, first: Found, t: int) -> Prompt:
-    return make_prompt(t, first.masks[t], list(landmarks_at(view.boxes, t).values()))
+    return make_prompt(t, first.masks[t], list(view.landmarks.hands_at(t).values()))

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from schemas.backend import Backend
-from stages.kit.arrays import F32, Arrays, Frames, Mask
+from stages.kit.arrays import F32, Frames, Mask
+from stages.kit.landmarks import Landmarks
 from stages.product.scene import Scene
 
 
@@ -20,7 +21,7 @@ class ClipView:
 
     frames: Frames
     """(T,H,W,3) RGB."""
-    boxes: Arrays
+    landmarks: Landmarks
     """What ``detect`` has found."""
     scene: Scene
     """The same, small."""

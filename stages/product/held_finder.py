@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar, Literal
 from schemas.backend import About, BackendConfig
 from schemas.base import BackendRef
 from schemas.settings import PIN, PLACE
-from stages.kit.landmarks import hands_of
 from stages.product.finder import ClipView, Found, ProductFinder, upsample
 from stages.product.held_looks import ABOUT, HeldProduct
 from stages.product.held_masks import look_over, masks_of
@@ -54,7 +53,7 @@ class HeldFinder(ProductFinder):
 
     def find(self, view: ClipView) -> Found:
         """Masks by votes of the looks around each frame."""
-        hands = hands_of(view.boxes)
+        hands = view.landmarks.hands_by_frame
         looks = look_over(view.scene, view.frames, hands, self._network, view.every)
         small, confidence = masks_of(view.scene, looks, len(view.frames), view.every)
         masks = upsample(small, view.frames.shape[1:3])

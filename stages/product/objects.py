@@ -16,10 +16,10 @@ from schemas.settings import BESIDE
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
-from stages.kit.arrays import F32, U8, Arrays, Mask
+from stages.kit.arrays import F32, U8, Arrays, Flags, Mask
 from stages.kit.boxes import box_of
 from stages.kit.hands import hand_mask
-from stages.kit.landmarks import is_seen_by_side
+from stages.kit.landmarks import Landmarks
 from stages.kit.masks import encode_masks, iou
 from stages.product.cue_finder import CuesConfig
 from stages.product.finder import ClipView, ProductFinder
@@ -92,9 +92,12 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Find the product in every frame."""
         assert row.boxes is not None
-        frames, boxes = files.frames(row.media.video), files.arrays(row.boxes.arrays)
-        scene = load_scene(frames, boxes, self.config.short_side_px)
-        found = self._finder.find(ClipView(frames, boxes, scene, self.config.every, files.scratch))
+        frames = files.frames(row.media.video)
+        landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
+        scene = load_scene(frames, landmarks, self.config.short_side_px)
+        found = self._finder.find(
+            ClipView(frames, landmarks, scene, self.config.every, files.scratch)
+        )
         masks, in_hand = found.masks, touch(scene, found.small)
         arrays: Arrays = {
             "confidence": found.confidence, "in_hand": in_hand, "box_xyxy_px": _boxes(masks),
@@ -108,7 +111,7 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
             visible_share=float(visible.mean()),
             in_hand_share=float(in_hand[target].any(axis=1).mean()),
             holding_hand_share=holding_hand_share(
-                in_hand[target], is_seen_by_side(boxes)[target], visible
+                in_hand[target], landmarks.hands_seen[target], visible
             ),
             confidence=float(np.median(found.confidence[target])),
             area_share=float(np.median(areas[visible])) if visible.any() else 0.0,
@@ -151,7 +154,7 @@ def touch(scene: Scene, masks: Mask) -> U8:
     return out
 
 
-def holding_hand_share(in_hand: U8, seen: Mask, visible: Mask) -> float:
+def holding_hand_share(in_hand: U8, seen: Flags, visible: Flags) -> float:
     """Share of the frames with a mask in which a hand that holds it is seen; 0 where no hand ever touches it.
 
     A hand holds where it touches the mask at least half as often as the hand that touches it most: things pass from hand

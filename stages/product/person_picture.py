@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas.errors import DataError
 from stages.kit.arrays import F32, Flags, Image, Mask
-from stages.kit.landmarks import fingers_at, hand_boxes_at, landmarks_at
+from stages.kit.landmarks import Sight, fingers_at, hand_boxes_at
 from stages.product import filling
 from stages.product.held_masks import Looker
 from stages.product.person_check import HandFinder, PersonScores, look_at_person
@@ -59,7 +59,7 @@ def make_person(
     best: Person | None = None
     for t in person_frames(seen, config.every)[: config.num_tries]:
         image, hole = remove_product(seen, t, config)
-        hands = list(landmarks_at(seen.boxes, t).values())
+        hands = list(seen.landmarks.hands_at(t).values())
         scores = look_at_person(image, seen.frames[t], hole, hands, finder, looker)
         made = Person(t, image, float(hole.mean()), scores)
         if best is None or made.badness < best.badness:
@@ -77,18 +77,18 @@ def person_frames(seen: Seen, every: int) -> list[int]:
         DataError: ``no_face_for_reference`` if no frame has a face that the product leaves clear.
     """
     scores: dict[int, float] = {}
-    faces = seen.boxes["face_box_xyxy_px"]
-    sure = _sure_frames(seen)
+    faces = seen.landmarks.face
+    has_box, sure = faces.has_box, _sure_frames(seen)
     for t in range(0, len(seen.frames), every):
-        if not np.isfinite(faces[t]).all() or seen.boxes["face_is_filled"][t]:
+        if not (has_box[t] and faces.sight[t] == Sight.SEEN):
             continue
-        x0, y0, x1, y1 = faces[t].round().astype(int)
+        x0, y0, x1, y1 = faces.box_xyxy_px[t].round().astype(int)
         face, covered = seen.frames[t, y0:y1, x0:x1], seen.masks[t, y0:y1, x0:x1]
         if min(face.shape[:2]) < 8 or covered.mean() > 0.25 or not sure[t]:
             continue
         clear = (1 - covered.mean()) ** 4 * (1 - seen.masks[t].mean()) ** 2
         sharp = np.log1p(_laplacian_variance(face))
-        scores[t] = float(sharp * clear * frontality(seen.boxes["face_landmarks_px"][t]))
+        scores[t] = float(sharp * clear * frontality(faces.points_px[t]))
     if not scores:
         raise DataError("no_face_for_reference", "no frame has a face clear of the product")
     chosen: list[int] = []
@@ -131,11 +131,12 @@ def remove_product(seen: Seen, t: int, config: ReferencesConfig) -> tuple[Image,
     margin = round(2 * config.margin_share * min(hole.shape))
     donors = [
         filling.Donor(
-            seen.frames[o], grow(seen.masks[o], margin) | hand_boxes_at(seen.boxes, o, hole.shape)
+            seen.frames[o],
+            grow(seen.masks[o], margin) | hand_boxes_at(seen.landmarks, o, hole.shape),
         )
         for o in sorted(set(spread) - {t})
     ]
-    hands = fingers_at(seen.boxes, t, hole.shape, _BROAD_HANDS)
+    hands = fingers_at(seen.landmarks, t, hole.shape, _BROAD_HANDS)
     person, _ = filling.fill_region(seen.frames[t], hole, donors, hands)
     return person, hole
 
@@ -146,7 +147,7 @@ def product_place(seen: Seen, t: int, colours: ProductColours, config: Reference
     The margin is wider where the mask is less sure. Fingers in front of the product stay.
     """
     mask, short_side = seen.masks[t], min(seen.masks.shape[1:])
-    near = neighbourhood(mask, seen.boxes, t)
+    near = neighbourhood(mask, seen.landmarks, t)
     traces = colours.traces(seen.frames[t], near)
     around = round(config.margin_share * short_side) + 1
     _, labels = cv2.connectedComponents((grow(traces, around) | mask).astype(np.uint8))
@@ -154,5 +155,5 @@ def product_place(seen: Seen, t: int, colours: ProductColours, config: Reference
     found = mask | (traces & np.isin(labels, beside[beside > 0]))
     doubt = 1 - float(seen.confidence[t])
     hole = grow(found, round(config.margin_share * (1 + 2 * doubt) * short_side))
-    fingers = fingers_at(seen.boxes, t, mask.shape, _THIN_HANDS) & ~mask
+    fingers = fingers_at(seen.landmarks, t, mask.shape, _THIN_HANDS) & ~mask
     return hole & ~(fingers & (colours.likeness(seen.frames[t]) < _FINGER_LIKENESS))

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from schemas.errors import DataError
-from stages.kit.arrays import F32, Arrays, Frames, Image, Mask
-from stages.kit.landmarks import fingers_at
+from stages.kit.arrays import F32, Frames, Image, Mask
+from stages.kit.landmarks import Landmarks, fingers_at
 from stages.kit.masks import iou, sure_frames
 from stages.product.alignment import by_corners, by_moments
 from stages.product.cues import hull_of
@@ -48,8 +48,7 @@ class Seen:
     """(T,H,W,3) RGB."""
     masks: Mask
     """(T,H,W) the product."""
-    boxes: Arrays
-    """Of the ``boxes`` facet."""
+    landmarks: Landmarks
     confidence: F32
     """(T,) 0..1, of the masks."""
 
@@ -127,7 +126,7 @@ def rank_views(seen: Seen, every: int) -> list[View]:
 
 def view_of(seen: Seen, t: int) -> View:
     """Measure the view of one frame; its mask is not empty."""
-    fingers = fingers_at(seen.boxes, t, seen.masks.shape[1:], _FINGER_HANDS)
+    fingers = fingers_at(seen.landmarks, t, seen.masks.shape[1:], _FINGER_HANDS)
     mask = main_part(seen.masks[t], fingers)
     edge, beside = outline_shares(mask, fingers)
     area, hidden = int(mask.sum()), int(gap_of(mask, fingers).sum())
@@ -137,7 +136,7 @@ def view_of(seen: Seen, t: int) -> View:
 
 def product_and_gap(seen: Seen, t: int) -> tuple[Mask, Mask]:
     """The product in a frame (H,W), as ``main_part`` has it, and what fingers hide of it."""
-    fingers = fingers_at(seen.boxes, t, seen.masks.shape[1:], _FINGER_HANDS)
+    fingers = fingers_at(seen.landmarks, t, seen.masks.shape[1:], _FINGER_HANDS)
     mask = main_part(seen.masks[t], fingers)
     return mask, gap_of(mask, fingers)
 

@@ -19,6 +19,7 @@ from stages.base import Dropped, Kept, Stage
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
 from stages.kit.arrays import Image, Mask
+from stages.kit.landmarks import Landmarks
 from stages.kit.masks import decode_masks
 from stages.kit.mediapipe_package import ABOUT as MEDIAPIPE_PACKAGE
 from stages.product.held_looks import ABOUT as HELD
@@ -75,7 +76,8 @@ class ReferencesStage(Stage[ReferencesConfig, Clip, Clip]):
         assert row.objects is not None
         frames, found = files.frames(row.media.video), files.arrays(row.objects.arrays)
         masks = decode_masks(found, "mask", row.media.height_px, row.media.width_px)
-        seen = Seen(frames, masks, files.arrays(row.boxes.arrays), found["confidence"])
+        landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
+        seen = Seen(frames, masks, landmarks, found["confidence"])
         person = make_person(seen, self.config, self._hands, self._held)
         product = best_view(seen, self.config.every, self.config.num_donors)
         t = product.view.frame

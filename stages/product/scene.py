@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stages.kit.arrays import F32, Arrays, Frames, Mask
+from stages.kit.arrays import F32, Frames, Mask
 from stages.kit.hands import Hand
-from stages.kit.landmarks import landmarks_at
-from stages.kit.masks import decode_masks
+from stages.kit.landmarks import Landmarks
 from stages.product import cues
 
 _NOSE = 0
@@ -54,24 +53,24 @@ class Scene:
         ]
 
 
-def load_scene(frames: Frames, boxes: Arrays, short_side_px: int) -> Scene:
-    """Scale a clip (T,H,W,3) and the arrays of its ``boxes`` facet down."""
+def load_scene(frames: Frames, landmarks: Landmarks, short_side_px: int) -> Scene:
+    """Scale a clip (T,H,W,3) and what was detected in it down."""
     height, width = frames.shape[1:3]
     scale = min(1.0, short_side_px / min(height, width))
     size = (round(width * scale), round(height * scale))
     small = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames])
-    face_points = boxes["face_landmarks_px"] * scale
-    pose = boxes["pose_landmarks_px"][..., :2] * scale
+    face_points = landmarks.face.points_px * scale
+    pose = landmarks.pose_px[..., :2] * scale
     return Scene(
         frames=small,
         lab=np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2LAB) for f in small]),
         grey=np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in small]),
         hands=[
-            {side: Hand.of(points * scale) for side, points in landmarks_at(boxes, t).items()}
+            {side: Hand.of(points * scale) for side, points in landmarks.hands_at(t).items()}
             for t in range(len(frames))
         ],
         faces=np.stack([cues.face_mask(p, small.shape[1:3]) for p in face_points]),
-        matte=np.stack([_closed(m, size) for m in decode_masks(boxes, "matte", height, width)]),
+        matte=np.stack([_closed(m, size) for m in landmarks.matte(height, width)]),
         still=cues.static_background(small, 8),
         arms_px=pose[:, [[13, 15], [14, 16]]],
         head_px=pose[:, _NOSE],

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stages.kit.arrays import F32, Arrays, Frames, Image, Mask
-from stages.kit.landmarks import hand_boxes_at
+from stages.kit.arrays import F32, Frames, Image, Mask
+from stages.kit.landmarks import Landmarks, hand_boxes_at
 from stages.product.cues import ColourModel
 
 _SURE = 0.8
@@ -66,10 +66,10 @@ def grow(mask: Mask, radius_px: int) -> Mask:
     return np.asarray(cv2.dilate(mask.astype(np.uint8), kernel) > 0)
 
 
-def neighbourhood(mask: Mask, boxes: Arrays, t: int) -> Mask:
+def neighbourhood(mask: Mask, landmarks: Landmarks, t: int) -> Mask:
     """Where the product or what is left of it may be (H,W): around its mask, and around both hands."""
     near = grow(mask, round(_NEAR * min(mask.shape)))
-    return near | hand_boxes_at(boxes, t, mask.shape, _HAND_MARGIN)
+    return near | hand_boxes_at(landmarks, t, mask.shape, _HAND_MARGIN)
 
 
 def leak_share(
@@ -77,7 +77,7 @@ def leak_share(
     person_frame: int,
     frames: Frames,
     masks: Mask,
-    boxes: Arrays,
+    landmarks: Landmarks,
     samples: Sequence[int],
 ) -> float:
     """How much of the product a picture still shows, in [0, 1].
@@ -90,18 +90,20 @@ def leak_share(
         person_frame: Its frame.
         frames: (T,H,W,3).
         masks: (T,H,W) of the product.
-        boxes: Arrays of the ``boxes`` facet.
+        landmarks: What was detected in the clip.
         samples: Frames to learn from.
     """
     shown = [t for t in samples if masks[t].any()]
     if not shown:
         return 0.0
     colours = ProductColours.learn(frames, masks, shown)
-    place = neighbourhood(masks[person_frame], boxes, person_frame)
+    place = neighbourhood(masks[person_frame], landmarks, person_frame)
     found = float(colours.traces(person, place).sum())
     chance = []
     for t in shown:
-        around = neighbourhood(masks[t], boxes, t) & ~grow(masks[t], round(0.02 * min(place.shape)))
+        around = neighbourhood(masks[t], landmarks, t) & ~grow(
+            masks[t], round(0.02 * min(place.shape))
+        )
         chance.append(float(colours.traces(frames[t], around).sum() / max(around.sum(), 1)))
     usual_area = float(np.median([masks[t].sum() for t in shown]))
     by_chance = float(np.median(chance)) * float(place.sum())

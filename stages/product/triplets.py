@@ -14,9 +14,9 @@ from schemas.facets import TripletsFacet
 from schemas.rows import Clip
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
-from stages.kit.arrays import Arrays, Frames, Image, Mask
+from stages.kit.arrays import Frames, Image, Mask
 from stages.kit.boxes import box_iou
-from stages.kit.landmarks import hand_boxes_at
+from stages.kit.landmarks import Landmarks, hand_boxes_at
 from stages.kit.masks import decode_masks
 from stages.kit.mediapipe_package import ABOUT, check_mediapipe, load_solutions
 from stages.product import likeness
@@ -65,7 +65,7 @@ class Triplet:
     """Everything to compare."""
 
     frames: Frames
-    boxes: Arrays
+    landmarks: Landmarks
     masks: Mask
     person: Image
     person_frame: int
@@ -110,7 +110,7 @@ class TripletsStage(Stage[TripletsConfig, Clip, Clip]):
         first, last = row.media.num_motion_frames, row.media.num_frames - 1
         spread = np.linspace(first, last, self.config.num_frames).round().astype(int)
         triplet = Triplet(
-            frames=files.frames(row.media.video), boxes=files.arrays(row.boxes.arrays), masks=masks,
+            frames=files.frames(row.media.video), landmarks=Landmarks.read(files.arrays(row.boxes.arrays)), masks=masks,
             person=files.image(row.references.person_image),
             person_frame=row.references.person_frame, product_frame=row.references.product_frame,
             samples=sorted(set(spread.tolist())),
@@ -129,7 +129,7 @@ class TripletsStage(Stage[TripletsConfig, Clip, Clip]):
         """Is there a face in the person picture where the clip has it?"""
         if self._faces is None:
             self.setup()
-        expected = triplet.boxes["face_box_xyxy_px"][triplet.person_frame]
+        expected = triplet.landmarks.face.box_xyxy_px[triplet.person_frame]
         if not np.isfinite(expected).all():
             return False
         height, width = triplet.person.shape[:2]
@@ -165,7 +165,7 @@ class TripletsStage(Stage[TripletsConfig, Clip, Clip]):
 
 def person_similarity(triplet: Triplet) -> float:
     """Median likeness of the person picture's face with the clip's faces; 0 where there are none."""
-    points = triplet.boxes["face_landmarks_px"]
+    points = triplet.landmarks.face.points_px
     own = likeness.aligned_face(triplet.person, points[triplet.person_frame])
     others = [likeness.aligned_face(triplet.frames[t], points[t]) for t in triplet.samples]
     scores = [likeness.face_similarity(own, o) for o in others if own is not None and o is not None]
@@ -190,7 +190,12 @@ def product_leak(triplet: Triplet) -> float:
     if triplet.person.shape != triplet.frames[t].shape:
         return 0.0
     by_colour = leak_share(
-        triplet.person, t, triplet.frames, triplet.masks, triplet.boxes, [*triplet.samples, best]
+        triplet.person,
+        t,
+        triplet.frames,
+        triplet.masks,
+        triplet.landmarks,
+        [*triplet.samples, best],
     )
     view, view_mask = triplet.frames[best], triplet.masks[best]
     if not view_mask.any():
@@ -205,17 +210,17 @@ def hand_in_product_share(triplet: Triplet) -> float:
     """Share of the product cut-out that has the face's skin colours and lies inside a hand box."""
     t = triplet.product_frame
     mask, frame = triplet.masks[t], triplet.frames[t]
-    face = triplet.boxes["face_box_xyxy_px"][triplet.person_frame]
+    face = triplet.landmarks.face.box_xyxy_px[triplet.person_frame]
     if not mask.any() or not np.isfinite(face).all():
         return 0.0
     skin = _skin_mask(triplet, frame)
-    inside = hand_boxes_at(triplet.boxes, t, mask.shape)
+    inside = hand_boxes_at(triplet.landmarks, t, mask.shape)
     return float((skin & inside & mask).sum() / mask.sum())
 
 
 def _skin_mask(triplet: Triplet, frame: Image) -> Mask:
     """Pixels within 2.5 deviations of the cheeks' and nose's Lab colour (lightness counts half)."""
-    points = triplet.boxes["face_landmarks_px"][triplet.person_frame][:, :2]
+    points = triplet.landmarks.face.points_px[triplet.person_frame][:, :2]
     canvas = np.zeros(frame.shape[:2], np.uint8)
     for ring in ((50, 101, 36, 205), (280, 330, 266, 425), (6, 197, 195, 5)):  # cheeks, nose
         cv2.fillConvexPoly(canvas, cv2.convexHull(points[list(ring)].round().astype(np.int32)), 1)

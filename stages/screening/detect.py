@@ -14,9 +14,8 @@ from schemas.settings import BESIDE
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
-from stages.kit.arrays import F32, Arrays, Flags
-from stages.kit.landmarks import is_seen
-from stages.kit.masks import encode_masks
+from stages.kit.arrays import F32, Flags
+from stages.kit.landmarks import Landmarks, Sight, Track, is_seen, matte_runs, sight_of
 from stages.kit.mediapipe_package import MEDIAPIPE, check_mediapipe
 from stages.screening import tracks
 from stages.screening.mediapipe_count import MediapipeConfig
@@ -106,67 +105,69 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
         assert self._people is not None
         frames = files.frames(row.media.video)
         found = self._people.detect(frames)
-        arrays = self._tracks(found, row.media.width_px, row.media.height_px)
-        facet = self._describe(arrays, found, row, files)
+        landmarks = self._tracks(found, row.media.width_px, row.media.height_px)
+        facet = self._describe(landmarks, found, row, files)
         return Kept((row.with_facet(self.facet, facet),))
 
-    def _tracks(self, found: PeopleTracks, width: int, height: int) -> Arrays:
-        """Fill, smooth, box: the per-frame arrays of the facet."""
-        config = self.config
-        # frames between two looks are a gap of every-1; a missed look is longer
-        max_gap = config.max_gap_frames + config.every - 1
-
-        def steady(track: F32) -> tuple[F32, Flags]:
-            filled, is_filled = tracks.fill_gaps(track, max_gap)
-            kept = tracks.drop_blips(filled, config.min_run_frames)
-            return tracks.smooth(kept), is_filled & is_seen(kept)
-
+    def _tracks(self, found: PeopleTracks, width: int, height: int) -> Landmarks:
+        """Fill, smooth, box: what is stored of each frame."""
         _name_hands(found)
-        arrays: Arrays = {}
-        arrays["pose_landmarks_px"], _ = steady(found.pose_px)
-        arrays["pose_world_m"], _ = steady(found.pose_world_m)
-        arrays["face_landmarks_px"], face_filled = steady(found.face_px)
-        arrays["face_box_xyxy_px"] = _boxes(
-            arrays["face_landmarks_px"], _FACE_MARGIN, width, height
+        pose, _ = self._steady(found.pose_px)
+        pose_m, _ = self._steady(found.pose_world_m)
+        left, right = (self._steady(px) for px in (found.left_hand_px, found.right_hand_px))
+        wrists = pose[:, [LEFT_WRIST, RIGHT_WRIST], :2]
+        tracks.drop_doubles(left[0], right[0], wrists)  # filled gaps may meet
+        left_m, _ = self._steady(found.left_hand_world_m)
+        right_m, _ = self._steady(found.right_hand_world_m)
+        left_score, right_score = (
+            tracks.fill_gaps(score[:, None], self._max_gap)[0][:, 0]
+            for score in (found.left_score, found.right_score)
         )
-        arrays["face_is_filled"] = face_filled.astype(np.uint8)
-        arrays["face_score"] = np.nan_to_num(found.face_score).astype(np.float32)
-        hands = {side: steady(getattr(found, f"{side}_hand_px")) for side in ("left", "right")}
-        wrists = arrays["pose_landmarks_px"][:, [LEFT_WRIST, RIGHT_WRIST], :2]
-        tracks.drop_doubles(hands["left"][0], hands["right"][0], wrists)  # filled gaps may meet
-        for side, (points, is_filled) in hands.items():
-            world, _ = steady(getattr(found, f"{side}_hand_world_m"))
-            score, _ = tracks.fill_gaps(getattr(found, f"{side}_score")[:, None], max_gap)
-            arrays[f"{side}_hand_landmarks_px"] = points
-            arrays[f"{side}_hand_world_m"] = world
-            arrays[f"{side}_hand_box_xyxy_px"] = _boxes(points, _HAND_MARGIN, width, height)
-            arrays[f"{side}_hand_is_filled"] = (is_filled & is_seen(points)).astype(np.uint8)
-            arrays[f"{side}_hand_score"] = np.nan_to_num(score[:, 0]).astype(np.float32)
-        arrays["person_count"] = found.person_count
-        return arrays | encode_masks(found.matte, "matte")
+        size = (width, height)
+        return Landmarks(
+            pose_px=pose,
+            pose_world_m=pose_m,
+            face=_track(*self._steady(found.face_px), found.face_score, _FACE_MARGIN, size),
+            hands=(
+                _track(*left, left_score, _HAND_MARGIN, size),
+                _track(*right, right_score, _HAND_MARGIN, size),
+            ),
+            hands_world_m=(left_m, right_m),
+            person_count=found.person_count,
+            matte_runs=matte_runs(found.matte),
+        )
 
-    def _describe(self, arrays: Arrays, found: PeopleTracks, row: Clip, files: Files) -> BoxesFacet:
-        target = slice(row.media.num_motion_frames, None)
-        seen = {
-            k: is_seen(arrays[f"{k}_box_xyxy_px"][target])
-            for k in ("face", "left_hand", "right_hand")
-        }
-        faces = arrays["face_box_xyxy_px"][target][seen["face"]]
+    @property
+    def _max_gap(self) -> int:
+        # frames between two looks are a gap of every-1; a missed look is longer
+        return self.config.max_gap_frames + self.config.every - 1
+
+    def _steady(self, track: F32) -> tuple[F32, Flags]:
+        """A track with its short gaps filled, blips dropped and smoothed, and which frames (T,) were filled."""
+        filled, is_filled = tracks.fill_gaps(track, self._max_gap)
+        kept = tracks.drop_blips(filled, self.config.min_run_frames)
+        return tracks.smooth(kept), is_filled
+
+    def _describe(
+        self, landmarks: Landmarks, found: PeopleTracks, row: Clip, files: Files
+    ) -> BoxesFacet:
+        target = landmarks.since(row.media.num_motion_frames)
+        face, (left, right) = target.face, target.hands
+        faces = face.box_xyxy_px[face.has_box]
         heights = faces[:, 3] - faces[:, 1]
-        filled = [arrays[f"{k}_is_filled"][target].astype(bool) for k in seen]
-        counts = arrays["person_count"][target]
+        filled = [track.sight == Sight.FILLED for track in (face, left, right)]
         return BoxesFacet(
-            arrays=files.put_arrays(arrays),
-            face_share=tracks.share(seen["face"]),
-            left_hand_share=tracks.share(seen["left_hand"]),
-            right_hand_share=tracks.share(seen["right_hand"]),
-            any_hand_share=tracks.share(seen["left_hand"] | seen["right_hand"]),
-            pose_share=tracks.share(is_seen(arrays["pose_landmarks_px"][target])),
+            arrays=files.put_arrays(landmarks.arrays()),
+            face_share=tracks.share(face.has_box),
+            left_hand_share=tracks.share(left.has_box),
+            right_hand_share=tracks.share(right.has_box),
+            any_hand_share=tracks.share(left.has_box | right.has_box),
+            pose_share=tracks.share(is_seen(target.pose_px)),
             filled_share=float(np.mean(filled)),
-            multi_person_share=tracks.share(counts > 1),
-            max_person_count=int(counts.max(initial=0)),
+            multi_person_share=tracks.share(target.person_count > 1),
+            max_person_count=int(target.person_count.max(initial=0)),
             median_face_height_px=float(np.median(heights)) if len(heights) else 0.0,
-            matte_area_share=float(found.matte[target].mean()),
+            matte_area_share=float(found.matte[row.media.num_motion_frames :].mean()),
             backend=MEDIAPIPE,
             people_backend=self._counter.ref,
         )
@@ -204,6 +205,11 @@ def _name_hands(found: PeopleTracks) -> None:
         getattr(found, f"{side}_score")[unseen] = np.nan
 
 
-def _boxes(points: F32, margin: float, width: int, height: int) -> F32:
+def _track(
+    points_px: F32, is_filled: Flags, score: F32, margin: float, size: tuple[int, int]
+) -> Track:
+    """A part's landmarks with boxes around them, grown by a share of their size, in a picture (width, height)."""
     with np.errstate(invalid="ignore"):
-        return tracks.boxes_around(points, margin, width, height)
+        boxes = tracks.boxes_around(points_px, margin, *size)
+    known = np.nan_to_num(score).astype(np.float32)
+    return Track(points_px, boxes, sight_of(points_px, is_filled), known)

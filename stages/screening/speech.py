@@ -21,6 +21,7 @@ from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
 from stages.kit.arrays import F32, Flags
+from stages.kit.landmarks import Landmarks
 from stages.kit.media import read_wav
 from stages.kit.spans import runs
 from stages.screening import dnsmos, silero
@@ -176,7 +177,7 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
             return {}
         assert row.boxes is not None
         target = slice(row.media.num_motion_frames, None)
-        faces = files.arrays(row.boxes.arrays)["face_box_xyxy_px"][target]
+        faces = Landmarks.read(files.arrays(row.boxes.arrays)).face.box_xyxy_px[target]
         found = measure_sync(files.frames(row.media.video)[target], faces, samples, self._sync)
         scores = {} if found is None else {
             "sync_offset_frames": found.offset_frames, "sync_confidence": found.confidence,
@@ -192,7 +193,7 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
 def _lips(row: Clip, files: Files, voiced: Flags) -> dict[str, float | None]:
     """What lips and voice say of each other over the target frames; ``voiced`` is per chunk of the whole clip."""
     assert row.boxes is not None
-    face_px = files.arrays(row.boxes.arrays)["face_landmarks_px"]
+    face_px = Landmarks.read(files.arrays(row.boxes.arrays)).face.points_px
     middles = (np.arange(row.media.num_frames) + 0.5) * SAMPLES_PER_FRAME / silero.CHUNK_SAMPLES
     spoken = voiced[np.minimum(middles.astype(int), len(voiced) - 1)]
     target = slice(row.media.num_motion_frames, None)

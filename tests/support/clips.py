@@ -10,6 +10,7 @@ from schemas.clock import SAMPLES_PER_FRAME
 from schemas.rows import Clip
 from stages.files import Files
 from stages.kit import media
+from tests.support.landmarks import whole
 
 TOY = BackendRef(name="toy", version="1", licence="none")
 
@@ -120,15 +121,7 @@ def _audio(files: Files, total: int):
 def _boxes(files: Files, total: int, height: int, width: int) -> f.BoxesFacet:
     hand = square_boxes(total, height, width)
     face = np.tile(np.float32([width / 2, 2, width / 2 + 14, 14]), (total, 1))
-    absent = np.full((total, 4), np.nan, np.float32)
-    arrays = files.put_arrays(
-        {
-            "face_box_xyxy_px": face,
-            "left_hand_box_xyxy_px": hand,
-            "right_hand_box_xyxy_px": absent,
-            "face_landmarks_px": np.full((total, 468, 3), np.nan, np.float32),
-        }
-    )
+    arrays = files.put_arrays(whole({"face_box_xyxy_px": face, "left_hand_box_xyxy_px": hand}))
     return f.BoxesFacet(
         arrays=arrays,
         face_share=1,

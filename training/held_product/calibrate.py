@@ -21,7 +21,7 @@ from jobs.bench.real import Part, annotated_videos, parts_of, row_of
 from jobs.bench.scores import calibration_error
 from stages.base import Kept
 from stages.files import Files, FolderBlobs
-from stages.kit.landmarks import hands_of
+from stages.kit.landmarks import Landmarks
 from stages.product.held_looks import HeldProduct
 from stages.product.held_masks import log_odds, look_over, masks_of
 from stages.product.scene import load_scene
@@ -82,12 +82,12 @@ def cases_of(data: Path, kept: Path, weights: str) -> Iterator[Case]:
         for part in parts_of(clip, path, masks):
             if part.masks:
                 yield from _cases(
-                    part, boxes_of(part, detect, kept / f"{clip}-{part.first}.npz"), net
+                    part, landmarks_of(part, detect, kept / f"{clip}-{part.first}.npz"), net
                 )
 
 
-def boxes_of(part: Part, detect: DetectStage, kept: Path) -> dict[str, Any]:
-    """The arrays of a part's boxes, kept in a file."""
+def landmarks_of(part: Part, detect: DetectStage, kept: Path) -> Landmarks:
+    """What is detected in a part, kept in a file."""
     if not kept.exists():
         with tempfile.TemporaryDirectory() as folder:
             files = Files(FolderBlobs(Path(folder) / "root"), Path(folder) / "scratch")
@@ -98,12 +98,12 @@ def boxes_of(part: Part, detect: DetectStage, kept: Path) -> dict[str, Any]:
                 arrays: Any = files.arrays(done.rows[0].boxes.arrays)
                 np.savez_compressed(kept, **arrays)
     with np.load(kept) as packed:
-        return dict(packed)
+        return Landmarks.read(dict(packed))
 
 
-def _cases(part: Part, boxes: dict[str, Any], net: HeldProduct) -> Iterator[Case]:
-    scene = load_scene(part.frames, boxes, _SHORT_SIDE_PX)
-    found = look_over(scene, part.frames, hands_of(boxes), net, _EVERY)
+def _cases(part: Part, landmarks: Landmarks, net: HeldProduct) -> Iterator[Case]:
+    scene = load_scene(part.frames, landmarks, _SHORT_SIDE_PX)
+    found = look_over(scene, part.frames, landmarks.hands_by_frame, net, _EVERY)
     masks, _ = masks_of(scene, found, len(part.frames), _EVERY)
     for t, truth in part.masks.items():
         near = [key for key in found.keys if abs(key - t) < _EVERY and found.is_held[key]]

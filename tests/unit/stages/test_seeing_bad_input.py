@@ -15,6 +15,7 @@ from stages.base import Dropped
 from stages.body.body import BodyConfig, BodyStage
 from stages.body_models.anny import load_anny
 from stages.kit import media
+from stages.kit.landmarks import Landmarks
 from stages.kit.masks import decode_masks
 from stages.product.objects import ObjectsConfig, ObjectsGate, ObjectsStage
 from stages.screening.detect import DetectConfig, DetectStage
@@ -97,9 +98,9 @@ def test_a_mirrored_clip_has_its_sides_exchanged(acted, detect, files):
     mirrored = detect.process(
         row_of(np.ascontiguousarray(acted[0][:, :, ::-1]), files), files
     ).rows[0]
-    a, b = files.arrays(straight.boxes.arrays), files.arrays(mirrored.boxes.arrays)
-    holding = np.nanmedian(a["right_hand_box_xyxy_px"], axis=0)
-    flipped = np.nanmedian(b["left_hand_box_xyxy_px"], axis=0)
+    a, b = (Landmarks.read(files.arrays(c.boxes.arrays)) for c in (straight, mirrored))
+    holding = np.nanmedian(a.hands[1].box_xyxy_px, axis=0)
+    flipped = np.nanmedian(b.hands[0].box_xyxy_px, axis=0)
     assert flipped[[0, 2]] == pytest.approx(WIDTH - holding[[2, 0]], abs=25)
     assert (
         reason_of(detect, detect.process(row_of(acted[0][:, :, ::-1].copy(), files), files)) == ""

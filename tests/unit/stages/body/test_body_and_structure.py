@@ -25,7 +25,9 @@ from stages.body.structure import (
 )
 from stages.body_models.open_body import SmplxSource
 from stages.files import Files, FolderBlobs
+from stages.kit.landmarks import matte_runs
 from stages.kit.masks import encode_masks
+from tests.support.landmarks import whole
 from tests.unit.stages.conftest import NUM_FRAMES, SIZE_PX, Truth
 
 DEV = BackendRef(name="synthetic", version="1", licence="none")
@@ -53,7 +55,7 @@ def make_clip(files: Files, truth: Truth, masks: np.ndarray, arrays=None, matte=
     rng = np.random.default_rng(0)
     rgb = rng.integers(60, 200, (1, height // 8, width // 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
     matte = np.ones_like(masks) if matte is None else matte
-    boxes = {**(arrays or truth.arrays), **encode_masks(matte, "matte")}
+    found = whole({**(arrays or truth.arrays), **matte_runs(matte)})
     return Clip(
         clip_id="c",
         source_id="s",
@@ -74,7 +76,7 @@ def make_clip(files: Files, truth: Truth, masks: np.ndarray, arrays=None, matte=
             transform=f.ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
         ),
         boxes=f.BoxesFacet(
-            arrays=files.put_arrays(boxes),
+            arrays=files.put_arrays(found),
             face_share=1,
             left_hand_share=1,
             right_hand_share=1,

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from stages.body.detections import HEAD_M, read_detections
 from stages.body.fit import fit_body
 from stages.body.hoi_metrics import matte_iou
-from stages.body.targets import HEAD_M, read_detections
 from stages.body_models.rendering import Camera, MeshRenderer
 from stages.body_models.rig import anny_roles
 from stages.files import Files, FolderBlobs
-from stages.kit.masks import decode_masks
+from stages.kit.landmarks import Landmarks
 
 SIZE_PX = (480, 832)
 
@@ -39,9 +39,9 @@ def test_mesh_follows_the_person(shared_data: Path, tmp_path: Path, detect, name
     with files.row_scope():
         clip = clip_of(files, shared_data / "videos" / f"{name}.mp4", 40, SIZE_PX)
         row = detect.process(clip, files).rows[0]
-        arrays = files.arrays(row.boxes.arrays)
+        landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
     body = load_anny()
-    fit = fit_body(body.tables, anny_roles(body.bone_names), read_detections(arrays, *SIZE_PX))
+    fit = fit_body(body.tables, anny_roles(body.bone_names), read_detections(landmarks, *SIZE_PX))
     assert fit.is_valid.mean() > 0.9
     assert np.nanmedian(fit.body_error_head) < 0.10
     assert np.nanmedian(fit.hand_error_head) < 0.10
@@ -51,7 +51,7 @@ def test_mesh_follows_the_person(shared_data: Path, tmp_path: Path, detect, name
         )
     camera = Camera(*SIZE_PX, fit.camera.focal_px, fit.camera.principal_px)
     renderer = MeshRenderer(body.faces, body.part_labels, camera)
-    mattes = decode_masks(arrays, "matte", SIZE_PX[1], SIZE_PX[0])
+    mattes = landmarks.matte(SIZE_PX[1], SIZE_PX[0])
     head_px = fit.camera.focal_px * HEAD_M / -np.median(fit.translation[:, 2])
     nothing = np.zeros_like(mattes[0])
     ious = [

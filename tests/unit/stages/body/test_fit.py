@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from schemas.errors import DataError
+from stages.body.detections import HEAD_M, Detections, own_hands, read_detections
 from stages.body.first_guess import fill_gaps, torso_rotation, unwrap
 from stages.body.fit import FitOptions, fit_body
 from stages.body.solve import project
-from stages.body.targets import HEAD_M, Detections, own_hands, read_detections
 from stages.body_models.rig import Roles
+from tests.support.landmarks import table
 from tests.unit.stages.conftest import SIZE_PX, Truth
 
 
@@ -32,7 +33,7 @@ def error_heads(truth: Truth, seen: Detections, roles: Roles | None = None) -> n
 
 
 def test_a_posed_body_is_found_again(truth: Truth) -> None:
-    seen = read_detections(truth.arrays, *SIZE_PX)
+    seen = read_detections(table(truth.arrays), *SIZE_PX)
     error = error_heads(truth, seen)
     assert np.median(error) < 0.01
     assert (error < 0.1).mean() > 0.98  # PCK at a tenth of a head
@@ -46,7 +47,7 @@ def test_noise_of_a_few_pixels_is_smoothed(truth: Truth) -> None:
             value = truth.arrays[key]
             noisy[key] = value + rng.normal(0, 2.0, value.shape).astype(np.float32)
     noisy["pose_landmarks_px"][..., 3] = truth.arrays["pose_landmarks_px"][..., 3]
-    seen = read_detections(noisy, *SIZE_PX)
+    seen = read_detections(table(noisy), *SIZE_PX)
     body = [truth.roles.wrist["L"], truth.roles.elbow["R"], truth.roles.head]
     assert np.median(error_heads(truth, seen)[:, body]) < 2.0 / seen.head_px
 
@@ -54,7 +55,7 @@ def test_noise_of_a_few_pixels_is_smoothed(truth: Truth) -> None:
 def test_half_a_body_is_enough(truth: Truth) -> None:
     half = {k: v.copy() for k, v in truth.arrays.items()}
     half["pose_landmarks_px"][:, 23:, 3] = 0.0
-    seen = read_detections(half, *SIZE_PX)
+    seen = read_detections(table(half), *SIZE_PX)
     upper = [*truth.roles.shoulder.values(), *truth.roles.elbow.values(), truth.roles.head]
     assert np.median(error_heads(truth, seen)[:, upper]) < 0.03
 
@@ -62,13 +63,13 @@ def test_half_a_body_is_enough(truth: Truth) -> None:
 def test_a_landmark_beside_its_joint_is_accounted_for(truth: Truth) -> None:
     """Shoulders seen 2 cm further in and 3 cm higher than the joints."""
     shifted = dict(truth.arrays)
-    px_per_m = read_detections(shifted, *SIZE_PX).head_px / HEAD_M
+    px_per_m = read_detections(table(shifted), *SIZE_PX).head_px / HEAD_M
     pose = shifted["pose_landmarks_px"] = truth.arrays["pose_landmarks_px"].copy()
     inward = np.sign(pose[:, 12, 0] - pose[:, 11, 0])
     pose[:, 11, 0] += 0.02 * px_per_m * inward
     pose[:, 12, 0] -= 0.02 * px_per_m * inward
     pose[:, 11:13, 1] -= 0.03 * px_per_m
-    seen = read_detections(shifted, *SIZE_PX)
+    seen = read_detections(table(shifted), *SIZE_PX)
     shoulders = list(truth.roles.shoulder.values())
     told = replace(truth.roles, seen_at={"shoulder": (0.02, 0.03)})
     naive = np.median(error_heads(truth, seen)[:, shoulders])
@@ -79,7 +80,7 @@ def test_gaps_are_bridged_and_marked(truth: Truth) -> None:
     gappy = {k: v.copy() for k, v in truth.arrays.items()}
     for values in gappy.values():
         values[6:9] = np.nan
-    fit = fit_body(truth.body.tables, truth.roles, read_detections(gappy, *SIZE_PX))
+    fit = fit_body(truth.body.tables, truth.roles, read_detections(table(gappy), *SIZE_PX))
     assert fit.is_valid.tolist() == [t not in (6, 7, 8) for t in range(len(fit.is_valid))]
     assert np.isnan(fit.body_error_head[7]).all()
     steps = np.abs(np.diff(fit.translation, axis=0)).max()
@@ -90,7 +91,7 @@ def test_a_missing_hand_leaves_the_arm_and_gives_no_error(truth: Truth) -> None:
     one_handed = {k: v.copy() for k, v in truth.arrays.items()}
     one_handed["left_hand_landmarks_px"][:] = np.nan
     one_handed["left_hand_world_m"][:] = np.nan
-    seen = read_detections(one_handed, *SIZE_PX)
+    seen = read_detections(table(one_handed), *SIZE_PX)
     fit = fit_body(truth.body.tables, truth.roles, seen)
     assert np.isnan(fit.hand_error_head[:, :21]).all()
     assert np.isfinite(fit.hand_error_head[:, 21:]).all()
@@ -98,7 +99,7 @@ def test_a_missing_hand_leaves_the_arm_and_gives_no_error(truth: Truth) -> None:
 
 
 def test_the_same_input_gives_the_same_numbers(truth: Truth) -> None:
-    seen = read_detections(truth.arrays, *SIZE_PX)
+    seen = read_detections(table(truth.arrays), *SIZE_PX)
     first = fit_body(truth.body.tables, truth.roles, seen, FitOptions(rounds=2, finger_steps=2))
     second = fit_body(truth.body.tables, truth.roles, seen, FitOptions(rounds=2, finger_steps=2))
     assert np.array_equal(first.rotations, second.rotations)
@@ -108,13 +109,13 @@ def test_the_same_input_gives_the_same_numbers(truth: Truth) -> None:
 def test_nobody_is_a_reason(truth: Truth) -> None:
     empty = {k: np.full_like(v, np.nan) for k, v in truth.arrays.items()}
     with pytest.raises(DataError) as caught:
-        fit_body(truth.body.tables, truth.roles, read_detections(empty, *SIZE_PX))
+        fit_body(truth.body.tables, truth.roles, read_detections(table(empty), *SIZE_PX))
     assert caught.value.code == "no_pose"
 
 
 def test_one_frame_is_enough(truth: Truth) -> None:
     single = {k: v[:1] for k, v in truth.arrays.items()}
-    fit = fit_body(truth.body.tables, truth.roles, read_detections(single, *SIZE_PX))
+    fit = fit_body(truth.body.tables, truth.roles, read_detections(table(single), *SIZE_PX))
     assert np.nanmedian(fit.body_error_head) < 0.03
 
 

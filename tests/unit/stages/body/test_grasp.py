@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.body.detections import Detections, read_detections
 from stages.body.fit import BodyFit, fit_body, full_chain
 from stages.body.front import front_of
 from stages.body.grasp import close_on_product, needed_push
 from stages.body.held_grip import KNUCKLES, TIPS, grip_of, product_depth
 from stages.body.held_surface import hull_of
 from stages.body.solve import forward, project, rig_matrix
-from stages.body.targets import Detections, RestModel, hand_points, read_detections
+from stages.body.targets import RestModel, hand_points
 from stages.body_models.anny import load_anny
 from stages.body_models.rig import FINGERS, anny_roles, body_dofs, finger_dofs
+from tests.support.landmarks import table
 from tests.unit.stages.body_models.toy_body import observe
 
 SIZE_PX, NUM_FRAMES, SIDE = (240, 416), 12, "L"
@@ -85,7 +87,7 @@ def pose(body, roles, arm: dict[str, float]) -> np.ndarray:
 def scene_of(arrays: dict[str, np.ndarray]) -> Scene:
     body = load_anny()
     roles = replace(anny_roles(body.bone_names), seen_at={})
-    seen = read_detections(arrays, *SIZE_PX)
+    seen = read_detections(table(arrays), *SIZE_PX)
     return Scene(body, roles, arrays, seen, fit_body(body.tables, roles, seen))
 
 

@@ -17,6 +17,7 @@ from schemas.errors import ConfigError, DataError, ModelOutputError
 from schemas.rows import Clip
 from stages.base import Dropped, Kept
 from stages.body.body import BodyConfig, BodyStage
+from stages.body.detections import read_detections
 from stages.body.sequence import (
     HAND_POINTS,
     POSE_POINTS,
@@ -29,7 +30,6 @@ from stages.body.sequence import (
 )
 from stages.body.solve import project
 from stages.body.structure import Scene, StructureConfig, StructureStage, draw
-from stages.body.targets import read_detections
 from stages.body_models.mesh_parts import HEAD, LEFT_HAND, RIGHT_HAND, label_parts
 from stages.body_models.open_body import MeshSequenceModel, stored_body
 from stages.body_models.rendering import Camera, MeshRenderer
@@ -42,6 +42,7 @@ from stages.body_models.sam3d_results import (
     read_result,
 )
 from stages.files import Files, FolderBlobs
+from tests.support.landmarks import table
 from tests.unit.stages.body.test_body_and_structure import make_clip
 from tests.unit.stages.body_models.toy_sam3d import (
     WRIST_X,
@@ -73,7 +74,7 @@ def results_of(frames: range) -> list[FrameResult | None]:
 
 def seen_of(results: list[dict]):
     pixels = np.stack([r["pred_keypoints_2d"] for r in results])
-    return read_detections(detections(pixels), *SIZE_PX)
+    return read_detections(table(detections(pixels)), *SIZE_PX)
 
 
 # ---- reading ----------------------------------------------------------------------------------------------
@@ -530,7 +531,7 @@ def test_a_real_result_is_drawn_by_the_structure_stage(shared_data: Path, tmp_pa
     result = read_result(shared_data / "gt" / "sam3dbody_outputs" / "img_subj01.npz")
     width, height = REAL_SIZE_PX
     pixels = np.repeat(result.keypoints_px[None], 3, 0)
-    seen = read_detections(detections(pixels), width, height)
+    seen = read_detections(table(detections(pixels)), width, height)
     body = record([result] * 3, fans(result.vertices_m), seen, 0, 1)
     assert np.nanmax(body.body_error_head) < 0.01
     from stages.body.recorded import sequence_arrays

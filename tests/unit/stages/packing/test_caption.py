@@ -15,6 +15,7 @@ from stages.packing.product_words import (
     look_at_product,
     main_colours,
 )
+from tests.support.landmarks import table
 from tests.unit.stages.product import held_scene
 from tests.unit.stages.product.test_product_view import AWAY, finger_at
 
@@ -31,19 +32,20 @@ def clip(colour=(200, 40, 40), box=(30, 90, 60, 80)):
     return frames, masks
 
 
-def boxes_of(hand_px=None, face_px=None):
+def landmarks_of(hand_px=None, face_px=None):
     hand = AWAY if hand_px is None else finger_at(20, 20, hand_px)
     face = np.full(4, np.nan) if face_px is None else np.array([0, 0, 10, face_px])
-    return {
+    return table({
         "left_hand_landmarks_px": np.stack([hand] * COUNT),
-        "right_hand_landmarks_px": np.stack([AWAY] * COUNT),
         "face_box_xyxy_px": np.stack([face] * COUNT).astype(np.float32),
-    }
+    })  # fmt: skip
 
 
-def look(frames, masks, *, confidence=None, in_hand=((1, 0),) * COUNT, boxes=None):
+def look(frames, masks, *, confidence=None, in_hand=((1, 0),) * COUNT, landmarks=None):
     sure = np.ones(COUNT, np.float32) if confidence is None else np.float32(confidence)
-    return look_at_product(frames, masks, sure, np.array(in_hand, np.uint8), boxes or boxes_of())
+    return look_at_product(
+        frames, masks, sure, np.array(in_hand, np.uint8), landmarks or landmarks_of()
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,13 +103,13 @@ def test_shares_of_colours_are_medians_over_frames():
 )  # fmt: skip
 def test_size_is_told_beside_a_hand(box, words):
     frames, masks = clip(box=box)
-    assert describe(look(frames, masks, boxes=boxes_of(hand_px=30))) == f"{words} object"
+    assert describe(look(frames, masks, landmarks=landmarks_of(hand_px=30))) == f"{words} object"
 
 
 def test_a_face_tells_the_size_where_no_hand_is_seen_whole():
     frames, masks = clip(box=(40, 70, 60, 90))
-    assert look(frames, masks, boxes=boxes_of(face_px=50)).size_hands == pytest.approx(0.75)
-    fist = look(frames, masks, boxes=boxes_of(hand_px=12, face_px=50))
+    assert look(frames, masks, landmarks=landmarks_of(face_px=50)).size_hands == pytest.approx(0.75)
+    fist = look(frames, masks, landmarks=landmarks_of(hand_px=12, face_px=50))
     assert fist.size_hands == pytest.approx(0.75)
     assert look(frames, masks).size_hands is None
 

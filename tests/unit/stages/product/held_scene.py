@@ -11,7 +11,9 @@ from schemas import facets as f
 from schemas.base import BackendRef
 from schemas.rows import Clip
 from stages.files import Files
+from stages.kit.landmarks import Landmarks
 from stages.kit.masks import encode_masks
+from tests.support.landmarks import unseen
 
 TOY = BackendRef(name="toy", version="1", licence="none")
 SKIN, SHIRT, HAIR = (224, 178, 150), (60, 70, 120), (60, 40, 30)
@@ -28,7 +30,12 @@ _HAND = np.array([
 class HeldScene:
     frames: np.ndarray
     truth: np.ndarray
-    boxes: dict[str, np.ndarray]
+    arrays: dict[str, np.ndarray]
+    """What a perfect ``detect`` would store."""
+
+    @property
+    def landmarks(self) -> Landmarks:
+        return Landmarks.read(self.arrays)
 
 
 def render(num_frames: int = 40, *, holds: bool = True, colour=(200, 40, 60)) -> HeldScene:
@@ -39,7 +46,7 @@ def render(num_frames: int = 40, *, holds: bool = True, colour=(200, 40, 60)) ->
     product = np.clip(np.array(colour, np.float32) + label, 0, 255)
     frames = np.zeros((num_frames, HEIGHT, WIDTH, 3), np.uint8)
     truth = np.zeros(frames.shape[:3], bool)
-    arrays = empty_arrays(num_frames)
+    arrays = unseen(num_frames)
     mattes = np.zeros(truth.shape, bool)
     for t in range(num_frames):
         picture = room.astype(np.uint8)
@@ -75,24 +82,6 @@ def draw_hand(picture, hand, behind) -> np.ndarray:
     return front > 0
 
 
-def empty_arrays(num_frames: int) -> dict[str, np.ndarray]:
-    def nan(*dims):
-        return np.full((num_frames, *dims), np.nan, np.float32)
-
-    arrays = {
-        "pose_landmarks_px": nan(33, 4),
-        "pose_world_m": nan(33, 3),
-        "face_landmarks_px": nan(468, 3),
-    }
-    for side in ("left_hand", "right_hand"):
-        arrays[f"{side}_landmarks_px"] = nan(21, 3)
-    for what in ("face", "left_hand", "right_hand"):
-        arrays[f"{what}_box_xyxy_px"] = nan(4)
-        arrays[f"{what}_score"] = np.ones(num_frames, np.float32)
-        arrays[f"{what}_is_filled"] = np.zeros(num_frames, np.uint8)
-    return arrays
-
-
 def fill_arrays(arrays, t, hand) -> None:
     arrays["right_hand_landmarks_px"][t] = np.concatenate([hand, np.zeros((21, 1))], axis=1)
     low, high = hand.min(axis=0), hand.max(axis=0)
@@ -112,7 +101,7 @@ def fill_arrays(arrays, t, hand) -> None:
 def clip_of(scene: HeldScene, files: Files, num_motion: int = 5) -> Clip:
     total = len(scene.frames)
     boxes = f.BoxesFacet(
-        arrays=files.put_arrays(scene.boxes), face_share=1, left_hand_share=0, right_hand_share=1,
+        arrays=files.put_arrays(scene.arrays), face_share=1, left_hand_share=0, right_hand_share=1,
         any_hand_share=1, pose_share=1, filled_share=0, multi_person_share=0, max_person_count=1,
         median_face_height_px=92, matte_area_share=0.5, backend=TOY,
     )  # fmt: skip

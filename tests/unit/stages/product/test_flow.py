@@ -12,7 +12,7 @@ from tests.unit.stages.product import held_scene
 
 def test_each_pair_is_the_engines_and_computed_once(monkeypatch):
     clip = held_scene.render(6)
-    scene = load_scene(clip.frames, clip.boxes, 240)
+    scene = load_scene(clip.frames, clip.landmarks, 240)
     make, asked = flow.make_flow, []
 
     class Counts:

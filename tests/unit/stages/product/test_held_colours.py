@@ -14,7 +14,7 @@ from tests.unit.stages.product import held_scene
 @pytest.fixture(scope="module")
 def clip():
     scene = held_scene.render(24)
-    return scene, load_scene(scene.frames, scene.boxes, 240)
+    return scene, load_scene(scene.frames, scene.landmarks, 240)
 
 
 def chances(scene, keys, certain=0.8):

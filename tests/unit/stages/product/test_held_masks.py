@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from schemas.errors import ConfigError
-from stages.kit.landmarks import hands_of
 from stages.kit.masks import iou
 from stages.product.held_crop import CROP_PX, crop_around
 from stages.product.held_looks import Look, group_hands
@@ -41,8 +40,8 @@ class Teller:
 
 
 def run(scene, teller, every=4):
-    small = load_scene(scene.frames, scene.boxes, 240)
-    found = look_over(small, scene.frames, hands_of(scene.boxes), teller, every)
+    small = load_scene(scene.frames, scene.landmarks, 240)
+    found = look_over(small, scene.frames, scene.landmarks.hands_by_frame, teller, every)
     return masks_of(small, found, len(scene.frames), every)
 
 
@@ -85,7 +84,7 @@ def test_a_single_look_that_sees_nothing_does_not_make_a_hole_but_a_row_of_them_
 
 
 def test_without_hands_there_is_nothing(scene):
-    small = load_scene(scene.frames, scene.boxes, 240)
+    small = load_scene(scene.frames, scene.landmarks, 240)
     teller = Teller(scene)
     found = look_over(small, scene.frames, [{} for _ in scene.frames], teller, 4)
     masks, _ = masks_of(small, found, len(scene.frames), 4)
@@ -133,7 +132,7 @@ def test_what_no_finger_touches_is_not_the_product(scene):
 def test_where_fingers_touch_but_a_speck_the_big_part_stays():
     """A sweater on a hanger: the wire between hand and cloth is not seen."""
     scene = held_scene.render(1)
-    small = load_scene(scene.frames, scene.boxes, 240)
+    small = load_scene(scene.frames, scene.landmarks, 240)
     mask = np.zeros(small.shape, bool)
     mask[330:400, 20:200] = True
     x, y = small.hands_at(0)[0].points_px[8].astype(int)
@@ -144,8 +143,8 @@ def test_where_fingers_touch_but_a_speck_the_big_part_stays():
 
 @pytest.mark.parametrize(("held", "share"), [(0.9, 1.0), (0.1, 0.0)])
 def test_something_else_in_the_other_hand_is_told(scene, held, share):
-    small = load_scene(scene.frames, scene.boxes, 240)
-    hands = [{0: one[RIGHT] + (110, -200), **one} for one in hands_of(scene.boxes)]
+    small = load_scene(scene.frames, scene.landmarks, 240)
+    hands = [{0: one[RIGHT] + (110, -200), **one} for one in scene.landmarks.hands_by_frame]
     found = look_over(small, scene.frames, hands, TwoThings(Teller(scene), held), 4)
     assert found.second_share == share
 

@@ -16,7 +16,7 @@ KEYS = (20, 24)
 @pytest.fixture(scope="module")
 def clip():
     scene = held_scene.render(44)
-    return scene, load_scene(scene.frames, scene.boxes, 240)
+    return scene, load_scene(scene.frames, scene.landmarks, 240)
 
 
 def chances(scene, certain=0.8):
@@ -52,7 +52,7 @@ def test_a_patch_of_the_shirt_that_was_taken_along_goes(clip):
 def test_without_motion_nothing_is_learned():
     scene = held_scene.render(44)
     scene.frames[:] = scene.frames[20]
-    small = load_scene(scene.frames, scene.boxes, 240)
+    small = load_scene(scene.frames, scene.landmarks, 240)
     given = chances(scene)
     for t, chance in with_motion(small, given).items():
         np.testing.assert_allclose(chance, np.clip(given[t], 0.01, 0.99), atol=0.02)
@@ -64,5 +64,5 @@ def test_nothing_stays_nothing_and_a_lone_frame_stays_as_it_is(clip):
     assert all((c == 0).all() for c in with_motion(small, nothing).values())
     alone = held_scene.render(1)
     given = {0: np.where(alone.truth[0], 0.8, 0.2).astype(np.float32)}
-    found = with_motion(load_scene(alone.frames, alone.boxes, 240), given)
+    found = with_motion(load_scene(alone.frames, alone.landmarks, 240), given)
     np.testing.assert_array_equal(found[0], given[0])

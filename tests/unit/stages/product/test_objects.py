@@ -56,9 +56,9 @@ def test_an_empty_hand_is_dropped(files):
 
 
 def test_a_clip_without_hands_has_no_product(held, files):
-    scene = held_scene.HeldScene(held.frames, held.truth, dict(held.boxes))
-    scene.boxes["right_hand_landmarks_px"] = np.full_like(
-        held.boxes["right_hand_landmarks_px"], np.nan
+    scene = held_scene.HeldScene(held.frames, held.truth, dict(held.arrays))
+    scene.arrays["right_hand_landmarks_px"] = np.full_like(
+        held.arrays["right_hand_landmarks_px"], np.nan
     )
     stage = ObjectsStage(ObjectsConfig(backend="cues"))
     row = stage.process(held_scene.clip_of(scene, files), files).rows[0]

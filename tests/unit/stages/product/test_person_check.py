@@ -49,9 +49,9 @@ class FindsDrawnHands:
 
 def person_of(scene, masks, confidence=1.0, num_tries=1):
     sure = np.broadcast_to(np.float32(confidence), len(masks))
-    seen = Seen(scene.frames, masks, scene.boxes, sure)
+    seen = Seen(scene.frames, masks, scene.landmarks, sure)
     config = ReferencesConfig(num_tries=num_tries, num_donors=4)
-    return make_person(seen, config, FindsDrawnHands(scene.boxes), SeesRed())
+    return make_person(seen, config, FindsDrawnHands(scene.arrays), SeesRed())
 
 
 def test_a_true_mask_leaves_an_empty_hand(held):
@@ -64,17 +64,19 @@ def test_a_wrong_mask_cannot_pass_though_its_own_colours_are_gone(held):
     """A mask on a badge: that is taken out, and the product stays in the hand."""
     wrong = np.zeros_like(held.truth)
     wrong[:, 340:380, 160:190] = True
-    badges = held_scene.HeldScene(held.frames.copy(), wrong, held.boxes)
+    badges = held_scene.HeldScene(held.frames.copy(), wrong, held.arrays)
     badges.frames[wrong] = (40, 200, 60)
     person = person_of(badges, wrong)
-    leak = leak_share(person.image, person.frame, badges.frames, wrong, held.boxes, [0, 6, 12, 18])
+    leak = leak_share(
+        person.image, person.frame, badges.frames, wrong, held.landmarks, [0, 6, 12, 18]
+    )
     assert leak < 0.3  # by the mask's colours all is well
     assert person.scores.held_chance > 0.9
 
 
 def test_a_hand_that_is_painted_away_is_lost(held):
     masks = held.truth.copy()
-    for t, hand in enumerate(held.boxes["right_hand_landmarks_px"]):
+    for t, hand in enumerate(held.arrays["right_hand_landmarks_px"]):
         canvas = masks[t].astype(np.uint8)
         cv2.fillConvexPoly(canvas, cv2.convexHull(hand[:, :2].astype(np.int32)), 1)
         masks[t] = canvas > 0
@@ -90,7 +92,7 @@ def test_the_frame_that_looks_best_afterwards_is_taken(held):
     frames[np.arange(20) != 9, 60:165, 80:160] = cv2.GaussianBlur(
         held.frames[0, 60:165, 80:160], (0, 0), 2
     )
-    scene = held_scene.HeldScene(frames, masks, held.boxes)
+    scene = held_scene.HeldScene(frames, masks, held.arrays)
     first = person_of(scene, masks)
     assert first.frame == 9
     assert first.scores.held_chance > 0.9
@@ -111,7 +113,7 @@ def test_unsure_frames_lend_nothing(held):
 
 def test_no_network_is_no_score_and_is_said(held, files):
     stage = ReferencesStage(ReferencesConfig(look_again=False))
-    stage._hands = FindsDrawnHands(held.boxes)
+    stage._hands = FindsDrawnHands(held.arrays)
     stage.setup()
     assert stage.weights_sha256 == ""
     made = stage.process(held_scene.with_objects(held, files), files).rows[0].references
@@ -133,7 +135,7 @@ def test_the_packaged_network_is_asked_unless_another_is_named(held, files, tmp_
     stage = ReferencesStage(ReferencesConfig())
     stage.check()
     stage.setup()
-    stage._hands = FindsDrawnHands(held.boxes)
+    stage._hands = FindsDrawnHands(held.arrays)
     made = stage.process(held_scene.with_objects(held, files), files).rows[0].references
     assert 0 < made.person_held_chance < 1
     assert made.person_held_backend.weights_sha256 == stage.weights_sha256
@@ -194,18 +196,18 @@ def test_a_finger_towards_the_camera_is_as_long_as_others():
 
 def test_a_hand_that_the_model_does_not_see_in_the_frame_is_not_asked_for(held):
     blank = np.full_like(held.frames[0], 90)
-    hand = held.boxes["right_hand_landmarks_px"][0]
+    hand = held.arrays["right_hand_landmarks_px"][0]
     scores = look_at_person(
-        blank, blank, held.truth[0], [hand], FindsDrawnHands(held.boxes), SeesRed()
+        blank, blank, held.truth[0], [hand], FindsDrawnHands(held.arrays), SeesRed()
     )
     assert scores.hands_kept_share is None
     assert scores.held_chance == 0.0
-    none = look_at_person(blank, blank, held.truth[0], [], FindsDrawnHands(held.boxes), SeesRed())
+    none = look_at_person(blank, blank, held.truth[0], [], FindsDrawnHands(held.arrays), SeesRed())
     assert (none.held_chance, none.hands_kept_share) == (None, None)
 
 
 def test_the_network_is_asked_where_the_hand_is_now(held):
-    hand = held.boxes["right_hand_landmarks_px"][0]
+    hand = held.arrays["right_hand_landmarks_px"][0]
     moved = hand + np.array([3, 0, 0], np.float32)
     looker = SeesRed()
     finder = SimpleNamespace(find=lambda image, near: [moved])

@@ -17,6 +17,7 @@ from stages.product.product_view import (
     rank_views,
     sharpness_at_one_size,
 )
+from tests.support.landmarks import table
 
 HEIGHT, WIDTH, SIDE = 200, 240, 60
 AWAY = np.full((21, 3), np.nan, np.float32)
@@ -67,12 +68,9 @@ class Film:
         return self
 
     def seen(self, confidence=None):
-        boxes = {
-            "left_hand_landmarks_px": np.stack(self.hands),
-            "right_hand_landmarks_px": np.stack([AWAY] * len(self.hands)),
-        }
+        landmarks = table({"left_hand_landmarks_px": np.stack(self.hands)})
         sure = np.ones(len(self.frames), np.float32) if confidence is None else confidence
-        return Seen(np.stack(self.frames), np.stack(self.masks), boxes, np.asarray(sure))
+        return Seen(np.stack(self.frames), np.stack(self.masks), landmarks, np.asarray(sure))
 
 
 def best(film, **options):

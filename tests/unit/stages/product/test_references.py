@@ -9,6 +9,7 @@ from stages.product.references import ReferencesStage, cut_out, is_truncated, ju
 from stages.product.references_config import ReferencesConfig, ReferencesGate
 from stages.product.traces import leak_share
 from stages.product.triplets import TripletsConfig, TripletsStage
+from tests.support.landmarks import table
 from tests.unit.stages.product import held_scene
 
 
@@ -61,9 +62,9 @@ def test_a_donor_that_shows_something_else_is_refused():
 
 
 def test_no_clear_face_is_no_reference(held):
-    boxes = dict(held.boxes)
-    boxes["face_box_xyxy_px"] = np.full_like(held.boxes["face_box_xyxy_px"], np.nan)
-    seen = Seen(held.frames, held.truth, boxes, np.ones(len(held.frames), np.float32))
+    arrays = dict(held.arrays)
+    arrays["face_box_xyxy_px"] = np.full_like(arrays["face_box_xyxy_px"], np.nan)
+    seen = Seen(held.frames, held.truth, table(arrays), np.ones(len(held.frames), np.float32))
     with pytest.raises(DataError) as caught:
         person_frames(seen, 1)
     assert caught.value.code == "no_face_for_reference"
@@ -73,7 +74,7 @@ def test_the_product_view_is_whole_and_sharp(held):
     frames, masks = held.frames.copy(), held.truth.copy()
     frames[:10] = [filling.cv2.GaussianBlur(x, (0, 0), 3) for x in frames[:10]]
     masks[15:, :, 0] = True  # cut by the border
-    seen = Seen(frames, masks, held.boxes, np.ones(len(frames), np.float32))
+    seen = Seen(frames, masks, held.landmarks, np.ones(len(frames), np.float32))
     assert 10 <= rank_views(seen, 1)[0].frame < 15
 
 
@@ -171,7 +172,7 @@ def test_a_product_that_its_own_mask_missed_leaks(held, files, monkeypatch):
     masks = held.truth.copy()
     masks[t] = False  # nothing to remove, says the mask; the hand says where to look
     frame = files.frames(row.media.video)[t]
-    leak = leak_share(frame, t, held.frames, masks, held.boxes, [0, 5, 10, 15])
+    leak = leak_share(frame, t, held.frames, masks, held.landmarks, [0, 5, 10, 15])
     assert leak > 0.7
 
 
@@ -179,7 +180,7 @@ def test_a_swapped_product_does_not_match(held, files, monkeypatch):
     other = held_scene.render(20, colour=(30, 160, 60))
     frames = held.frames.copy()
     frames[12:] = other.frames[12:]
-    mixed = held_scene.HeldScene(frames, held.truth, held.boxes)
+    mixed = held_scene.HeldScene(frames, held.truth, held.arrays)
     row = triplet_row(mixed, files)
     _, row = scores_of(row, files, monkeypatch)
     _, same = scores_of(triplet_row(held, files), files, monkeypatch)
@@ -188,7 +189,7 @@ def test_a_swapped_product_does_not_match(held, files, monkeypatch):
 
 def test_a_product_mask_on_the_hand_is_seen(held, files, monkeypatch):
     masks = np.zeros_like(held.truth)
-    for t, hand in enumerate(held.boxes["right_hand_landmarks_px"]):
+    for t, hand in enumerate(held.arrays["right_hand_landmarks_px"]):
         x, y = hand[[0, 5, 9, 13, 17], :2].mean(axis=0).astype(int)
         masks[t, y - 12 : y + 12, x - 8 : x + 8] = True
     row = (

@@ -4,7 +4,7 @@ import pytest
 from schemas import facets as f
 from schemas.base import BackendRef
 from schemas.errors import ConfigError
-from stages.kit.masks import decode_masks
+from stages.kit.landmarks import Landmarks, Sight
 from stages.screening.detect import DetectConfig, DetectStage
 from stages.screening.mediapipe_people import (
     MediapipePeople,
@@ -12,6 +12,7 @@ from stages.screening.mediapipe_people import (
     _hand_crop,
     _repeat_nearest,
 )
+from tests.support.landmarks import unseen
 from tests.unit.stages.product import held_scene
 
 GOOD = {
@@ -49,12 +50,13 @@ def found(files):
 
 
 def test_frames_between_looks_are_interpolated_and_marked(found, files):
-    arrays = files.arrays(found.boxes.arrays)
-    x = arrays["right_hand_landmarks_px"][:, 0, 0]
+    hand = Landmarks.read(files.arrays(found.boxes.arrays)).hands[1]
+    x = hand.points_px[:, 0, 0]
     assert np.isfinite(x[:19]).all()
     assert np.isnan(x[19]).all()  # nothing seen after: nothing invented
     assert np.abs(np.diff(x[:19], 2)).max() < 0.1
-    assert arrays["right_hand_is_filled"][:10].tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 1, 1]
+    assert hand.sight[:11].tolist() == [1, 2, 1, 2, 1, 2, 1, 2, 2, 2, 1]
+    assert hand.sight[19] == Sight.UNSEEN
 
 
 def test_shares_are_over_target_frames(found):
@@ -66,9 +68,8 @@ def test_shares_are_over_target_frames(found):
 
 
 def test_the_matte_survives_storage(found, files):
-    masks = decode_masks(
-        files.arrays(found.boxes.arrays), "matte", held_scene.HEIGHT, held_scene.WIDTH
-    )
+    landmarks = Landmarks.read(files.arrays(found.boxes.arrays))
+    masks = landmarks.matte(held_scene.HEIGHT, held_scene.WIDTH)
     assert masks[:, 10:30].all()
     assert masks.sum() == masks[:, 10:30].sum()
 
@@ -121,7 +122,7 @@ def test_an_unreadable_request_is_refused_before_any_work(tmp_path):
 @pytest.mark.slow
 def test_real_models_find_nobody_in_an_empty_room(files):
     room = np.full((10, 240, 320, 3), 128, np.uint8)
-    scene = held_scene.HeldScene(room, np.zeros((10, 240, 320), bool), held_scene.empty_arrays(10))
+    scene = held_scene.HeldScene(room, np.zeros((10, 240, 320), bool), unseen(10))
     row = held_scene.clip_of(scene, files, 0).replace(boxes=None)
     stage = DetectStage(DetectConfig())
     stage.check()
@@ -143,7 +144,7 @@ def test_the_facet_names_who_made_landmarks_and_who_counted(files, tmp_path):
     )
     stage._people.setup()
     room = np.full((6, 240, 320, 3), 128, np.uint8)
-    scene = held_scene.HeldScene(room, np.zeros((6, 240, 320), bool), held_scene.empty_arrays(6))
+    scene = held_scene.HeldScene(room, np.zeros((6, 240, 320), bool), unseen(6))
     boxes = stage.process(held_scene.clip_of(scene, files, 0), files).rows[0].boxes
     assert (boxes.backend.name, boxes.backend.licence) == ("mediapipe", "Apache-2.0")
     assert (boxes.people_backend.name, boxes.people_backend.licence) == ("ultralytics", "AGPL-3.0")

@@ -8,6 +8,7 @@ import numpy as np
 
 from stages.body.structure import Scene, StructureConfig, draw, hands_seen
 from stages.body_models.rendering import Rendered
+from tests.support.landmarks import table
 
 SIZE = (40, 60)
 
@@ -61,8 +62,6 @@ def test_an_unseen_hand_has_the_bodys_colour_and_no_contact():
 def test_a_hand_is_trusted_for_some_frames_about_a_sighting():
     marks = np.full((12, 21, 3), np.nan, np.float32)
     marks[5] = 1
-    never = np.full((12, 21, 3), np.nan, np.float32)
-    boxes = {"left_hand_landmarks_px": marks, "right_hand_landmarks_px": never}
-    seen = hands_seen(boxes, 2)
+    seen = hands_seen(table({"left_hand_landmarks_px": marks}), 2)
     assert seen[:, 0].nonzero()[0].tolist() == [3, 4, 5, 6, 7]
     assert not seen[:, 1].any()

@@ -22,6 +22,7 @@ from stages.packing.shards import ShardsConfig, ShardsStage, plan_shards, shard_
 from stages.source.segment import SegmentStage
 from stages.source.segment_config import SegmentConfig
 from tests.support.clips import make_clip
+from tests.support.landmarks import whole
 from tests.unit.stages.source.synth import source_of, toy_files, write_source
 
 HEIGHT, WIDTH, SIDE_PX = 128, 224, 24
@@ -91,15 +92,10 @@ def complete(files, clip):
     hand = np.stack(
         [left, np.full(total, 50), left + SIDE_PX, np.full(total, 80)], 1, dtype=np.float32
     )
-    absent = np.full((total, 4), np.nan, np.float32)
-    boxes = {
-        "face_box_xyxy_px": absent,
-        "left_hand_box_xyxy_px": hand,
-        "right_hand_box_xyxy_px": absent,
-    }
+    found = whole({"left_hand_box_xyxy_px": hand})
     return clip.replace(
         speech=toy.speech,
-        boxes=toy.boxes.replace(arrays=files.put_arrays(boxes)),
+        boxes=toy.boxes.replace(arrays=files.put_arrays(found)),
         references=toy.references,
         structure=toy.structure.replace(video=files.put_video(draw(times, 0))),
         caption=toy.caption,
