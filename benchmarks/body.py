@@ -97,7 +97,7 @@ def main() -> None:
     body = load_anny()
     with files.row_scope():
         row = detected(files, args.video, args.frames, (args.width, args.height))
-        landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
+        landmarks = Landmarks.read(files.arrays(row.detect.arrays))
     roles = anny_roles(body.bone_names)
     seen = read_detections(landmarks, args.width, args.height)
     seconds, busy, fit = timed(lambda: fit_body(body.tables, roles, seen), args.repeat)

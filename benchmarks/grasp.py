@@ -199,13 +199,13 @@ def main() -> None:
 def sunk(row, files: Files):
     """The row with arms that seem to be farther away."""
     with files.row_scope():
-        landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
+        landmarks = Landmarks.read(files.arrays(row.detect.arrays))
         world = landmarks.pose_world_m.copy()
         world[:, 13:15, 2] += 0.15
         world[:, 15:23, 2] += 0.30
         return row.with_facet(
-            "boxes",
-            row.boxes.replace(
+            "detect",
+            row.detect.replace(
                 arrays=files.put_arrays(replace(landmarks, pose_world_m=world).arrays())
             ),
         )
@@ -230,7 +230,7 @@ def show(name: str, row, clip, files: Files, body, *, found: bool) -> None:
             cpu_s = time.process_time() - begun
             drawn = StructureStage(StructureConfig()).process(done, files).rows[0].structure
             arrays = files.arrays(done.body.arrays)
-            landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
+            landmarks = Landmarks.read(files.arrays(row.detect.arrays))
         c = compare(truth, body, arrays, landmarks)
         print(f"{name:12} {grasp!s:5} {c.off:5.2f} {c.near:5.2f} {c.inside:5.2f} {c.miss:5.2f} "
               f"{done.body.hand_reprojection_error_head:6.4f} {sunk_share(body, arrays, truth.holds):6.3f} "

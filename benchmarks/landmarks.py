@@ -68,7 +68,7 @@ def offsets_of(clip: StudioClip, row, files: Files, found: dict[str, list[np.nda
     context = row.media.num_motion_frames
     first = round(row.motion_start_s * truth["fps"]) + context
     when = slice(first, first + row.media.num_frames - context)
-    pose = Landmarks.read(files.arrays(row.boxes.arrays)).pose_px[context:]
+    pose = Landmarks.read(files.arrays(row.detect.arrays)).pose_px[context:]
     head_px = 1.25 * np.nanmedian(face[when, 3] - face[when, 1])
     size = np.array([truth["width_px"], truth["height_px"]])
     for joint, landmark in JOINTS.items():

@@ -29,7 +29,7 @@ from stages.kit.masks import encode_masks
 
 def with_disc(files: Files, row):
     """The row with a made-up object in the right hand."""
-    hands = Landmarks.read(files.arrays(row.boxes.arrays)).hands[1].points_px
+    hands = Landmarks.read(files.arrays(row.detect.arrays)).hands[1].points_px
     masks = np.zeros((len(hands), row.media.height_px, row.media.width_px), np.uint8)
     for mask, hand in zip(masks, hands, strict=True):
         if np.isfinite(hand).all():

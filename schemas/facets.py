@@ -153,8 +153,8 @@ class SpeechFacet(Model):
     """What looked for the shift of the sound; None: not asked."""
 
 
-class BoxesFacet(Model):
-    """People, faces and hands over time.
+class DetectFacet(Model):
+    """People, faces and hands over time; ``stages/kit/landmarks.py`` writes and reads the arrays.
 
     Arrays: ``{face,left_hand,right_hand}_box_xyxy_px`` (T,4) f32; ``{face,left_hand,right_hand}_score``
     (T,) f32; ``{face,left_hand,right_hand}_is_filled`` (T,) u8, 1 where a short gap was interpolated;

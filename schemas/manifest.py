@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from schemas.base import FileRef, Id, Model
 from schemas.outcome import Outcome
+from schemas.rows import FORMER_FACETS
 
 ROOT_FORMAT_VERSION = 1
 ROOT_MARKER = "_format.json"
@@ -60,6 +61,12 @@ class StageRecord(Model):
     needs: tuple[str, ...]
     reasons: tuple[str, ...]
     config: dict[str, object]
+
+    @field_validator("facet")
+    @classmethod
+    def _of_earlier_versions(cls, name: str) -> str:
+        """Take the former name of a facet that earlier versions wrote."""
+        return FORMER_FACETS.get(name, name)
 
 
 class InputLine(Model):

@@ -29,6 +29,10 @@ class Row(Model):
         return self.replace(**{name: facet})
 
 
+FORMER_FACETS = {"boxes": "detect"}
+"""Facets that roots of earlier versions hold under another name."""
+
+
 class SourceVideo(Row):
     """One object of the raw bucket."""
 
@@ -64,7 +68,7 @@ class Clip(Row):
     media: f.MediaFacet
     quality: f.QualityFacet | None = None
     speech: f.SpeechFacet | None = None
-    boxes: f.BoxesFacet | None = None
+    detect: f.DetectFacet | None = None
     objects: f.ObjectsFacet | None = None
     references: f.ReferencesFacet | None = None
     triplets: f.TripletsFacet | None = None
@@ -75,10 +79,11 @@ class Clip(Row):
 
     @model_validator(mode="before")
     @classmethod
-    def _forget_address(cls, data: Any) -> Any:
-        """Take what earlier versions wrote: they kept the source's address of that day here."""
+    def _of_earlier_versions(cls, data: Any) -> Any:
+        """Take what they wrote: the source's address of that day, and a facet by its former name."""
         if isinstance(data, Mapping):
-            return {key: value for key, value in data.items() if key != "source_uri"}
+            kept = {key: value for key, value in data.items() if key != "source_uri"}
+            return {FORMER_FACETS.get(key, key): value for key, value in kept.items()}
         return data
 
     @property

@@ -19,7 +19,7 @@ def panels(clip: Clip, blobs: Blobs) -> dict[str, Frames]:
     """
     rgb = media.read_video(blobs.fetch(clip.media.video))
     out = {"rgb": rgb}
-    if clip.boxes is not None:
+    if clip.detect is not None:
         out["boxes"] = draw_boxes(rgb, clip, blobs)
     if clip.objects is not None:
         out["mask"] = tint_product(rgb, clip, blobs)

@@ -69,7 +69,7 @@ def _names(clip: Clip) -> dict[str, str]:
     assert clip.structure is not None
     parts: list[Model] = [clip.media.video, clip.structure.video]
     parts += [clip.objects.arrays] if clip.objects else []
-    parts += [clip.boxes.arrays] if clip.boxes else []
+    parts += [clip.detect.arrays] if clip.detect else []
     kinds = ("person", "product") if clip.references else ()
     parts += [getattr(clip.references, f"{kind}_image") for kind in kinds]
     text = f"{_VERSION}" + "".join(part.model_dump_json() for part in parts)
@@ -96,8 +96,8 @@ def tint_product(rgb: Frames, clip: Clip, blobs: Blobs) -> Frames:
 def draw_boxes(rgb: Frames, clip: Clip, blobs: Blobs) -> Frames:
     """Draw face and hand boxes on copies of the frames (T,H,W,3)."""
     out = rgb.copy()
-    if clip.boxes is not None:
-        landmarks = Landmarks.read(media_arrays(blobs, clip.boxes.arrays))
+    if clip.detect is not None:
+        landmarks = Landmarks.read(media_arrays(blobs, clip.detect.arrays))
         for part, track in landmarks.parts.items():
             for frame, box in zip(out, track.box_xyxy_px, strict=True):
                 if np.isfinite(box).all():

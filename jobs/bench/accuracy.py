@@ -150,8 +150,8 @@ def _compare(
     first = round(row.motion_start_s * truth["fps"]) + row.media.num_motion_frames
     count = row.media.num_frames - row.media.num_motion_frames
     when, target = slice(first, first + count), slice(row.media.num_motion_frames, None)
-    if row.boxes is not None:
-        for part, track in Landmarks.read(files.arrays(row.boxes.arrays)).parts.items():
+    if row.detect is not None:
+        for part, track in Landmarks.read(files.arrays(row.detect.arrays)).parts.items():
             score.values[part] = box_iou(track.box_xyxy_px[target], arrays[box_key(part)][when])
     product = decode_masks(arrays, "product", *size)[when]
     if row.objects is None:

@@ -76,9 +76,9 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
             DataError: ``fit_failed`` if the fit does not give finite numbers, ``no_results`` or ``bad_result``
                 if saved results are missing or broken.
         """
-        if row.boxes is None:
+        if row.detect is None:
             raise InvariantError("body ran before detect")
-        landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
+        landmarks = Landmarks.read(files.arrays(row.detect.arrays))
         seen = read_detections(landmarks, row.media.width_px, row.media.height_px)
         target = slice(row.media.num_motion_frames, None)
         if seen.head_px <= 0 or not seen.is_valid[target].any():

@@ -149,7 +149,7 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
             DataError: ``bad_mesh`` if the body's parameters do not give a finite mesh.
             ConfigError: See ``check_same_model``.
         """
-        if row.boxes is None or row.objects is None or row.body is None:
+        if row.detect is None or row.objects is None or row.body is None:
             raise InvariantError("structure ran before detect, objects or body")
         check_same_model(row.body.backend, self.config.smplx_model_file)
         scene = self._scene(row, files)
@@ -169,10 +169,10 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
         return Kept((row.with_facet("structure", facet),))
 
     def _scene(self, row: Clip, files: Files) -> Scene:
-        if row.boxes is None or row.objects is None or row.body is None:
+        if row.detect is None or row.objects is None or row.body is None:
             raise InvariantError("structure ran before detect, objects or body")
         size = (row.media.height_px, row.media.width_px)
-        landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
+        landmarks = Landmarks.read(files.arrays(row.detect.arrays))
         return Scene(
             body=files.arrays(row.body.arrays),
             object_masks=decode_masks(files.arrays(row.objects.arrays), "mask", *size),

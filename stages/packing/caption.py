@@ -50,12 +50,12 @@ class CaptionStage(Stage[CaptionConfig, Clip, Clip]):
 
 def _look(row: Clip, files: Files) -> ProductLook | None:
     """How the product looks over the target frames."""
-    assert row.boxes is not None
+    assert row.detect is not None
     assert row.objects is not None
     media, found = row.media, files.arrays(row.objects.arrays)
     masks = decode_masks(found, "mask", media.height_px, media.width_px)
     target = slice(media.num_motion_frames, None)
-    landmarks = Landmarks.read(files.arrays(row.boxes.arrays)).since(media.num_motion_frames)
+    landmarks = Landmarks.read(files.arrays(row.detect.arrays)).since(media.num_motion_frames)
     return look_at_product(
         files.frames(media.video)[target], masks[target], found["confidence"][target],
         found["in_hand"][target], landmarks,
@@ -64,9 +64,9 @@ def _look(row: Clip, files: Files) -> ProductLook | None:
 
 def compose(row: Clip, product: ProductLook | None) -> str:
     """Two sentences from the row's scores and the product's look."""
-    boxes = row.boxes
-    assert boxes is not None
-    framing = framing_of(boxes.median_face_height_px / row.media.height_px)
+    detect = row.detect
+    assert detect is not None
+    framing = framing_of(detect.median_face_height_px / row.media.height_px)
     thing = "an object" if product is None else describe(product)
     hands = "in the hand" if product is None else holding_hands(product)
     speaks = row.speech is not None and row.speech.voiced_share > _MIN_VOICED_SHARE

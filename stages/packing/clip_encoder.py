@@ -71,7 +71,7 @@ class ClipEncoder:
         self._encode_audio(row, files, window, arrays)
         _check_finite(arrays)
         size = (row.media.height_px, row.media.width_px)
-        landmarks = Landmarks.read(files.arrays(need(row.boxes).arrays))
+        landmarks = Landmarks.read(files.arrays(need(row.detect).arrays))
         arrays |= box_arrays(landmarks, window, size)
         return Encoded(arrays, window, rgb_psnr, hoi_psnr, is_cut)
 

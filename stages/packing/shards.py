@@ -30,7 +30,7 @@ from stages.kit.arrays import F32, Array, Arrays
 SCORE_FACETS = (
     "quality",
     "speech",
-    "boxes",
+    "detect",
     "objects",
     "references",
     "triplets",

@@ -91,9 +91,9 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Find the product in every frame."""
-        assert row.boxes is not None
+        assert row.detect is not None
         frames = files.frames(row.media.video)
-        landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
+        landmarks = Landmarks.read(files.arrays(row.detect.arrays))
         scene = load_scene(frames, landmarks, self.config.short_side_px)
         found = self._finder.find(
             ClipView(frames, landmarks, scene, self.config.every, files.scratch)

@@ -72,11 +72,11 @@ class ReferencesStage(Stage[ReferencesConfig, Clip, Clip]):
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Choose the frames and make both pictures."""
-        assert row.boxes is not None
+        assert row.detect is not None
         assert row.objects is not None
         frames, found = files.frames(row.media.video), files.arrays(row.objects.arrays)
         masks = decode_masks(found, "mask", row.media.height_px, row.media.width_px)
-        landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
+        landmarks = Landmarks.read(files.arrays(row.detect.arrays))
         seen = Seen(frames, masks, landmarks, found["confidence"])
         person = make_person(seen, self.config, self._hands, self._held)
         product = best_view(seen, self.config.every, self.config.num_donors)

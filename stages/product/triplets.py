@@ -102,7 +102,7 @@ class TripletsStage(Stage[TripletsConfig, Clip, Clip]):
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Compare the pictures with the clip."""
-        assert row.boxes is not None
+        assert row.detect is not None
         assert row.objects is not None
         assert row.references is not None
         found = files.arrays(row.objects.arrays)
@@ -110,7 +110,7 @@ class TripletsStage(Stage[TripletsConfig, Clip, Clip]):
         first, last = row.media.num_motion_frames, row.media.num_frames - 1
         spread = np.linspace(first, last, self.config.num_frames).round().astype(int)
         triplet = Triplet(
-            frames=files.frames(row.media.video), landmarks=Landmarks.read(files.arrays(row.boxes.arrays)), masks=masks,
+            frames=files.frames(row.media.video), landmarks=Landmarks.read(files.arrays(row.detect.arrays)), masks=masks,
             person=files.image(row.references.person_image),
             person_frame=row.references.person_frame, product_frame=row.references.product_frame,
             samples=sorted(set(spread.tolist())),

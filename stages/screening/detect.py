@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from schemas.backend import by_name
-from schemas.facets import BoxesFacet
+from schemas.facets import DetectFacet
 from schemas.rows import Clip
 from schemas.settings import BESIDE
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
@@ -64,11 +64,11 @@ class DetectConfig(StageConfig):
 
 
 class DetectStage(Stage[DetectConfig, Clip, Clip]):
-    """Fills ``boxes``."""
+    """Fills ``detect``."""
 
     name = "detect"
     version = 3
-    facet = "boxes"
+    facet = "detect"
     config_type = DetectConfig
     row_in = row_out = Clip
     needs = ("segment",)
@@ -150,13 +150,13 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
 
     def _describe(
         self, landmarks: Landmarks, found: PeopleTracks, row: Clip, files: Files
-    ) -> BoxesFacet:
+    ) -> DetectFacet:
         target = landmarks.since(row.media.num_motion_frames)
         face, (left, right) = target.face, target.hands
         faces = face.box_xyxy_px[face.has_box]
         heights = faces[:, 3] - faces[:, 1]
         filled = [track.sight == Sight.FILLED for track in (face, left, right)]
-        return BoxesFacet(
+        return DetectFacet(
             arrays=files.put_arrays(landmarks.arrays()),
             face_share=tracks.share(face.has_box),
             left_hand_share=tracks.share(left.has_box),
@@ -174,15 +174,15 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
 
     def gate(self, row: Clip) -> Dropped | None:
         """One person with a face and at least one hand for most of the clip."""
-        boxes, gate = row.boxes, self.config.gate
-        assert boxes is not None
+        detect, gate = row.detect, self.config.gate
+        assert detect is not None
         return first_failure([
-            AtMost("multiple_people", "multi_person_share", boxes.multi_person_share, gate.max_multi_person_share),
-            AtLeast("no_person", "pose_share", boxes.pose_share, gate.min_pose_share),
-            AtLeast("no_face", "face_share", boxes.face_share, gate.min_face_share),
-            AtLeast("face_too_small", "median_face_height_px", boxes.median_face_height_px,
+            AtMost("multiple_people", "multi_person_share", detect.multi_person_share, gate.max_multi_person_share),
+            AtLeast("no_person", "pose_share", detect.pose_share, gate.min_pose_share),
+            AtLeast("no_face", "face_share", detect.face_share, gate.min_face_share),
+            AtLeast("face_too_small", "median_face_height_px", detect.median_face_height_px,
                     gate.min_face_height_px),
-            AtLeast("no_hands", "any_hand_share", boxes.any_hand_share, gate.min_any_hand_share),
+            AtLeast("no_hands", "any_hand_share", detect.any_hand_share, gate.min_any_hand_share),
         ])  # fmt: skip
 
 

@@ -86,7 +86,7 @@ def make_clip(
             clipping_share=0,
             backend=TOY,
         ),
-        boxes=_boxes(files, total, height, width),
+        detect=_detect(files, total, height, width),
         references=f.ReferencesFacet(
             person_image=person,
             product_image=product,
@@ -118,11 +118,11 @@ def _audio(files: Files, total: int):
     return files.put(path, ".wav")
 
 
-def _boxes(files: Files, total: int, height: int, width: int) -> f.BoxesFacet:
+def _detect(files: Files, total: int, height: int, width: int) -> f.DetectFacet:
     hand = square_boxes(total, height, width)
     face = np.tile(np.float32([width / 2, 2, width / 2 + 14, 14]), (total, 1))
     arrays = files.put_arrays(whole({"face_box_xyxy_px": face, "left_hand_box_xyxy_px": hand}))
-    return f.BoxesFacet(
+    return f.DetectFacet(
         arrays=arrays,
         face_share=1,
         left_hand_share=1,

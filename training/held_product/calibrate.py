@@ -94,8 +94,8 @@ def landmarks_of(part: Part, detect: DetectStage, kept: Path) -> Landmarks:
             with files.row_scope():
                 done = detect.process(row_of(part, files), files)
                 assert isinstance(done, Kept)
-                assert done.rows[0].boxes is not None
-                arrays: Any = files.arrays(done.rows[0].boxes.arrays)
+                assert done.rows[0].detect is not None
+                arrays: Any = files.arrays(done.rows[0].detect.arrays)
                 np.savez_compressed(kept, **arrays)
     with np.load(kept) as packed:
         return Landmarks.read(dict(packed))

@@ -56,7 +56,7 @@ def detect():
 def row_of(frames, files):
     toy = make_clip(files, num_target=NUM_FRAMES, num_motion=0, height=HEIGHT, width=WIDTH)
     return toy.replace(
-        media=toy.media.replace(video=files.put_video(frames)), boxes=None, structure=None
+        media=toy.media.replace(video=files.put_video(frames)), detect=None, structure=None
     )
 
 
@@ -98,7 +98,7 @@ def test_a_mirrored_clip_has_its_sides_exchanged(acted, detect, files):
     mirrored = detect.process(
         row_of(np.ascontiguousarray(acted[0][:, :, ::-1]), files), files
     ).rows[0]
-    a, b = (Landmarks.read(files.arrays(c.boxes.arrays)) for c in (straight, mirrored))
+    a, b = (Landmarks.read(files.arrays(c.detect.arrays)) for c in (straight, mirrored))
     holding = np.nanmedian(a.hands[1].box_xyxy_px, axis=0)
     flipped = np.nanmedian(b.hands[0].box_xyxy_px, axis=0)
     assert flipped[[0, 2]] == pytest.approx(WIDTH - holding[[2, 0]], abs=25)

@@ -131,7 +131,7 @@ def test_pictures_of_an_earlier_report_are_taken_if_they_show_the_same(clip, tmp
     missing = dataclasses.replace(made, blobs=FolderBlobs(tmp_path / "nowhere"))
     build_report(missing, tmp_path / "second", earlier)
     assert len(taken) == 4
-    other = clip.replace(boxes=clip.boxes.replace(arrays=clip.objects.arrays))
+    other = clip.replace(detect=clip.detect.replace(arrays=clip.objects.arrays))
     changed = dataclasses.replace(missing, clips=(other,))
     with pytest.raises(HandloomError, match="clip_unreadable"):
         build_report(changed, tmp_path / "third", earlier)

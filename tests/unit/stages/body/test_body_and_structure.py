@@ -75,7 +75,7 @@ def make_clip(files: Files, truth: Truth, masks: np.ndarray, arrays=None, matte=
             detector=DEV,
             transform=f.ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
         ),
-        boxes=f.BoxesFacet(
+        detect=f.DetectFacet(
             arrays=files.put_arrays(found),
             face_share=1,
             left_hand_share=1,

@@ -39,7 +39,7 @@ def test_mesh_follows_the_person(shared_data: Path, tmp_path: Path, detect, name
     with files.row_scope():
         clip = clip_of(files, shared_data / "videos" / f"{name}.mp4", 40, SIZE_PX)
         row = detect.process(clip, files).rows[0]
-        landmarks = Landmarks.read(files.arrays(row.boxes.arrays))
+        landmarks = Landmarks.read(files.arrays(row.detect.arrays))
     body = load_anny()
     fit = fit_body(body.tables, anny_roles(body.bone_names), read_detections(landmarks, *SIZE_PX))
     assert fit.is_valid.mean() > 0.9

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from schemas.errors import DataError
-from stages.body.detections import HEAD_M, Detections, own_hands, read_detections
+from stages.body.detections import HEAD_M, Detections, read_detections
 from stages.body.first_guess import fill_gaps, torso_rotation, unwrap
 from stages.body.fit import FitOptions, fit_body
 from stages.body.solve import project
@@ -117,23 +117,6 @@ def test_one_frame_is_enough(truth: Truth) -> None:
     single = {k: v[:1] for k, v in truth.arrays.items()}
     fit = fit_body(truth.body.tables, truth.roles, read_detections(table(single), *SIZE_PX))
     assert np.nanmedian(fit.body_error_head) < 0.03
-
-
-def test_a_hand_that_both_sides_claim_stays_with_its_own_wrist() -> None:
-    hand = np.tile(np.linspace(0, 40, 21)[:, None], (1, 2))[None].repeat(2, 0) + 100.0
-    wrists = {"L": np.full((2, 2), 160.0), "R": np.full((2, 2), 101.0)}
-    kept = own_hands({"L": hand, "R": hand.copy()}, wrists, head_px=100.0)
-    assert np.isnan(kept["L"]).all()
-    assert np.isfinite(kept["R"]).all()
-
-
-def test_a_hand_far_from_its_wrist_goes() -> None:
-    hand = np.zeros((1, 21, 2))
-    other = np.full((1, 21, 2), 400.0)
-    wrists = {"L": np.full((1, 2), 300.0), "R": np.full((1, 2), 400.0)}
-    kept = own_hands({"L": hand, "R": other}, wrists, head_px=100.0)
-    assert np.isnan(kept["L"]).all()
-    assert np.isfinite(kept["R"]).all()
 
 
 def test_torso_rotation_of_a_body_that_faces_the_camera_is_none() -> None:

@@ -176,7 +176,7 @@ def _box(start, end, is_finger: bool, radius: float | None = None):
 
 
 def observe(body, roles, rotations, translation, shape, focal_px, size_px) -> dict[str, np.ndarray]:
-    """The ``boxes`` arrays that a perfect detector would give for a posed body."""
+    """The ``detect`` arrays that a perfect detector would give for a posed body."""
     import torch
 
     from stages.body.solve import Pinhole, project

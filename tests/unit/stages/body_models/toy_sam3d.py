@@ -96,7 +96,7 @@ def write_faces(path: Path) -> Path:
 
 
 def detections(keypoints_px: np.ndarray, distance_m: float = 4.0) -> dict[str, np.ndarray]:
-    """The ``boxes`` arrays of a detector that sees the keypoints (T,70,2) exactly."""
+    """The ``detect`` arrays of a detector that sees the keypoints (T,70,2) exactly."""
     from stages.body.sequence import HAND_POINTS, POSE_POINTS
 
     count = len(keypoints_px)

@@ -100,14 +100,14 @@ def fill_arrays(arrays, t, hand) -> None:
 
 def clip_of(scene: HeldScene, files: Files, num_motion: int = 5) -> Clip:
     total = len(scene.frames)
-    boxes = f.BoxesFacet(
+    detect = f.DetectFacet(
         arrays=files.put_arrays(scene.arrays), face_share=1, left_hand_share=0, right_hand_share=1,
         any_hand_share=1, pose_share=1, filled_share=0, multi_person_share=0, max_person_count=1,
         median_face_height_px=92, matte_area_share=0.5, backend=TOY,
     )  # fmt: skip
     return Clip(
         clip_id="toy", source_id="0123456789abcdef", start_s=1, end_s=2,
-        motion_start_s=0.5, boxes=boxes,
+        motion_start_s=0.5, detect=detect,
         media=f.MediaFacet(
             video=files.put_video(scene.frames), audio=None, width_px=WIDTH, height_px=HEIGHT,
             num_frames=total, num_motion_frames=num_motion, shot_index=0, shot_start_s=0,

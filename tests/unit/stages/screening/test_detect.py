@@ -43,14 +43,14 @@ class FakePeople:
 @pytest.fixture
 def found(files):
     scene = held_scene.render(20)
-    row = held_scene.clip_of(scene, files).replace(boxes=None)
+    row = held_scene.clip_of(scene, files).replace(detect=None)
     stage = DetectStage(DetectConfig())
     stage._people = FakePeople()
     return stage.process(row, files).rows[0]
 
 
 def test_frames_between_looks_are_interpolated_and_marked(found, files):
-    hand = Landmarks.read(files.arrays(found.boxes.arrays)).hands[1]
+    hand = Landmarks.read(files.arrays(found.detect.arrays)).hands[1]
     x = hand.points_px[:, 0, 0]
     assert np.isfinite(x[:19]).all()
     assert np.isnan(x[19]).all()  # nothing seen after: nothing invented
@@ -60,15 +60,15 @@ def test_frames_between_looks_are_interpolated_and_marked(found, files):
 
 
 def test_shares_are_over_target_frames(found):
-    assert found.boxes.left_hand_share == 0
-    assert found.boxes.right_hand_share == pytest.approx(14 / 15)
-    assert found.boxes.face_share == pytest.approx(4 / 15)
-    assert found.boxes.multi_person_share == pytest.approx(4 / 15)
-    assert found.boxes.max_person_count == 2
+    assert found.detect.left_hand_share == 0
+    assert found.detect.right_hand_share == pytest.approx(14 / 15)
+    assert found.detect.face_share == pytest.approx(4 / 15)
+    assert found.detect.multi_person_share == pytest.approx(4 / 15)
+    assert found.detect.max_person_count == 2
 
 
 def test_the_matte_survives_storage(found, files):
-    landmarks = Landmarks.read(files.arrays(found.boxes.arrays))
+    landmarks = Landmarks.read(files.arrays(found.detect.arrays))
     masks = landmarks.matte(held_scene.HEIGHT, held_scene.WIDTH)
     assert masks[:, 10:30].all()
     assert masks.sum() == masks[:, 10:30].sum()
@@ -86,8 +86,10 @@ def test_the_matte_survives_storage(found, files):
 )
 def test_each_gate_names_its_reason(files, change, reason):
     toy = BackendRef(name="toy", version="1", licence="none")
-    boxes = f.BoxesFacet(arrays=files.put_arrays({"a": np.zeros(1)}), backend=toy, **GOOD | change)
-    row = held_scene.clip_of(held_scene.render(2), files, 0).replace(boxes=boxes)
+    detect = f.DetectFacet(
+        arrays=files.put_arrays({"a": np.zeros(1)}), backend=toy, **GOOD | change
+    )
+    row = held_scene.clip_of(held_scene.render(2), files, 0).replace(detect=detect)
     stage = DetectStage(DetectConfig())
     assert stage.gate(row).reason == reason
     assert reason in stage.reasons
@@ -123,14 +125,14 @@ def test_an_unreadable_request_is_refused_before_any_work(tmp_path):
 def test_real_models_find_nobody_in_an_empty_room(files):
     room = np.full((10, 240, 320, 3), 128, np.uint8)
     scene = held_scene.HeldScene(room, np.zeros((10, 240, 320), bool), unseen(10))
-    row = held_scene.clip_of(scene, files, 0).replace(boxes=None)
+    row = held_scene.clip_of(scene, files, 0).replace(detect=None)
     stage = DetectStage(DetectConfig())
     stage.check()
     stage.setup()
     row = stage.process(row, files).rows[0]
-    assert row.boxes.max_person_count == 0
+    assert row.detect.max_person_count == 0
     assert stage.gate(row).reason == "no_person"
-    assert row.boxes.backend.name == row.boxes.people_backend.name == "mediapipe"
+    assert row.detect.backend.name == row.detect.people_backend.name == "mediapipe"
 
 
 @pytest.mark.slow
@@ -145,7 +147,10 @@ def test_the_facet_names_who_made_landmarks_and_who_counted(files, tmp_path):
     stage._people.setup()
     room = np.full((6, 240, 320, 3), 128, np.uint8)
     scene = held_scene.HeldScene(room, np.zeros((6, 240, 320), bool), unseen(6))
-    boxes = stage.process(held_scene.clip_of(scene, files, 0), files).rows[0].boxes
-    assert (boxes.backend.name, boxes.backend.licence) == ("mediapipe", "Apache-2.0")
-    assert (boxes.people_backend.name, boxes.people_backend.licence) == ("ultralytics", "AGPL-3.0")
-    assert boxes.people_backend.weights_sha256 == stage.weights_sha256
+    detect = stage.process(held_scene.clip_of(scene, files, 0), files).rows[0].detect
+    assert (detect.backend.name, detect.backend.licence) == ("mediapipe", "Apache-2.0")
+    assert (detect.people_backend.name, detect.people_backend.licence) == (
+        "ultralytics",
+        "AGPL-3.0",
+    )
+    assert detect.people_backend.weights_sha256 == stage.weights_sha256

@@ -233,10 +233,10 @@ def test_speech_over_a_mouth_at_rest_is_dropped(tmp_path, gap, reason):
         clip = make_clip(files, num_target=75, num_motion=25)
         wav = files.scratch / "speech.wav"
         media.write_wav(wav, speak(4.0, 1).samples.astype(np.float32))
-        arrays = dict(files.arrays(clip.boxes.arrays)) | {"face_landmarks_px": face(gap)}
-        boxes = clip.boxes.replace(arrays=files.put_arrays(arrays))
+        arrays = dict(files.arrays(clip.detect.arrays)) | {"face_landmarks_px": face(gap)}
+        detect = clip.detect.replace(arrays=files.put_arrays(arrays))
         audio = clip.media.replace(audio=files.put(wav))
-        row = stage.process(clip.replace(boxes=boxes, media=audio), files).rows[0]
+        row = stage.process(clip.replace(detect=detect, media=audio), files).rows[0]
     assert row.speech.voiced_share > 0.4
     verdict = judge(row.speech, LIPS)
     assert (verdict.reason if verdict else None) == reason

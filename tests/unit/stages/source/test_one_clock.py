@@ -95,7 +95,7 @@ def complete(files, clip):
     found = whole({"left_hand_box_xyxy_px": hand})
     return clip.replace(
         speech=toy.speech,
-        boxes=toy.boxes.replace(arrays=files.put_arrays(found)),
+        detect=toy.detect.replace(arrays=files.put_arrays(found)),
         references=toy.references,
         structure=toy.structure.replace(video=files.put_video(draw(times, 0))),
         caption=toy.caption,
