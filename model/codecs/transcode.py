@@ -39,9 +39,8 @@ def shrink_latent(
     """Decode each latent to its four frames, area-average them to ``size`` pixels, encode again."""
     parts = []
     for start in range(0, latent.shape[1], FRAMES_PER_LATENT):
-        frames = codec.decode_blocks(latent[None, :, start : start + FRAMES_PER_LATENT])[
-            0
-        ]  # (3, f, H, W)
+        some = latent[None, :, start : start + FRAMES_PER_LATENT]
+        frames = codec.decode_blocks(some)[0]  # (3, f, H, W)
         small = nnf.interpolate(frames.clamp(-1, 1), size=size, mode="area")
         parts.append(codec.encode_blocks(small[None])[0])
     return torch.cat(parts, dim=1)

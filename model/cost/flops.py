@@ -22,7 +22,7 @@ from model.network.block import DiTBlock
 from model.network.config import MODE_EXPERTS, DiTConfig, preset
 from model.network.dit import CoGenDiT
 from model.network.inputs import Attention, DiTInputs
-from schemas.clock import PX_PER_TOKEN
+from schemas.clock import PX_PER_LATENT, PX_PER_TOKEN
 
 Variant: TypeAlias = Literal["plain", "moe", "asymmetric", "full", "dense mask"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -101,7 +101,13 @@ def build(size: BenchSize, variant: Variant, device: str, dtype: torch.dtype) ->
 
 def make_inputs(config: DiTConfig, size: BenchSize, device: str, *, hoi: bool) -> DiTInputs:
     """Random target latents and text, and the HOI stream where asked for."""
-    shape = (1, config.in_dim, size.latents, size.height // 8, size.width // 8)
+    shape = (
+        1,
+        config.in_dim,
+        size.latents,
+        size.height // PX_PER_LATENT,
+        size.width // PX_PER_LATENT,
+    )
     text = (1, config.text_len or 1, config.text_dim)
     return DiTInputs(
         rgb_latent=torch.randn(shape, device=device),

@@ -10,6 +10,7 @@ import torch
 from model.network.config import DiTConfig
 from model.network.dit import CoGenDiT
 from model.weights.names import is_cogen
+from schemas.clock import PX_PER_LATENT
 
 GIB = 1 << 30
 
@@ -115,7 +116,7 @@ def memory_plan(config: DiTConfig, clip: ClipSize | None = None) -> MemoryPlan:
 
 def _tokens(config: DiTConfig, clip: ClipSize) -> dict[str, int]:
     pt, ph, pw = config.patch_size
-    height, width = clip.height // 8, clip.width // 8
+    height, width = clip.height // PX_PER_LATENT, clip.width // PX_PER_LATENT
     frame = (height // ph) * (width // pw)
     target = clip.latents // pt * frame
     motion = 0

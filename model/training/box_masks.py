@@ -17,7 +17,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from model.network.config import Mode
-from schemas.clock import FRAMES_PER_LATENT
+from schemas.clock import FRAMES_PER_LATENT, PX_PER_LATENT
 from schemas.errors import DataError
 
 Box: TypeAlias = Sequence[float]
@@ -65,7 +65,7 @@ class BoxGrid:
     width: int
     original: Size | None = None
     target: Size | None = None
-    pixels_per_latent: int = 8
+    pixels_per_latent: int = PX_PER_LATENT
     patch: tuple[int, int] = (2, 2)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from model.codecs.audio import loudness_gain
 from model.codecs.clock import Window, clip_window, union_boxes
@@ -19,11 +19,8 @@ from schemas.errors import DataError, ModelOutputError
 from schemas.rows import Clip
 from stages.files import Files
 from stages.kit import media
-from stages.kit.arrays import Array, Arrays
+from stages.kit.arrays import Array, Arrays, Frames
 from stages.kit.landmarks import Landmarks
-
-Frames = UInt8[np.ndarray, "frames height width 3"]
-"""Codec stride 8 times patch 2."""
 
 
 @dataclass(frozen=True, slots=True)
