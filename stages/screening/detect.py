@@ -114,14 +114,12 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
         _name_hands(found)
         pose, _ = self._steady(found.pose_px)
         pose_m, _ = self._steady(found.pose_world_m)
-        left, right = (self._steady(px) for px in (found.left_hand_px, found.right_hand_px))
+        left, right = (self._steady(hand.points_px) for hand in found.hands)
         wrists = pose[:, [LEFT_WRIST, RIGHT_WRIST], :2]
         tracks.drop_doubles(left[0], right[0], wrists)  # filled gaps may meet
-        left_m, _ = self._steady(found.left_hand_world_m)
-        right_m, _ = self._steady(found.right_hand_world_m)
+        left_m, right_m = (self._steady(hand.world_m)[0] for hand in found.hands)
         left_score, right_score = (
-            tracks.fill_gaps(score[:, None], self._max_gap)[0][:, 0]
-            for score in (found.left_score, found.right_score)
+            tracks.fill_gaps(hand.score[:, None], self._max_gap)[0][:, 0] for hand in found.hands
         )
         size = (width, height)
         return Landmarks(
@@ -188,21 +186,20 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
 
 def _name_hands(found: PeopleTracks) -> None:
     """One sighting a hand, and the same side over time, in place."""
+    left, right = found.hands
     wrists = found.pose_px[:, [LEFT_WRIST, RIGHT_WRIST], :2]
-    tracks.drop_doubles(found.left_hand_px, found.right_hand_px, wrists)
-    chirality = np.stack([found.left_chirality, found.right_chirality], axis=1)
-    swap = tracks.swapped_sides(found.left_hand_px, found.right_hand_px, wrists, chirality)
-    for left, right in (
-        (found.left_hand_px, found.right_hand_px),
-        (found.left_hand_world_m, found.right_hand_world_m),
-        (found.left_score, found.right_score),
-        (found.left_chirality, found.right_chirality),
-    ):
-        left[swap], right[swap] = right[swap].copy(), left[swap].copy()
-    for side in ("left", "right"):
-        unseen = ~is_seen(getattr(found, f"{side}_hand_px"))
-        getattr(found, f"{side}_hand_world_m")[unseen] = np.nan
-        getattr(found, f"{side}_score")[unseen] = np.nan
+    tracks.drop_doubles(left.points_px, right.points_px, wrists)
+    chirality = np.stack([left.chirality, right.chirality], axis=1)
+    swap = tracks.swapped_sides(left.points_px, right.points_px, wrists, chirality)
+    for one, other in (
+        (left.points_px, right.points_px), (left.world_m, right.world_m),
+        (left.score, right.score), (left.chirality, right.chirality),
+    ):  # fmt: skip
+        one[swap], other[swap] = other[swap].copy(), one[swap].copy()
+    for hand in found.hands:
+        unseen = ~is_seen(hand.points_px)
+        hand.world_m[unseen] = np.nan
+        hand.score[unseen] = np.nan
 
 
 def _track(

@@ -28,6 +28,31 @@ _REMEMBERED = 12
 
 
 @dataclass
+class HandSightings:
+    """Raw detections of one hand of the main person; NaN where nothing was found."""
+
+    points_px: F32
+    """(T,21,3): x, y, z (x's scale)."""
+    world_m: F32
+    """(T,21,3), the hand's own middle at the origin."""
+    score: F32
+    """(T,)."""
+    chirality: F32
+    """(T,) -1..1: how much the hand itself looks like a right (-1) or a left one (1), wherever it is."""
+
+    @classmethod
+    def empty(cls, num_frames: int) -> HandSightings:
+        """All missing."""
+        points = np.full((2, num_frames, NUM_HAND, 3), np.nan, np.float32)
+        return cls(*points, *np.full((2, num_frames), np.nan, np.float32))
+
+    def put(self, index: int, hand: SeenHand) -> None:
+        """Keep what was seen in a frame."""
+        self.points_px[index], self.world_m[index] = hand.points_px, hand.world_m
+        self.score[index], self.chirality[index] = hand.score, hand.chirality
+
+
+@dataclass
 class PeopleTracks:
     """Raw detections of the main person; NaN where nothing was found. Pixels of the given frames."""
 
@@ -37,17 +62,8 @@ class PeopleTracks:
     """(T,33,3), hips at the origin."""
     face_px: F32
     """(T,468,3)."""
-    left_hand_px: F32
-    right_hand_px: F32
-    """(T,21,3)."""
-    left_hand_world_m: F32
-    right_hand_world_m: F32
-    left_score: F32
-    right_score: F32
-    """(T,)."""
-    left_chirality: F32
-    right_chirality: F32
-    """(T,) -1..1: how much the hand itself looks like a right (-1) or a left one (1), wherever it is."""
+    hands: tuple[HandSightings, HandSightings]
+    """Left, right: the person's own."""
     face_score: F32
     """(T,): of the face detector, NaN where it was not asked or found nothing."""
     matte: Mask
@@ -66,9 +82,8 @@ class PeopleTracks:
             return np.full((num, *dims), np.nan, np.float32)
 
         return cls(
-            nan(NUM_POSE, 4), nan(NUM_POSE, 3), nan(NUM_FACE, 3), nan(NUM_HAND, 3),
-            nan(NUM_HAND, 3), nan(NUM_HAND, 3), nan(NUM_HAND, 3), nan(), nan(), nan(), nan(),
-            nan(),
+            nan(NUM_POSE, 4), nan(NUM_POSE, 3), nan(NUM_FACE, 3),
+            (HandSightings.empty(num), HandSightings.empty(num)), nan(),
             np.zeros(shape, bool), np.zeros(num, np.int32), np.zeros(num, bool),
         )  # fmt: skip
 
@@ -167,7 +182,8 @@ class MediapipePeople:
             if crop is not None:
                 seen += hands_in(frame, crop, hands)
         seen = distinct(seen)
-        last = {side: _last_seen(getattr(out, f"{side}_hand_px"), index) for side in _SIDES}
+        tracks = dict(zip(_SIDES, out.hands, strict=True))
+        last = {side: _last_seen(track.points_px, index) for side, track in tracks.items()}
         if len(seen) < 2 and _may_show_both(pose, last, width, height):
             seen = distinct(seen + hands_in(frame, (0, 0, width, height), hands))
         # holistic's own hands are rougher: only where nothing better is there
@@ -176,10 +192,7 @@ class MediapipePeople:
             for side, guess in guesses.items() if pose[_SIDES[side][0], 3] > 0.5
         ])  # fmt: skip
         for side, hand in name_hands(seen, pose, last).items():
-            getattr(out, f"{side}_hand_px")[index] = hand.points_px
-            getattr(out, f"{side}_hand_world_m")[index] = hand.world_m
-            getattr(out, f"{side}_score")[index] = hand.score
-            getattr(out, f"{side}_chirality")[index] = hand.chirality
+            tracks[side].put(index, hand)
 
 
 def _hand_crop(

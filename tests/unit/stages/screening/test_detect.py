@@ -31,8 +31,9 @@ class FakePeople:
         out.pose_px[::2], out.pose_world_m[::2] = 1, 1
         ramp = np.linspace(20, 60, total, dtype=np.float32)[:, None]
         spread = np.arange(21, dtype=np.float32)
-        out.right_hand_px[::2] = np.stack([ramp + spread, ramp + spread, 0 * ramp + spread], 2)[::2]
-        out.right_hand_px[8] = np.nan
+        right = out.hands[1].points_px
+        right[::2] = np.stack([ramp + spread, ramp + spread, 0 * ramp + spread], 2)[::2]
+        right[8] = np.nan
         out.face_px[: total // 2 : 2] = np.random.default_rng(0).uniform(20, 60, (468, 3))
         out.person_count[:] = 1
         out.person_count[-4:] = 2
