@@ -41,6 +41,7 @@ from stages.body_models.rendering import (
     renderer_ref,
 )
 from stages.files import Files
+from stages.gates import AtLeast, AtMost, first_failure
 from stages.kit.arrays import Array, Arrays, Flags, Frames, Mask
 from stages.kit.landmarks import Landmarks
 from stages.kit.masks import decode_masks
@@ -205,22 +206,18 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
         facet, gate = row.structure, self.config.gate
         if facet is None:
             raise InvariantError("structure gate without its facet")
-        checks = (
-            ("empty_structure", "body_visible_share", max(gate.min_body_visible_share, 1e-9)),
-            ("mesh_off_person", "matte_iou", gate.min_matte_iou),
-            ("object_missing", "object_visible_share", gate.min_object_visible_share),
-            ("hands_missing", "hand_visible_share", gate.min_hand_visible_share),
-            ("no_contact", "any_contact_share", gate.min_any_contact_share),
-        )
-        for reason, score, threshold in checks:
-            value = float(getattr(facet, score))
-            if value < threshold:
-                return Dropped(reason, f"{score}={value:.3f} < {threshold:g}")
-        if facet.object_cut_share > gate.max_object_cut_share:
-            return Dropped("object_cut_off", f"object_cut_share={facet.object_cut_share:.3f}")
-        if facet.depth_conflict > gate.max_depth_conflict:
-            return Dropped("depth_conflict", f"depth_conflict={facet.depth_conflict:.3f}")
-        return None
+        return first_failure([
+            AtLeast("empty_structure", "body_visible_share", facet.body_visible_share,
+                    max(gate.min_body_visible_share, 1e-9)),
+            AtLeast("mesh_off_person", "matte_iou", facet.matte_iou, gate.min_matte_iou),
+            AtLeast("object_missing", "object_visible_share", facet.object_visible_share,
+                    gate.min_object_visible_share),
+            AtLeast("hands_missing", "hand_visible_share", facet.hand_visible_share,
+                    gate.min_hand_visible_share),
+            AtLeast("no_contact", "any_contact_share", facet.any_contact_share, gate.min_any_contact_share),
+            AtMost("object_cut_off", "object_cut_share", facet.object_cut_share, gate.max_object_cut_share),
+            AtMost("depth_conflict", "depth_conflict", facet.depth_conflict, gate.max_depth_conflict),
+        ])  # fmt: skip
 
 
 def check_same_model(fitted: BackendRef, smplx_model_file: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -27,6 +28,33 @@ _TAIL_FRAMES = 8
 """So many frames after the last key frame keep its mask, moved."""
 
 
+@dataclass(frozen=True)
+class Palette:
+    """What colours skin, the product and all else have in a clip."""
+
+    skin: cues.ColourModel
+    others: cues.ColourModel
+    product: cues.ColourModel
+
+    def with_product(self, product: cues.ColourModel) -> Palette:
+        """The same with other colours of the product."""
+        return replace(self, product=product)
+
+    def is_skin(self, lab: Frames) -> Mask:
+        """Pixels (h,w) that are likelier skin than product."""
+        likely = self.skin.probability(lab)
+        is_likelier = likely > 0.5 * self.product.probability(lab)
+        return np.asarray(is_likelier & (likely > 1 / cues.NUM_COLOURS))
+
+    def posterior(self, lab: Frames, near: Mask) -> F32:
+        """Chance (h,w) of the product's colours near a grasp, see ``cues.product_posterior``."""
+        return cues.product_posterior(lab, self.product, self.others, near)
+
+    def with_core_skin(self) -> Palette:
+        """The same with the commonest colours of skin alone."""
+        return replace(self, skin=self.skin.trimmed(_CORE_SHARE))
+
+
 def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, F32]:
     """Masks (T,h,w) and confidences (T,) by colour models, cuts on key frames, and flow.
 
@@ -40,26 +68,24 @@ def segment_product(scene: Scene, every: int, reach: float) -> tuple[Mask, F32]:
     confidence = np.zeros(len(scene.frames), np.float32)
     if not keys:
         return masks, confidence
-    skin, others = learn_skin(scene, keys), learn_others(scene, keys)
-    product = _learn_product(scene, keys, skin, others, reach)
+    palette = _learn_palette(scene, keys, reach)
     cut: dict[int, Mask] = {}
     for rounds in (1, 3):  # the second pass knows the product's colours from the first one's masks
-        cut = {t: _cut_frame(scene, t, skin, others, product, reach, rounds) for t in keys}
+        cut = {t: _cut_frame(scene, t, palette, reach, rounds) for t in keys}
         refined = cues.ColourModel()
         for t, mask in cut.items():
             refined.feed(scene.lab[t], mask)
         if refined.num_pixels:
-            product = refined
+            palette = palette.with_product(refined)
     # fingers are thinner than they are drawn: labels between them are strays in the colours of skin
-    core_skin = skin.trimmed(_CORE_SHARE)
+    core = palette.with_core_skin()
     flows = KeyFlows(scene.grey)
     for t, mask in _vote(flows, cut).items():
-        fingers = _is_skin(scene.lab[t], core_skin, product)
-        cut[t] = cues.enclosed(mask, fingers, scene.hands_at(t))
+        cut[t] = cues.enclosed(mask, core.is_skin(scene.lab[t]), scene.hands_at(t))
     for t, mask in cut.items():
         masks[t] = mask
-        confidence[t] = _agreement(scene, t, mask, product, others, skin)
-    _carry(scene, flows, keys, masks, confidence, product, others)
+        confidence[t] = _agreement(scene, t, mask, palette)
+    _carry(scene, flows, keys, masks, confidence, palette)
     return masks, confidence
 
 
@@ -89,16 +115,11 @@ def _near_hands(scene: Scene, t: int) -> Mask:
     return cues.reach_mask(scene.hands_at(t), scene.shape, 0.8)
 
 
-def _learn_product(
-    scene: Scene,
-    keys: Sequence[int],
-    skin: cues.ColourModel,
-    others: cues.ColourModel,
-    reach: float,
-) -> cues.ColourModel:
-    """Colours that are common at a grasp and rare elsewhere; of the hand on whose masks the cues agree best."""
+def _learn_palette(scene: Scene, keys: Sequence[int], reach: float) -> Palette:
+    """Colours over a clip; the product's are those of the hand on whose masks the cues agree best."""
+    skin, others = learn_skin(scene, keys), learn_others(scene, keys)
     candidates = [
-        _colours_at_grasp(scene, keys, side, skin, others)
+        Palette(skin, others, _colours_at_grasp(scene, keys, side, skin, others))
         for side in (0, 1)
         if any(side in scene.hands[t] for t in keys)
     ]
@@ -106,11 +127,9 @@ def _learn_product(
         return candidates[0]
     tried = keys[:: max(1, len(keys) // _TRIALS)]
 
-    def agreement(product: cues.ColourModel) -> float:
-        found = {t: _cut_frame(scene, t, skin, others, product, reach, 1) for t in tried}
-        return float(
-            np.mean([_agreement(scene, t, m, product, others, skin) for t, m in found.items()])
-        )
+    def agreement(palette: Palette) -> float:
+        found = {t: _cut_frame(scene, t, palette, reach, 1) for t in tried}
+        return float(np.mean([_agreement(scene, t, m, palette) for t, m in found.items()]))
 
     return max(candidates, key=agreement)
 
@@ -118,6 +137,7 @@ def _learn_product(
 def _colours_at_grasp(
     scene: Scene, keys: Sequence[int], side: int, skin: cues.ColourModel, others: cues.ColourModel
 ) -> cues.ColourModel:
+    """Colours that are common at a grasp and rare elsewhere."""
     near, product, shape = cues.ColourModel(), cues.ColourModel(), scene.shape
     places: dict[int, Mask] = {}
     for t in keys:
@@ -126,10 +146,11 @@ def _colours_at_grasp(
             fingers = cues.finger_cores(hand, shape)
             places[t] = cues.reach_mask([hand], shape, 0.45) & ~fingers & ~_not_held(scene, t)
             near.feed(scene.lab[t], places[t])
+    around = Palette(skin, others, near)
     for t, place in places.items():
         lab = scene.lab[t]
-        rare = cues.product_posterior(lab, near, others, place) > 0.75
-        product.feed(lab, rare & ~_is_skin(lab, skin, near))
+        rare = around.posterior(lab, place) > 0.75
+        product.feed(lab, rare & ~around.is_skin(lab))
     return product
 
 
@@ -147,48 +168,34 @@ def _hands_move(scene: Scene, size_px: float) -> bool:
     return bool(np.ptp(grasps, axis=0).max() > 0.3 * size_px)
 
 
-def _is_skin(lab: Frames, skin: cues.ColourModel, product: cues.ColourModel) -> Mask:
-    likely = skin.probability(lab)
-    return np.asarray((likely > 0.5 * product.probability(lab)) & (likely > 1 / cues.NUM_COLOURS))
-
-
-def _cut_frame(
-    scene: Scene, t: int, skin: cues.ColourModel, others: cues.ColourModel,
-    product: cues.ColourModel, reach: float, rounds: int,
-) -> Mask:  # fmt: skip
+def _cut_frame(scene: Scene, t: int, palette: Palette, reach: float, rounds: int) -> Mask:
     lab, hands = scene.lab[t], scene.hands_at(t)
     shape = lab.shape[:2]
     maybe = cues.reach_mask(hands, shape, reach)
-    posterior = cues.product_posterior(lab, product, others, maybe)
-    smooth = cv2.GaussianBlur(posterior, (5, 5), 0)
-    is_skin = _is_skin(lab, skin, product)
-    never = _not_held(scene, t) | (
-        smooth < 0.3
-    )  # keeps the cut from growing into clothes that resemble nothing of it
+    smooth = cv2.GaussianBlur(palette.posterior(lab, maybe), (5, 5), 0)
+    is_skin = palette.is_skin(lab)
+    # what resembles nothing of it keeps the cut from growing into clothes
+    never = _not_held(scene, t) | (smooth < 0.3)
     for hand in hands:
         never |= cues.finger_cores(hand, shape) & is_skin
     seed = maybe & (smooth > 0.6) & ~is_skin
     held = cues.keep_held(cues.cut(scene.frames[t], seed, maybe, never, rounds), hands)
-    return cues.enclosed(held, _is_skin(lab, skin.trimmed(_CORE_SHARE), product), hands)
+    return cues.enclosed(held, palette.with_core_skin().is_skin(lab), hands)
 
 
-def _agreement(
-    scene: Scene, t: int, mask: Mask, product: cues.ColourModel, others: cues.ColourModel,
-    skin: cues.ColourModel,
-) -> float:  # fmt: skip
+def _agreement(scene: Scene, t: int, mask: Mask, palette: Palette) -> float:
     """How well the cues agree on a mask: colour inside against its surround, size, no skin."""
     hands, lab = scene.hands_at(t), scene.lab[t]
     if not mask.any():
         return 0.0
-    everywhere = np.ones(mask.shape, bool)
-    posterior = cues.product_posterior(lab, product, others, everywhere)
+    posterior = palette.posterior(lab, np.ones(mask.shape, bool))
     ring = cv2.dilate(mask.astype(np.uint8), np.ones((15, 15), np.uint8)).astype(bool) & ~mask
     drawn = [hand_mask(hand, mask.shape) for hand in hands]
     ring &= ~np.any(drawn, axis=0)
     outside = posterior[ring].mean() if ring.any() else 1.0
     contrast = float(np.clip(posterior[mask].mean() - outside, 0, 1))
-    likely = skin.probability(lab)
-    skinness = likely / (likely + product.probability(lab) + 1e-9)
+    likely = palette.skin.probability(lab)
+    skinness = likely / (likely + palette.product.probability(lab) + 1e-9)
     not_skin = 1.0 - float(skinness[mask].mean())
     hand_area = max(hand.sum() for hand in drawn)
     ratio = float(mask.sum() / max(hand_area, 1))
@@ -228,7 +235,7 @@ def _step(keys: Sequence[int]) -> int:
 
 def _carry(
     scene: Scene, flows: KeyFlows, keys: Sequence[int], masks: Mask, confidence: F32,
-    product: cues.ColourModel, others: cues.ColourModel,
+    palette: Palette,
 ) -> None:  # fmt: skip
     """Carry key masks to the frames between by flow, in place; disagreement lowers confidence."""
     flow = make_flow()
@@ -241,7 +248,7 @@ def _carry(
         for t in range(before + 1, after):
             near, other = (before, after) if t - before <= after - t else (after, before)
             pulled = warp(masks[near], flow.calc(scene.grey[t], scene.grey[near], None))
-            masks[t] = cues.correct_outline(pulled, scene.lab[t], product, others)
+            masks[t] = cues.correct_outline(pulled, scene.lab[t], palette.product, palette.others)
             weight = abs(t - near) / (after - before)
             confidence[t] = (1 - weight) * confidence[near] + weight * confidence[other]
     last = keys[-1]

@@ -17,7 +17,7 @@ from schemas.facets import ReferencesFacet
 from schemas.rows import Clip
 from stages.base import Dropped, Kept, Stage
 from stages.files import Files
-from stages.gates import AtLeast, AtMost, first_failure
+from stages.gates import AtLeast, AtMost, Never, first_failure
 from stages.kit.arrays import Image, Mask
 from stages.kit.landmarks import Landmarks
 from stages.kit.masks import decode_masks
@@ -32,13 +32,6 @@ from stages.product.references_config import ReferencesConfig, ReferencesGate
 
 BORROW = BackendRef(name="borrow", version="1", licence="Apache-2.0")
 _WHITE = 255
-_SEEN = {
-    "person_still_holds": "a hand of the person picture holds something",
-    "person_hand_lost": "a hand of the frame is no hand with five fingers in the person picture",
-    "person_seam": "the edge of what was filled shows in the person picture",
-    "product_covered": "fingers hide some of the product in every view",
-}
-"""What was seen where a look at the finished pictures failed."""
 _log = logging.getLogger(__name__)
 
 
@@ -113,40 +106,24 @@ class ReferencesStage(Stage[ReferencesConfig, Clip, Clip]):
 def judge(made: ReferencesFacet, gate: ReferencesGate) -> Dropped | None:
     """Apply thresholds to scores."""
     side = max(made.product_height_px, made.product_width_px)
-    checks = (
-        ("product_too_small", side < gate.min_product_side_px,
-         f"longer side {side} px < {gate.min_product_side_px}"),
-        ("product_truncated", made.product_truncated and not gate.allow_truncated_product,
-         "the frame's border cuts the product in its best view"),
-        ("product_blurry", made.product_sharpness < gate.min_product_sharpness,
-         f"references.product_sharpness={made.product_sharpness:.1f} < "
-         f"{gate.min_product_sharpness}"),
-        ("person_mostly_filled", made.filled_share > gate.max_person_filled_share,
-         f"references.filled_share={made.filled_share:.2f} > {gate.max_person_filled_share}"),
-        ("person_not_looked_at", gate.require_held_check and made.person_held_chance is None,
-         _why_not_looked_at(made)),
-    )  # fmt: skip
-    verdict = next((Dropped(reason, why) for reason, failed, why in checks if failed), None)
-    return verdict or _judge_looks(made, gate)
-
-
-def _judge_looks(made: ReferencesFacet, gate: ReferencesGate) -> Dropped | None:
-    """The checks whose score may be missing, and whose limit may be off."""
-    looks = (
-        (AtMost, "person_still_holds", "person_held_chance", gate.max_person_held_chance),
-        (AtLeast, "person_hand_lost", "person_hands_kept_share",
-         gate.min_person_hands_kept_share),
-        (AtMost, "person_seam", "person_seam", gate.max_person_seam),
-        (AtMost, "product_covered", "product_gap_share", gate.max_product_gap_share),
-    )  # fmt: skip
-    verdict = first_failure([
-        kind(reason, score, getattr(made, score), limit)
-        for kind, reason, score, limit in looks
-        if getattr(made, score) is not None and limit is not None
+    return first_failure([
+        AtLeast("product_too_small", "longer side in px", side, gate.min_product_side_px),
+        Never("product_truncated", made.product_truncated and not gate.allow_truncated_product,
+              "the frame's border cuts the product in its best view"),
+        AtLeast("product_blurry", "product_sharpness", made.product_sharpness, gate.min_product_sharpness),
+        AtMost("person_mostly_filled", "filled_share", made.filled_share, gate.max_person_filled_share),
+        Never("person_not_looked_at", gate.require_held_check and made.person_held_chance is None,
+              _why_not_looked_at(made)),
+        AtMost("person_still_holds", "person_held_chance", made.person_held_chance, gate.max_person_held_chance,
+               "a hand of the person picture holds something"),
+        AtLeast("person_hand_lost", "person_hands_kept_share", made.person_hands_kept_share,
+                gate.min_person_hands_kept_share,
+                "a hand of the frame is no hand with five fingers in the person picture"),
+        AtMost("person_seam", "person_seam", made.person_seam, gate.max_person_seam,
+               "the edge of what was filled shows in the person picture"),
+        AtMost("product_covered", "product_gap_share", made.product_gap_share, gate.max_product_gap_share,
+               "fingers hide some of the product in every view"),
     ])  # fmt: skip
-    if verdict is None:
-        return None
-    return Dropped(verdict.reason, f"{_SEEN[verdict.reason]}: references.{verdict.detail}")
 
 
 def _why_not_looked_at(made: ReferencesFacet) -> str:

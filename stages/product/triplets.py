@@ -14,6 +14,7 @@ from schemas.facets import TripletsFacet
 from schemas.rows import Clip
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
+from stages.gates import AtLeast, AtMost, Never, first_failure
 from stages.kit.arrays import Frames, Image, Mask
 from stages.kit.boxes import box_iou
 from stages.kit.landmarks import Landmarks, hand_boxes_at
@@ -145,22 +146,17 @@ class TripletsStage(Stage[TripletsConfig, Clip, Clip]):
         """All three must belong together."""
         scores, gate = row.triplets, self.config.gate
         assert scores is not None
-        checks = (
-            ("person_mismatch", gate.require_face and not scores.face_kept,
-             "no face in the person picture where the clip has it"),
-            ("person_mismatch", scores.person_similarity < gate.min_person_similarity,
-             f"triplets.person_similarity={scores.person_similarity:.2f} < "
-             f"{gate.min_person_similarity}"),
-            ("product_mismatch", scores.product_similarity < gate.min_product_similarity,
-             f"triplets.product_similarity={scores.product_similarity:.2f} < "
-             f"{gate.min_product_similarity}"),
-            ("product_leak", scores.product_leak > gate.max_product_leak,
-             f"triplets.product_leak={scores.product_leak:.2f} > {gate.max_product_leak}"),
-            ("hand_in_product", scores.hand_in_product_share > gate.max_hand_in_product_share,
-             f"triplets.hand_in_product_share={scores.hand_in_product_share:.2f} > "
-             f"{gate.max_hand_in_product_share}"),
-        )  # fmt: skip
-        return next((Dropped(reason, why) for reason, failed, why in checks if failed), None)
+        return first_failure([
+            Never("person_mismatch", gate.require_face and not scores.face_kept,
+                  "no face in the person picture where the clip has it"),
+            AtLeast("person_mismatch", "person_similarity", scores.person_similarity,
+                    gate.min_person_similarity),
+            AtLeast("product_mismatch", "product_similarity", scores.product_similarity,
+                    gate.min_product_similarity),
+            AtMost("product_leak", "product_leak", scores.product_leak, gate.max_product_leak),
+            AtMost("hand_in_product", "hand_in_product_share", scores.hand_in_product_share,
+                   gate.max_hand_in_product_share),
+        ])  # fmt: skip
 
 
 def person_similarity(triplet: Triplet) -> float:

@@ -19,7 +19,7 @@ from schemas.rows import Clip
 from schemas.settings import BESIDE
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
-from stages.gates import AtLeast, AtMost, first_failure
+from stages.gates import AtLeast, AtMost, Never, first_failure
 from stages.kit.arrays import F32, Flags
 from stages.kit.landmarks import Landmarks
 from stages.kit.media import read_wav
@@ -209,30 +209,20 @@ def judge(speech: SpeechFacet, gate: SpeechGate) -> Dropped | None:
     s, g = speech, gate
     if not g.require_speech:
         return None
-    if not s.has_audio:
-        return Dropped("no_audio", "the source has no sound stream")
-    verdict = first_failure([
+    offset = None if s.sync_offset_frames is None else abs(s.sync_offset_frames)
+    return first_failure([
+        Never("no_audio", not s.has_audio, "the source has no sound stream"),
         AtMost("digital_silence", "digital_silence_share", s.digital_silence_share, g.max_digital_silence_share),
         AtLeast("no_speech", "voiced_share", s.voiced_share, g.min_voiced_share),
         AtLeast("too_quiet", "loudness_lufs", s.loudness_lufs, g.min_loudness_lufs),
         AtMost("clipped", "clipping_share", s.clipping_share, g.max_clipping_share),
-    ])  # fmt: skip
-    if verdict:
-        return verdict
-    optional = (
-        (AtLeast, "noisy", "background_mos", s.background_mos, g.min_background_mos),
-        (AtMost, "voice_without_lips", "still_while_voiced_share", s.still_while_voiced_share,
-         g.max_still_while_voiced_share),
-        (AtMost, "lips_without_voice", "moving_while_silent_share", s.moving_while_silent_share,
-         g.max_moving_while_silent_share),
-        (AtMost, "out_of_sync", "|sync_offset_frames|",
-         None if s.sync_offset_frames is None else abs(s.sync_offset_frames), g.max_sync_offset_frames),
-        (AtLeast, "sync_unsure", "sync_confidence", s.sync_confidence, g.min_sync_confidence),
-    )  # fmt: skip
-    return first_failure([
-        kind(reason, name, value, limit)
-        for kind, reason, name, value, limit in optional
-        if value is not None and limit is not None
+        AtLeast("noisy", "background_mos", s.background_mos, g.min_background_mos),
+        AtMost("voice_without_lips", "still_while_voiced_share", s.still_while_voiced_share,
+               g.max_still_while_voiced_share),
+        AtMost("lips_without_voice", "moving_while_silent_share", s.moving_while_silent_share,
+               g.max_moving_while_silent_share),
+        AtMost("out_of_sync", "|sync_offset_frames|", offset, g.max_sync_offset_frames),
+        AtLeast("sync_unsure", "sync_confidence", s.sync_confidence, g.min_sync_confidence),
     ])  # fmt: skip
 
 
