@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 from pydantic import Field, model_validator
 
 from schemas import facets as f
 from schemas.base import Id, Model, Sha256
+from schemas.errors import InvariantError
 
 
 class Row(Model):
@@ -95,3 +96,46 @@ class Clip(Row):
     def seconds(self) -> float:
         """Length of the target window."""
         return self.end_s - self.start_s
+
+    @overload
+    def need(self, name: Literal["quality"]) -> f.QualityFacet: ...
+
+    @overload
+    def need(self, name: Literal["speech"]) -> f.SpeechFacet: ...
+
+    @overload
+    def need(self, name: Literal["detect"]) -> f.DetectFacet: ...
+
+    @overload
+    def need(self, name: Literal["objects"]) -> f.ObjectsFacet: ...
+
+    @overload
+    def need(self, name: Literal["references"]) -> f.ReferencesFacet: ...
+
+    @overload
+    def need(self, name: Literal["triplets"]) -> f.TripletsFacet: ...
+
+    @overload
+    def need(self, name: Literal["body"]) -> f.BodyFacet: ...
+
+    @overload
+    def need(self, name: Literal["structure"]) -> f.StructureFacet: ...
+
+    @overload
+    def need(self, name: Literal["caption"]) -> f.CaptionFacet: ...
+
+    @overload
+    def need(self, name: Literal["latents"]) -> f.LatentsFacet: ...
+
+    def need(self, name: str) -> Any:
+        """A facet that an earlier stage has filled: one of the reader's ``needs``, or its own.
+
+        Raises:
+            InvariantError: It is not there: the engine runs the stages that fill it first.
+        """
+        facet = getattr(self, name)
+        if facet is None:
+            raise InvariantError(
+                f"clip {self.clip_id} has no {name!r}: its stage has not run before this one"
+            )
+        return facet

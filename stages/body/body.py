@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from schemas.backend import by_name
-from schemas.errors import InvariantError
 from schemas.facets import BodyFacet
 from schemas.rows import Clip
 from schemas.settings import BESIDE
@@ -76,9 +75,7 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
             DataError: ``fit_failed`` if the fit does not give finite numbers, ``no_results`` or ``bad_result``
                 if saved results are missing or broken.
         """
-        if row.detect is None:
-            raise InvariantError("body ran before detect")
-        landmarks = Landmarks.read(files.arrays(row.detect.arrays))
+        landmarks = Landmarks.read(files.arrays(row.need("detect").arrays))
         seen = read_detections(landmarks, row.media.width_px, row.media.height_px)
         target = slice(row.media.num_motion_frames, None)
         if seen.head_px <= 0 or not seen.is_valid[target].any():
@@ -92,9 +89,7 @@ class BodyStage(Stage[BodyConfig, Clip, Clip]):
 
     def gate(self, row: Clip) -> Dropped | None:
         """Judge the fit."""
-        facet, gate = row.body, self.config.gate
-        if facet is None:
-            raise InvariantError("body gate without its facet")
+        facet, gate = row.need("body"), self.config.gate
         return first_failure([
             AtLeast("no_pose", "valid_share", facet.valid_share, gate.min_valid_share),
             AtMost("poor_fit", "reprojection_error_head", facet.reprojection_error_head,

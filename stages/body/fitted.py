@@ -149,7 +149,10 @@ class FittedBody(BodyBackend):
         if not self._config.grasp or row.objects is None:
             return fit
         masks = decode_masks(
-            files.arrays(row.objects.arrays), "mask", row.media.height_px, row.media.width_px
+            files.arrays(row.objects.arrays),
+            "mask",
+            row.media.height_px,
+            row.media.width_px,
         )
         tables = self._model.body.tables
         roles = self._source.roles(tables.bone_names)

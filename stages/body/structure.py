@@ -18,7 +18,7 @@ from pydantic import Field
 
 from schemas.backend import Resources
 from schemas.base import BackendRef
-from schemas.errors import ConfigError, InvariantError, ModelOutputError
+from schemas.errors import ConfigError, ModelOutputError
 from schemas.facets import StructureFacet
 from schemas.rows import Clip
 from schemas.settings import PLACE
@@ -150,11 +150,9 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
             DataError: ``bad_mesh`` if the body's parameters do not give a finite mesh.
             ConfigError: See ``check_same_model``.
         """
-        if row.detect is None or row.objects is None or row.body is None:
-            raise InvariantError("structure ran before detect, objects or body")
-        check_same_model(row.body.backend, self.config.smplx_model_file)
+        check_same_model(row.need("body").backend, self.config.smplx_model_file)
         scene = self._scene(row, files)
-        model = stored_body(row.body.backend.name, self.config.smplx_model_file, scene.body)
+        model = stored_body(row.need("body").backend.name, self.config.smplx_model_file, scene.body)
         renderer = self._open_renderer(model, row, scene.body)
         frames, metrics = draw(model, renderer, scene, self.config)
         video = files.put_video(frames, fps=row.media.fps, crf=self.config.crf)
@@ -170,13 +168,11 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
         return Kept((row.with_facet("structure", facet),))
 
     def _scene(self, row: Clip, files: Files) -> Scene:
-        if row.detect is None or row.objects is None or row.body is None:
-            raise InvariantError("structure ran before detect, objects or body")
         size = (row.media.height_px, row.media.width_px)
-        landmarks = Landmarks.read(files.arrays(row.detect.arrays))
+        landmarks = Landmarks.read(files.arrays(row.need("detect").arrays))
         return Scene(
-            body=files.arrays(row.body.arrays),
-            object_masks=decode_masks(files.arrays(row.objects.arrays), "mask", *size),
+            body=files.arrays(row.need("body").arrays),
+            object_masks=decode_masks(files.arrays(row.need("objects").arrays), "mask", *size),
             mattes=landmarks.matte(*size),
             rgb=files.frames(row.media.video),
             num_motion_frames=row.media.num_motion_frames,
@@ -203,9 +199,7 @@ class StructureStage(Stage[StructureConfig, Clip, Clip]):
 
     def gate(self, row: Clip) -> Dropped | None:
         """Judge the stream; an empty one is never kept."""
-        facet, gate = row.structure, self.config.gate
-        if facet is None:
-            raise InvariantError("structure gate without its facet")
+        facet, gate = row.need("structure"), self.config.gate
         return first_failure([
             AtLeast("empty_structure", "body_visible_share", facet.body_visible_share,
                     max(gate.min_body_visible_share, 1e-9)),

@@ -50,12 +50,12 @@ class CaptionStage(Stage[CaptionConfig, Clip, Clip]):
 
 def _look(row: Clip, files: Files) -> ProductLook | None:
     """How the product looks over the target frames."""
-    assert row.detect is not None
-    assert row.objects is not None
-    media, found = row.media, files.arrays(row.objects.arrays)
+    media, found = row.media, files.arrays(row.need("objects").arrays)
     masks = decode_masks(found, "mask", media.height_px, media.width_px)
     target = slice(media.num_motion_frames, None)
-    landmarks = Landmarks.read(files.arrays(row.detect.arrays)).since(media.num_motion_frames)
+    landmarks = Landmarks.read(files.arrays(row.need("detect").arrays)).since(
+        media.num_motion_frames
+    )
     return look_at_product(
         files.frames(media.video)[target], masks[target], found["confidence"][target],
         found["in_hand"][target], landmarks,
@@ -69,7 +69,7 @@ def compose(row: Clip, product: ProductLook | None) -> str:
     framing = framing_of(detect.median_face_height_px / row.media.height_px)
     thing = "an object" if product is None else describe(product)
     hands = "in the hand" if product is None else holding_hands(product)
-    speaks = row.speech is not None and row.speech.voiced_share > _MIN_VOICED_SHARE
+    speaks = row.speech is not None and row.need("speech").voiced_share > _MIN_VOICED_SHARE
     doing = "speaking" if speaks else "without speaking"
     parts = [f"A {framing} of one person who holds {thing} {hands}, {doing}."]
     if row.quality is not None:

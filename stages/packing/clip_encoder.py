@@ -68,7 +68,7 @@ class ClipEncoder:
         self._encode_audio(row, files, window, arrays)
         _check_finite(arrays)
         size = (row.media.height_px, row.media.width_px)
-        landmarks = Landmarks.read(files.arrays(need(row.detect).arrays))
+        landmarks = Landmarks.read(files.arrays(row.need("detect").arrays))
         arrays |= box_arrays(landmarks, window, size)
         return Encoded(arrays, window, rgb_psnr, hoi_psnr, is_cut)
 
@@ -82,20 +82,20 @@ class ClipEncoder:
         return psnr
 
     def _encode_hoi(self, row: Clip, files: Files, window: Window, arrays: Arrays) -> float:
-        frames = _frames(files, row, need(row.structure).video)
+        frames = _frames(files, row, row.need("structure").video)
         latents, psnr = _encode_video(self.hoi_codec, frames, window)
         arrays["hoi_latent"] = latents[:, window.num_lead_latents :]
         return psnr
 
     def _encode_references(self, row: Clip, files: Files, arrays: Arrays) -> None:
-        references, size = need(row.references), (row.media.height_px, row.media.width_px)
+        references, size = row.need("references"), (row.media.height_px, row.media.width_px)
         person = fill_crop(on_white(files.image(references.person_image)), size)
         product = fit_pad(on_white(files.image(references.product_image)), size)
         arrays["person_latent"] = as_array(encode_frames(self.codec, person[None]))
         arrays["product_latent"] = as_array(encode_frames(self.codec, product[None]))
 
     def _encode_prompts(self, row: Clip, arrays: Arrays) -> bool:
-        caption, cuts = need(row.caption), []
+        caption, cuts = row.need("caption"), []
         for key, text in (
             ("text_features", caption.prompt),
             ("hoi_text_features", caption.hoi_prompt),
@@ -117,7 +117,7 @@ class ClipEncoder:
                 "audio_misaligned",
                 f"{samples.size} samples for {row.media.num_frames} frames of {SAMPLES_PER_FRAME}",
             )
-        gain = loudness_gain(need(row.speech).loudness_lufs, self._target_lufs)
+        gain = loudness_gain(row.need("speech").loudness_lufs, self._target_lufs)
         features = self.audio.encode(samples * np.float32(gain))
         start = window.first_target
         arrays["audio_features"] = features[
@@ -195,9 +195,3 @@ def _check_finite(arrays: Arrays) -> None:
     bad = [key for key, value in arrays.items() if not np.isfinite(value).all()]
     if bad:
         raise ModelOutputError("latents_not_finite", f"NaN or infinity in {sorted(bad)}")
-
-
-def need(facet: Any) -> Any:
-    """Facets named in ``needs`` are there: the engine runs their stages first."""
-    assert facet is not None
-    return facet

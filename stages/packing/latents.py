@@ -10,7 +10,7 @@ sound; ``text_features``, ``hoi_text_features`` (tokens,dim) f16; ``{face,left_h
 from __future__ import annotations
 
 import hashlib
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -142,14 +142,8 @@ class LatentsStage(Stage[LatentsConfig, Clip, Clip]):
 
     def gate(self, row: Clip) -> Dropped | None:
         """Drop clips that the codec cannot carry."""
-        facet, gate = _need(row.latents), self.config.gate
+        facet, gate = row.need("latents"), self.config.gate
         return first_failure([
             AtLeast("codec_psnr_low", "rgb_psnr_db", facet.rgb_psnr_db, gate.min_rgb_psnr_db),
             AtLeast("hoi_codec_psnr_low", "hoi_psnr_db", facet.hoi_psnr_db, gate.min_hoi_psnr_db),
         ])  # fmt: skip
-
-
-def _need(facet: Any) -> Any:
-    """Facets named in ``needs`` are there: the engine runs their stages first."""
-    assert facet is not None
-    return facet

@@ -91,9 +91,8 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Find the product in every frame."""
-        assert row.detect is not None
         frames = files.frames(row.media.video)
-        landmarks = Landmarks.read(files.arrays(row.detect.arrays))
+        landmarks = Landmarks.read(files.arrays(row.need("detect").arrays))
         scene = load_scene(frames, landmarks, self.config.short_side_px)
         found = self._finder.find(
             ClipView(frames, landmarks, scene, self.config.every, files.scratch)
@@ -124,8 +123,7 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
 
     def gate(self, row: Clip) -> Dropped | None:
         """A product is in a hand for most of the clip, and the cues agree on it."""
-        found, gate = row.objects, self.config.gate
-        assert found is not None
+        found, gate = row.need("objects"), self.config.gate
         return first_failure([
             AtLeast("no_held_object", "in_hand_share", found.in_hand_share, gate.min_in_hand_share),
             AtLeast("holding_hand_lost", "holding_hand_share", found.holding_hand_share,

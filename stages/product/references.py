@@ -65,11 +65,9 @@ class ReferencesStage(Stage[ReferencesConfig, Clip, Clip]):
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Choose the frames and make both pictures."""
-        assert row.detect is not None
-        assert row.objects is not None
-        frames, found = files.frames(row.media.video), files.arrays(row.objects.arrays)
+        frames, found = files.frames(row.media.video), files.arrays(row.need("objects").arrays)
         masks = decode_masks(found, "mask", row.media.height_px, row.media.width_px)
-        landmarks = Landmarks.read(files.arrays(row.detect.arrays))
+        landmarks = Landmarks.read(files.arrays(row.need("detect").arrays))
         seen = Seen(frames, masks, landmarks, found["confidence"])
         person = make_person(seen, self.config, self._hands, self._held)
         product = best_view(seen, self.config.every, self.config.num_donors)
@@ -99,8 +97,7 @@ class ReferencesStage(Stage[ReferencesConfig, Clip, Clip]):
 
     def gate(self, row: Clip) -> Dropped | None:
         """Both pictures must be worth learning from."""
-        assert row.references is not None
-        return judge(row.references, self.config.gate)
+        return judge(row.need("references"), self.config.gate)
 
 
 def judge(made: ReferencesFacet, gate: ReferencesGate) -> Dropped | None:

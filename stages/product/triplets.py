@@ -103,17 +103,16 @@ class TripletsStage(Stage[TripletsConfig, Clip, Clip]):
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         """Compare the pictures with the clip."""
-        assert row.detect is not None
-        assert row.objects is not None
-        assert row.references is not None
-        found = files.arrays(row.objects.arrays)
+        found = files.arrays(row.need("objects").arrays)
         masks = decode_masks(found, "mask", row.media.height_px, row.media.width_px)
         first, last = row.media.num_motion_frames, row.media.num_frames - 1
         spread = np.linspace(first, last, self.config.num_frames).round().astype(int)
+        references = row.need("references")
         triplet = Triplet(
-            frames=files.frames(row.media.video), landmarks=Landmarks.read(files.arrays(row.detect.arrays)), masks=masks,
-            person=files.image(row.references.person_image),
-            person_frame=row.references.person_frame, product_frame=row.references.product_frame,
+            frames=files.frames(row.media.video), masks=masks,
+            landmarks=Landmarks.read(files.arrays(row.need("detect").arrays)),
+            person=files.image(references.person_image),
+            person_frame=references.person_frame, product_frame=references.product_frame,
             samples=sorted(set(spread.tolist())),
         )  # fmt: skip
         facet = TripletsFacet(
@@ -144,8 +143,7 @@ class TripletsStage(Stage[TripletsConfig, Clip, Clip]):
 
     def gate(self, row: Clip) -> Dropped | None:
         """All three must belong together."""
-        scores, gate = row.triplets, self.config.gate
-        assert scores is not None
+        scores, gate = row.need("triplets"), self.config.gate
         return first_failure([
             Never("person_mismatch", gate.require_face and not scores.face_kept,
                   "no face in the person picture where the clip has it"),

@@ -172,8 +172,7 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
 
     def gate(self, row: Clip) -> Dropped | None:
         """One person with a face and at least one hand for most of the clip."""
-        detect, gate = row.detect, self.config.gate
-        assert detect is not None
+        detect, gate = row.need("detect"), self.config.gate
         return first_failure([
             AtMost("multiple_people", "multi_person_share", detect.multi_person_share, gate.max_multi_person_share),
             AtLeast("no_person", "pose_share", detect.pose_share, gate.min_pose_share),

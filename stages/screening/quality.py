@@ -124,9 +124,7 @@ class QualityStage(Stage[QualityConfig, Clip, Clip]):
 
     def gate(self, row: Clip) -> Dropped | None:
         """Judge motion first (a still picture has nothing to teach), then light, focus and overlays."""
-        quality = row.quality
-        assert quality is not None
-        return judge(quality, self.config.gate)
+        return judge(row.need("quality"), self.config.gate)
 
     def gate_all(self, rows: Sequence[Clip]) -> dict[str, Dropped]:
         """Keep one of several clips that show the same pictures, or the same take made over."""

@@ -175,9 +175,8 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
         """How late the sound of the target frames is, where that is asked for."""
         if self._sync is None:
             return {}
-        assert row.detect is not None
         target = slice(row.media.num_motion_frames, None)
-        faces = Landmarks.read(files.arrays(row.detect.arrays)).face.box_xyxy_px[target]
+        faces = Landmarks.read(files.arrays(row.need("detect").arrays)).face.box_xyxy_px[target]
         found = measure_sync(files.frames(row.media.video)[target], faces, samples, self._sync)
         scores = {} if found is None else {
             "sync_offset_frames": found.offset_frames, "sync_confidence": found.confidence,
@@ -186,14 +185,12 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
 
     def gate(self, row: Clip) -> Dropped | None:
         """Judge presence, silence, voice, level, clipping and noise, in this order."""
-        assert row.speech is not None
-        return judge(row.speech, self.config.gate)
+        return judge(row.need("speech"), self.config.gate)
 
 
 def _lips(row: Clip, files: Files, voiced: Flags) -> dict[str, float | None]:
     """What lips and voice say of each other over the target frames; ``voiced`` is per chunk of the whole clip."""
-    assert row.detect is not None
-    face_px = Landmarks.read(files.arrays(row.detect.arrays)).face.points_px
+    face_px = Landmarks.read(files.arrays(row.need("detect").arrays)).face.points_px
     middles = (np.arange(row.media.num_frames) + 0.5) * SAMPLES_PER_FRAME / silero.CHUNK_SAMPLES
     spoken = voiced[np.minimum(middles.astype(int), len(voiced) - 1)]
     target = slice(row.media.num_motion_frames, None)
