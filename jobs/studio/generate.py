@@ -25,7 +25,8 @@ from stages.body_models.anny import AnnyBody, load_anny
 from stages.body_models.body_tables import PART_LEFT_HAND, PART_RIGHT_HAND
 from stages.body_models.rendering import check_renderer
 from stages.kit import media
-from stages.kit.arrays import F32, Arrays, Flags, Mask
+from stages.kit.arrays import F32, Arrays, Flags
+from stages.kit.boxes import box_of
 from stages.kit.landmarks import box_key
 from stages.kit.masks import encode_masks
 
@@ -152,7 +153,7 @@ def _truth_arrays(
         "joints_px": np.stack([d.joints_px for d in drawn]).astype(np.float32),
         "contact": holds,
     }
-    faces = [_box_of(d.shows == CODES["face"]) for d in drawn]
+    faces = [box_of(d.shows == CODES["face"]) for d in drawn]
     arrays[box_key("face")] = np.stack(faces)
     for kind, part in (("left_hand", PART_LEFT_HAND), ("right_hand", PART_RIGHT_HAND)):
         chosen = body.part_labels == part
@@ -162,14 +163,6 @@ def _truth_arrays(
         first, stop = script.frozen
         arrays["contact"][first:stop] = arrays["contact"][first]
     return arrays
-
-
-def _box_of(mask: Mask) -> F32:
-    """Corners of a mask's pixels; NaN where it is empty."""
-    ys, xs = np.nonzero(mask)
-    if not len(xs):
-        return np.full(4, np.nan, np.float32)
-    return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float32)
 
 
 def _box_round(points: F32, size_px: tuple[int, int]) -> F32:

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from jobs.studio.products import Product
 from stages.kit.arrays import F32, F64
+from stages.kit.boxes import window_of
 
 Hold = Literal["side", "edge", "under"]
 _BUILT_IN_HEIGHT = -0.1
@@ -124,10 +125,9 @@ def _fullness(product: Product, height: float) -> float:
     solid = product.solid
     layer = round((height * product.half_m[1] - float(solid.origin[1])) / solid.pitch_m)
     section = ndimage.binary_fill_holes(solid.values[:, layer] <= 0)
-    rows, columns = np.flatnonzero(section.any(1)), np.flatnonzero(section.any(0))
-    if not len(rows):
+    if not section.any():
         return 0.0
-    return float(section.sum() / (np.ptp(rows) + 1) / (np.ptp(columns) + 1))
+    return float(section[window_of(section)].mean())
 
 
 def _approach(

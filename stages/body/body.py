@@ -21,6 +21,7 @@ from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
 from stages.kit.arrays import F32, F64, Flags
 from stages.kit.landmarks import Landmarks
+from stages.kit.scores import known_median
 
 
 class BodyGate(GateConfig):
@@ -105,8 +106,8 @@ def fit_scores(fit: Scored, seen: Detections, target: slice) -> dict[str, Any]:
     hands = fit.hand_error_head[target]
     width, height = seen.size_px
     return {
-        "reprojection_error_head": _median(fit.body_error_head[target]),
-        "hand_reprojection_error_head": _median(hands),
+        "reprojection_error_head": known_median(fit.body_error_head[target]),
+        "hand_reprojection_error_head": known_median(hands),
         "hand_tracked_share": float(np.isfinite(hands).any(1).mean()),
         "jerk": jerk(
             fit.joints_px[target] / seen.head_px, inside(fit.joints_px[target], width, height)
@@ -114,11 +115,6 @@ def fit_scores(fit: Scored, seen: Detections, target: slice) -> dict[str, Any]:
         "valid_share": float(fit.is_valid[target].mean()),
         "num_left_right_flips": left_right_flips(seen.pose_px[target] / seen.head_px),
     }
-
-
-def _median(errors: F64) -> float:
-    seen = errors[np.isfinite(errors)]
-    return float(np.median(seen)) if seen.size else 0.0
 
 
 def inside(joints_px: F32, width: int, height: int) -> Flags:

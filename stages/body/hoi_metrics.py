@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from stages.kit.arrays import F32, U8, Mask
+from stages.kit.spans import runs
 
 BODY, LEFT_HAND, RIGHT_HAND = 1, 2, 3
 _DEPTH_SLACK_M = 0.06
@@ -133,20 +134,13 @@ def debounce(touches: Mask, min_frames: int) -> Mask:
     [0, 1, 1, 1, 1, 0, 0, 0, 0]
     """
     out = touches.copy()
-    for start, stop in _runs(~out):
-        if stop - start < min_frames and start > 0 and stop < len(out):
-            out[start:stop] = True
-    for start, stop in _runs(out):
-        if stop - start < min(min_frames, len(out)):
-            out[start:stop] = False
+    for gap in runs(~out):
+        if len(gap) < min_frames and gap.start > 0 and gap.stop < len(out):
+            out[gap.slice] = True
+    for run in runs(out):
+        if len(run) < min(min_frames, len(out)):
+            out[run.slice] = False
     return out
-
-
-def _runs(flags: Mask) -> list[tuple[int, int]]:
-    """Half-open spans of True."""
-    padded = np.concatenate([[False], flags, [False]]).astype(np.int8)
-    edges = np.flatnonzero(np.diff(padded)).tolist()
-    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def count_onsets(contact: Mask, min_frames: int = 3) -> int:

@@ -42,9 +42,10 @@ from stages.body_models.rendering import (
 )
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, first_failure
-from stages.kit.arrays import Array, Arrays, Flags, Frames, Mask
+from stages.kit.arrays import Arrays, Flags, Frames, Mask
 from stages.kit.landmarks import Landmarks
 from stages.kit.masks import decode_masks
+from stages.kit.scores import known_median
 
 Style = Literal["silhouette", "shaded"]
 CREAM_RGB = (232, 216, 200)
@@ -336,8 +337,8 @@ def structure_scores(
         "right_contact_share": float(contact[:, 1].mean()),
         "any_contact_share": float(contact.any(1).mean()),
         "num_contact_onsets": count_onsets(contact),
-        "penetration": _median(target["penetration"]),
-        "depth_conflict": _median(target["depth_conflict"]),
+        "penetration": known_median(target["penetration"]),
+        "depth_conflict": known_median(target["depth_conflict"]),
         "object_cut_share": float(target["is_cut"].mean()),
         "object_visible_share": float((target["object_area"] >= min_area_share).mean()),
         "body_visible_share": float((target["body_area"] >= min_area_share).mean()),
@@ -349,9 +350,3 @@ def seen_shares(seen: Flags) -> dict[str, float]:
     """Of target frames (T,2): how many show the left, the right hand."""
     left, right = seen.mean(axis=0).tolist()
     return {"left_hand_seen_share": left, "right_hand_seen_share": right}
-
-
-def _median(values: Array) -> float:
-    """Over the frames that have a value; 0 where none has."""
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else 0.0

@@ -43,6 +43,21 @@ def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
 
 
 def box_of(mask: Mask) -> F32:
-    """Box (4,) xyxy of a mask (H,W) that is not empty."""
-    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return np.array([cols[0], rows[0], cols[-1] + 1, rows[-1] + 1], np.float32)
+    """Box (4,) xyxy of a mask (H,W); NaN where it is empty.
+
+    >>> box_of(np.array([[0, 0, 0], [0, 1, 1]], bool)).tolist(), box_of(np.zeros((2, 2), bool)).tolist()
+    ([1.0, 1.0, 3.0, 2.0], [nan, nan, nan, nan])
+    """
+    if not mask.any():
+        return np.full(4, np.nan, np.float32)
+    rows, cols = window_of(mask)
+    return np.array([cols.start, rows.start, cols.stop, rows.stop], np.float32)
+
+
+def window_of(mask: Mask, margin_px: int = 0) -> tuple[slice, slice]:
+    """Rows and columns of the box of a mask (H,W) that is not empty, and a margin around it."""
+    rows, cols = (
+        slice(max(0, int(where[0]) - margin_px), int(where[-1]) + 1 + margin_px)
+        for where in (np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
+    )
+    return rows, cols

@@ -20,6 +20,11 @@ class Span:
     def __len__(self) -> int:
         return max(0, self.stop - self.start)
 
+    @property
+    def slice(self) -> slice:
+        """For indexing arrays over frames."""
+        return slice(self.start, self.stop)
+
 
 def runs(flags: Flags) -> list[Span]:
     """Maximal runs of True.

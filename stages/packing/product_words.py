@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from stages.kit.arrays import F32, U8, Frames, Image, Mask
+from stages.kit.boxes import window_of
 from stages.kit.hands import Hand
 from stages.kit.landmarks import Landmarks
 from stages.kit.masks import sure_frames
@@ -80,8 +81,8 @@ def look_at_product(
 
 def _extent(mask: Mask) -> tuple[int, int]:
     """Height and width in pixels of a mask (H,W) that is not empty."""
-    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1
+    rows, cols = window_of(mask)
+    return rows.stop - rows.start, cols.stop - cols.start
 
 
 def _size_hands(side_px: float, landmarks: Landmarks) -> float | None:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from stages.kit.arrays import F32, Frames, Image, Mask
+from stages.kit.boxes import window_of
 from stages.kit.hands import Hand, broad_hands, finger_mask, hand_mask
 
 _BINS = (16, 32, 32)
@@ -133,7 +134,7 @@ def cut(frame: Image, seed: Mask, maybe: Mask, never: Mask, rounds: int = 3) -> 
     probable = seed & maybe & ~never
     if probable.sum() < _MIN_SEEDS:
         return out
-    around = _window(maybe, _CUT_MARGIN_PX)
+    around = window_of(maybe, _CUT_MARGIN_PX)
     labels = np.full(out[around].shape, cv2.GC_BGD, np.uint8)
     labels[(maybe & ~never)[around]] = cv2.GC_PR_BGD
     labels[probable[around]] = cv2.GC_PR_FGD
@@ -143,14 +144,6 @@ def cut(frame: Image, seed: Mask, maybe: Mask, never: Mask, rounds: int = 3) -> 
     cv2.grabCut(image, labels, None, zeros.copy(), zeros.copy(), rounds, cv2.GC_INIT_WITH_MASK)
     out[around] = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     return out
-
-
-def _window(mask: Mask, margin_px: int) -> tuple[slice, slice]:
-    """Rows and columns of a mask's bounding box and a margin; the mask is not empty."""
-    return tuple(
-        slice(max(0, int(where[0]) - margin_px), int(where[-1]) + 1 + margin_px)
-        for where in (np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
-    )  # type: ignore[return-value]
 
 
 def keep_held(mask: Mask, hands: list[Hand], min_share: float = 0.15) -> Mask:

@@ -99,7 +99,7 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
         )
         masks, in_hand = found.masks, touch(scene, found.small)
         arrays: Arrays = {
-            "confidence": found.confidence, "in_hand": in_hand, "box_xyxy_px": _boxes(masks),
+            "confidence": found.confidence, "in_hand": in_hand, "box_xyxy_px": np.stack([box_of(mask) for mask in masks]),
             **encode_masks(masks, "mask"),
         }  # fmt: skip
         target = slice(row.media.num_motion_frames, None)
@@ -190,13 +190,4 @@ def flicker_of(scene: Scene, masks: Mask) -> F32:
         if masks[t].any() or masks[t - 1].any():
             flow = engine.calc(scene.grey[t], scene.grey[t - 1], None)
             out[t] = 1 - iou(warp(masks[t - 1], flow), masks[t])
-    return out
-
-
-def _boxes(masks: Mask) -> F32:
-    """(T,4) xyxy of masks (T,H,W), NaN where one is empty."""
-    out = np.full((len(masks), 4), np.nan, np.float32)
-    for t, mask in enumerate(masks):
-        if mask.any():
-            out[t] = box_of(mask)
     return out

@@ -14,6 +14,7 @@ import numpy as np
 
 from schemas.errors import DataError
 from stages.kit.arrays import F32, Frames, Image, Mask
+from stages.kit.boxes import window_of
 from stages.kit.landmarks import Landmarks, fingers_at
 from stages.kit.masks import iou, sure_frames
 from stages.product.alignment import by_corners, by_moments
@@ -188,8 +189,7 @@ def outline_shares(mask: Mask, fingers: Mask) -> tuple[float, float]:
 def sharpness_at_one_size(frame: Image, mask: Mask) -> float:
     """Variance of the Laplacian inside an eroded mask, scaled down to a fixed size: near views gain nothing by being near."""
     scale = min(1.0, _VIEW_SIDE_PX / float(np.sqrt(mask.sum())))
-    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    window = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
+    window = window_of(mask)
     size = [max(1, round(n * scale)) for n in mask[window].shape[::-1]]
     grey = cv2.resize(
         cv2.cvtColor(frame[window], cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA

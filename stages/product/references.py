@@ -19,6 +19,7 @@ from stages.base import Dropped, Kept, Stage
 from stages.files import Files
 from stages.gates import AtLeast, AtMost, Never, first_failure
 from stages.kit.arrays import Image, Mask
+from stages.kit.boxes import window_of
 from stages.kit.landmarks import Landmarks
 from stages.kit.masks import decode_masks
 from stages.kit.mediapipe_package import ABOUT as MEDIAPIPE_PACKAGE
@@ -150,12 +151,12 @@ def cut_out(
     Returns:
         (S,S,3) u8 and the mask's box xyxy in the frame.
     """
-    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    box = int(cols[0]), int(rows[0]), int(cols[-1]) + 1, int(rows[-1]) + 1
+    window = rows, cols = window_of(mask)
+    box = cols.start, rows.start, cols.stop, rows.stop
     inner = cv2.erode(mask.astype(np.float32), np.ones((3, 3), np.uint8))
     alpha = (cv2.GaussianBlur(inner, (0, 0), 1.0) * mask)[..., None]
     mixed = (frame * alpha + _WHITE * (1 - alpha)).round().astype(np.uint8)
-    piece = mixed[box[1] : box[3], box[0] : box[2]]
+    piece = mixed[window]
     height, width = piece.shape[:2]
     side = round(max(height, width) * (1 + 2 * padding_share))
     square = np.full((side, side, 3), _WHITE, np.uint8)

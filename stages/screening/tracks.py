@@ -11,6 +11,7 @@ import numpy as np
 
 from stages.kit.arrays import F32, Flags
 from stages.kit.landmarks import is_seen
+from stages.kit.spans import runs
 
 
 def fill_gaps(track: F32, max_gap_frames: int) -> tuple[F32, Flags]:
@@ -41,29 +42,19 @@ def smooth(track: F32, window_frames: int = 5) -> F32:
     from scipy.signal import savgol_filter
 
     out = track.copy()
-    for start, stop in runs(is_seen(track)):
-        length = min(window_frames, (stop - start - 1) // 2 * 2 + 1)
+    for run in runs(is_seen(track)):
+        length = min(window_frames, (len(run) - 1) // 2 * 2 + 1)
         if length >= 5:
-            out[start:stop] = savgol_filter(track[start:stop], length, 2, axis=0)
+            out[run.slice] = savgol_filter(track[run.slice], length, 2, axis=0)
     return out
-
-
-def runs(flags: Flags) -> list[tuple[int, int]]:
-    """Half-open intervals of True.
-
-    >>> runs(np.array([0, 1, 1, 0, 1], bool))
-    [(1, 3), (4, 5)]
-    """
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def drop_blips(track: F32, min_run_frames: int) -> F32:
     """Blank runs shorter than ``min_run_frames``: detections that come and go are not trusted."""
     out = track.copy()
-    for start, stop in runs(is_seen(track)):
-        if stop - start < min_run_frames:
-            out[start:stop] = np.nan
+    for run in runs(is_seen(track)):
+        if len(run) < min_run_frames:
+            out[run.slice] = np.nan
     return out
 
 
