@@ -108,16 +108,23 @@ def true_scene(name: str, first: int, count: int) -> Truth:
     still = np.zeros((len(rotations), 3), np.float32)
     hands = hand_points(body, rotations, still, shape.numpy())
     return Truth(
-        {s: h + origin for s, h in hands.items()}, acted.holds[when], acted.turn[when],
-        acted.place[when] + origin, product,
+        {s: h + origin for s, h in hands.items()},
+        acted.holds[when],
+        acted.turn[when],
+        acted.place[when] + origin,
+        product,
         Pinhole(lens.focal_px / 2, (SIZE_PX[0] / 2, SIZE_PX[1] / 2)),
-    )  # fmt: skip
+    )
 
 
-def in_true_scene(hand: np.ndarray, fitted: Pinhole, true: np.ndarray, camera: Pinhole) -> np.ndarray:  # fmt: skip
+def in_true_scene(
+    hand: np.ndarray, fitted: Pinhole, true: np.ndarray, camera: Pinhole
+) -> np.ndarray:
     """Fitted points (T,21,3) where their pixels and depths relative to the palm put them beside the true hand."""
     palm = [0, 5, 9, 13, 17]
-    scale = (true[:, palm, 2].mean(1) / camera.focal_px) / (hand[:, palm, 2].mean(1) / fitted.focal_px)  # fmt: skip
+    scale = (true[:, palm, 2].mean(1) / camera.focal_px) / (
+        hand[:, palm, 2].mean(1) / fitted.focal_px
+    )
     rise = (hand[..., 2] - hand[:, palm, 2].mean(1, keepdims=True)) * scale[:, None]
     z = true[:, palm, 2].mean(1, keepdims=True) + rise
     pixel = project(hand, fitted)
@@ -142,9 +149,12 @@ def compare(truth: Truth, body, arrays, landmarks: Landmarks) -> SimpleNamespace
         miss.append(np.linalg.norm(placed - truth.hands[side][:, tips], axis=-1)[touches])
     gap, away = np.concatenate(off), np.concatenate(miss)
     return SimpleNamespace(
-        off=100 * np.median(np.concatenate(error)), near=(np.abs(gap) < 0.02).mean(), inside=(gap < -0.005).mean(),
-        miss=100 * np.median(away), count=len(gap),
-    )  # fmt: skip
+        off=100 * np.median(np.concatenate(error)),
+        near=(np.abs(gap) < 0.02).mean(),
+        inside=(gap < -0.005).mean(),
+        miss=100 * np.median(away),
+        count=len(gap),
+    )
 
 
 def sunk_share(body, arrays, holds: np.ndarray) -> float:
@@ -153,7 +163,9 @@ def sunk_share(body, arrays, holds: np.ndarray) -> float:
     trunk = trunk_vertices(tables, roles, spacing_m=0)
     is_trunk = np.isin(np.arange(body.num_vertices), trunk)
     faces = body.faces[is_trunk[body.faces].all(axis=1)]
-    camera = Camera(*SIZE_PX, float(arrays["focal_px"][0]), tuple(map(float, arrays["principal_px"])))  # fmt: skip
+    camera = Camera(
+        *SIZE_PX, float(arrays["focal_px"][0]), tuple(map(float, arrays["principal_px"]))
+    )
     pinhole = Pinhole(camera.focal_px, camera.principal_px)
     renderer, sunk = MeshRenderer(faces, tables.part_labels, camera), []
     frames = np.arange(0, len(holds), 4)
@@ -184,7 +196,9 @@ def main() -> None:
     for name in ("probe", "segment", "detect", "objects"):
         chain[name].setup()
     body = load_anny()
-    print("clip         grasp  off  near   in  miss   hand   sunk penetr. conflict contact matte  jerk CPU s")  # fmt: skip
+    print(
+        "clip         grasp  off  near   in  miss   hand   sunk penetr. conflict contact matte  jerk CPU s"
+    )
     for name in given.clip or CLIPS:
         (clip,) = generate(given.scratch / "studio", clips=[name], seed=SEED, size_px=SIZE_PX)
         row = windows_of(chain, files, clip)[0]
@@ -232,10 +246,13 @@ def show(name: str, row, clip, files: Files, body, *, found: bool) -> None:
             arrays = files.arrays(done.body.arrays)
             landmarks = Landmarks.read(files.arrays(row.detect.arrays))
         c = compare(truth, body, arrays, landmarks)
-        print(f"{name:12} {grasp!s:5} {c.off:5.2f} {c.near:5.2f} {c.inside:5.2f} {c.miss:5.2f} "
-              f"{done.body.hand_reprojection_error_head:6.4f} {sunk_share(body, arrays, truth.holds):6.3f} "
-              f"{drawn.penetration:7.3f} {drawn.depth_conflict:8.3f} {drawn.any_contact_share:7.2f} "
-              f"{drawn.matte_iou:5.2f} {done.body.jerk:6.4f} {cpu_s:5.2f}", flush=True)  # fmt: skip
+        print(
+            f"{name:12} {grasp!s:5} {c.off:5.2f} {c.near:5.2f} {c.inside:5.2f} {c.miss:5.2f} "
+            f"{done.body.hand_reprojection_error_head:6.4f} {sunk_share(body, arrays, truth.holds):6.3f} "
+            f"{drawn.penetration:7.3f} {drawn.depth_conflict:8.3f} {drawn.any_contact_share:7.2f} "
+            f"{drawn.matte_iou:5.2f} {done.body.jerk:6.4f} {cpu_s:5.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -48,10 +48,15 @@ def main() -> None:
             found, wrong = judge(plain, part, holding)
             same = agreement(plain, mirrored, part.frames.shape[2])
             rows.append((found, wrong, same))
-            print(f"{clip}-{part.first:04}: found {found:.2f}, wrong side {wrong:.2f}, "
-                  f"mirrored {same:.2f}, {cpu_s:.1f} CPU s", flush=True)  # fmt: skip
-    print(f"mean: found {np.mean([r[0] for r in rows]):.3f}, wrong side {np.mean([r[1] for r in rows]):.3f}, "
-          f"mirrored {np.nanmean([r[2] for r in rows]):.3f}")  # fmt: skip
+            print(
+                f"{clip}-{part.first:04}: found {found:.2f}, wrong side {wrong:.2f}, "
+                f"mirrored {same:.2f}, {cpu_s:.1f} CPU s",
+                flush=True,
+            )
+    print(
+        f"mean: found {np.mean([r[0] for r in rows]):.3f}, wrong side {np.mean([r[1] for r in rows]):.3f}, "
+        f"mirrored {np.nanmean([r[2] for r in rows]):.3f}"
+    )
 
 
 def hands_of(stage, frames):

@@ -65,9 +65,11 @@ def make_clip(frames: np.ndarray, files: Files) -> Clip:
 
 def chain():
     stages = [
-        DetectStage(DetectConfig()), ObjectsStage(ObjectsConfig()),
-        ReferencesStage(ReferencesConfig()), TripletsStage(TripletsConfig()),
-    ]  # fmt: skip
+        DetectStage(DetectConfig()),
+        ObjectsStage(ObjectsConfig()),
+        ReferencesStage(ReferencesConfig()),
+        TripletsStage(TripletsConfig()),
+    ]
     for stage in stages:
         stage.check()
         stage.setup()

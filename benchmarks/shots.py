@@ -53,9 +53,10 @@ def f1(pairs: list[tuple[list[Span], list[Span]]]) -> dict[str, float]:
         num_found, num_true = num_found + len(found), num_true + len(truth)
         for true in truth:
             near = [
-                s for s in free
+                s
+                for s in free
                 if s.start <= true.stop + TOLERANCE and s.stop >= true.start - TOLERANCE
-            ]  # fmt: skip
+            ]
             if near:
                 free.remove(near[0])
                 hits += 1

@@ -115,9 +115,12 @@ def _measure(tree: Path, argv: list[str], repeats: int) -> str:
     for _ in range(repeats):
         before = _ray_starts()
         child = subprocess.Popen(
-            [sys.executable, "-m", "jobs.cli", *argv], cwd=tree, env=env,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-m", "jobs.cli", *argv],
+            cwd=tree,
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         _, status, usage = os.wait4(child.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         costs.append((usage.ru_utime + usage.ru_stime, _ray_starts() > before, code))

@@ -73,8 +73,11 @@ STEPS = (
     Step("Sample a film: noise after ten steps, and meant so.",
          "handloom sample run --root my-root --out sample.mp4 --set steps=4"),
 )  # fmt: skip
-_DEMO = Step("The demo: studio clips to shards, report, training, a sampled film.",
-             f"make -C {REPO} demo DEMO=$PWD/demo", shown="make demo")  # fmt: skip
+_DEMO = Step(
+    "The demo: studio clips to shards, report, training, a sampled film.",
+    f"make -C {REPO} demo DEMO=$PWD/demo",
+    shown="make demo",
+)
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,9 @@ def page(played: Sequence[Played], work: Path) -> str:
     for p in played:
         end = "" if p.code == 0 else f", exit code {p.code}"
         shown, output = p.step.shown or p.step.command, _short(p.output, work)
-        parts.append(f"## {p.step.why}\n\n```console\n$ {shown}\n{output}```\n\n"
-                     f"{p.seconds:.1f} s{end}\n")  # fmt: skip
+        parts.append(
+            f"## {p.step.why}\n\n```console\n$ {shown}\n{output}```\n\n{p.seconds:.1f} s{end}\n"
+        )
     return "\n".join(parts)
 
 
@@ -138,9 +142,10 @@ def _short(output: str, work: Path) -> str:
     places = output.replace(str(work), "/home/me").replace(str(REPO), "/home/me/handloom")
     lines = [line.rstrip() for line in places.splitlines() if not line.startswith("make: ")]
     kept = [
-        line for line, after in zip(lines, [*lines[1:], ""], strict=True)
+        line
+        for line, after in zip(lines, [*lines[1:], ""], strict=True)
         if not (":" in line and line.split(":")[0] == after.split(":")[0] and "/" in line)
-    ]  # fmt: skip
+    ]
     cut = [f"... ({len(kept) - _MAX_LINES} lines before)"] if len(kept) > _MAX_LINES else []
     return "".join(f"{line}\n" for line in [*cut, *kept[-_MAX_LINES:]])
 

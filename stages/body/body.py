@@ -38,8 +38,10 @@ class BodyGate(GateConfig):
 
 BodyChoice = Annotated[
     AnnyConfig | SmplxConfig | Sam3dConfig,
-    Field(discriminator="name"), by_name("anny"), BESIDE,
-]  # fmt: skip
+    Field(discriminator="name"),
+    by_name("anny"),
+    BESIDE,
+]
 
 
 class BodyConfig(StageConfig):

@@ -137,10 +137,12 @@ class FittedBody(BodyBackend):
         body = self._model.body
         roles = self._source.roles(body.bone_names)
         still = Still(
-            fit.rotations[picked], fit.translation[picked], mattes,
+            fit.rotations[picked],
+            fit.translation[picked],
+            mattes,
             joints_seen(roles, seen, len(body.bone_names))[picked],
             np.nanmax(seen.pose_px[picked][:, 11:13, 1], axis=1),
-        )  # fmt: skip
+        )
         shape = shape_from_outline(body, fit.shape, still, fit.camera, seen.head_px)
         return with_shape(body.tables, roles, seen, fit, shape)
 

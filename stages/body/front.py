@@ -53,9 +53,14 @@ def trunk_vertices(
 
 
 def front_of(
-    tables: BodyTables, roles: Roles, shape: F64, body: Posed, camera: Pinhole,
-    size_px: tuple[int, int], head_px: float,
-) -> Front:  # fmt: skip
+    tables: BodyTables,
+    roles: Roles,
+    shape: F64,
+    body: Posed,
+    camera: Pinhole,
+    size_px: tuple[int, int],
+    head_px: float,
+) -> Front:
     """Look at a posed body: all its joints are in ``body``."""
     vertices = trunk_vertices(tables, roles)
     rest = tables.template_vertices[vertices] + np.einsum(

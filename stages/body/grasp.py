@@ -134,10 +134,12 @@ def contact_targets(plain: Targets, grip: Grip, middle_m: F64, z_m: F64) -> Targ
     is_used, depths, weights = weight[:, 1:] > 0, plain.depths_m, plain.depth_weights
     return replace(
         plain,
-        points_px=np.where(plain.weights[..., None] > 0, np.nan_to_num(grip.aim_px), plain.points_px),
+        points_px=np.where(
+            plain.weights[..., None] > 0, np.nan_to_num(grip.aim_px), plain.points_px
+        ),
         depths_m=np.where(is_used, (wanted - z_m[:, :1])[:, 1:], depths),
         depth_weights=np.where(is_used, weight[:, 1:], weights),
-    )  # fmt: skip
+    )
 
 
 def _hand_problem(fitted: _Fitted, side: str) -> tuple[Problem, F64, F64]:
@@ -161,18 +163,24 @@ def _arm_problem(fitted: _Fitted, side: str) -> Problem:
     pairs = np.isin(targets.pairs, rows).all(axis=1)
     at = {row: index for index, row in enumerate(rows)}
     arm = Targets(
-        targets.points_px[:, rows], targets.weights[:, rows],
+        targets.points_px[:, rows],
+        targets.weights[:, rows],
         np.array([[at[point] for point in pair] for pair in targets.pairs[pairs]]),
-        targets.depths_m[:, pairs], targets.depth_weights[:, pairs], targets.robust_px,
-    )  # fmt: skip
+        targets.depths_m[:, pairs],
+        targets.depth_weights[:, pairs],
+        targets.robust_px,
+    )
     points = Tracked(
-        tuple(tracked.names[row] for row in rows), tracked.owners[rows], tracked.rest[rows],
+        tuple(tracked.names[row] for row in rows),
+        tracked.owners[rows],
+        tracked.rest[rows],
         tracked.directions[:, rows],
-    )  # fmt: skip
+    )
     dofs = [
-        d for d in body_dofs(roles, model.joints)
+        d
+        for d in body_dofs(roles, model.joints)
         if d.name.split(".")[0] in _ARM and d.name.split(".")[1] == side
-    ]  # fmt: skip
+    ]
     root = int(tables.parents[roles.shoulder[side]])
     return cut(tables, model, points, dofs, arm, root)
 

@@ -59,9 +59,12 @@ class Grip:
 
 
 def grip_of(
-    points_px: F64, masks: Mask, outlines: Sequence[F64 | None], metres_per_px: F64,
+    points_px: F64,
+    masks: Mask,
+    outlines: Sequence[F64 | None],
+    metres_per_px: F64,
     head_px: float,
-) -> Grip | None:  # fmt: skip
+) -> Grip | None:
     """How a hand holds the product; None where it holds nothing.
 
     Args:

@@ -116,9 +116,10 @@ def _posed(body: Skin, still: Still, shape: F64) -> tuple[F64, F64]:
 
     with torch.inference_mode():
         vertices, joints = body.forward(
-            torch.from_numpy(still.rotations), torch.from_numpy(still.translation),
+            torch.from_numpy(still.rotations),
+            torch.from_numpy(still.translation),
             torch.from_numpy(shape.astype(np.float32)),
-        )  # fmt: skip
+        )
     return vertices.numpy().astype(np.float64), joints.numpy().astype(np.float64)
 
 
@@ -131,9 +132,14 @@ def _moves(
 
 
 def find_edge(
-    body: Skin, vertices: F64, normals: F64, matte: Mask, camera: Pinhole, head_px: float,
+    body: Skin,
+    vertices: F64,
+    normals: F64,
+    matte: Mask,
+    camera: Pinhole,
+    head_px: float,
     hair_px: float,
-) -> _Edge:  # fmt: skip
+) -> _Edge:
     """Outline vertices of a frame and how far along their normals the matte ends.
 
     Args:
@@ -197,9 +203,15 @@ def splat(pixels: F64, shape: tuple[int, int], head_px: float) -> Mask:
 
 
 def _solve(
-    edges: Sequence[_Edge], moves: tuple[F64, F64], posed: tuple[F64, F64], still: Still,
-    camera: Pinhole, head_px: float, now: F64, prior: F64,
-) -> F64:  # fmt: skip
+    edges: Sequence[_Edge],
+    moves: tuple[F64, F64],
+    posed: tuple[F64, F64],
+    still: Still,
+    camera: Pinhole,
+    head_px: float,
+    now: F64,
+    prior: F64,
+) -> F64:
     """The step (S,) of the shape: edges met, seen joints kept, near to what the landmarks gave."""
     count = len(moves[0])
     hessian, gradient = np.eye(count), prior.astype(np.float64) - now

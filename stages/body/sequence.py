@@ -65,9 +65,12 @@ class Recorded:
 
 
 def record(
-    results: Sequence[FrameResult | None], faces: I32, seen: Detections,
-    max_gap_frames: int, smooth_frames: int,
-) -> Recorded | None:  # fmt: skip
+    results: Sequence[FrameResult | None],
+    faces: I32,
+    seen: Detections,
+    max_gap_frames: int,
+    smooth_frames: int,
+) -> Recorded | None:
     """Bring a clip's results together; None where a gap is longer than ``max_gap_frames``.
 
     Args:

@@ -121,9 +121,11 @@ class Sam3dBody:
     def ref(self) -> BackendRef:
         """What reports show."""
         return BackendRef(
-            name="sam3d-body", version=_version() if self.runs_package else "saved results",
-            weights_sha256=self.weights_sha256, licence=LICENCE,
-        )  # fmt: skip
+            name="sam3d-body",
+            version=_version() if self.runs_package else "saved results",
+            weights_sha256=self.weights_sha256,
+            licence=LICENCE,
+        )
 
     def setup(self) -> None:
         """Load the weights, where the package is run.
@@ -142,9 +144,10 @@ class Sam3dBody:
 
         try:
             model, config = load_sam_3d_body(
-                checkpoint_path=self._files.checkpoint_file, device="cuda",
+                checkpoint_path=self._files.checkpoint_file,
+                device="cuda",
                 mhr_path=self._files.mhr_file,
-            )  # fmt: skip
+            )
         except (RuntimeError, KeyError, AttributeError, OSError) as error:
             raise ConfigError(
                 f"body.backend=sam3d-body: {self._files.checkpoint_file} does not load: {error}"

@@ -76,9 +76,12 @@ class FrameResult:
             None if focal is None else float(np.asarray(focal).reshape(())),
         )
         fields = (
-            result.vertices_m, result.keypoints_m, result.camera_t_m, result.keypoints_px,
+            result.vertices_m,
+            result.keypoints_m,
+            result.camera_t_m,
+            result.keypoints_px,
             np.array(result.focal_px or 1.0),
-        )  # fmt: skip
+        )
         if not all(np.isfinite(field).all() for field in fields):
             raise ModelOutputError("bad_result", f"{where}: numbers that are not finite")
         nearest = min(result.vertices_m[:, 2].min(), result.keypoints_m[:, 2].min())
@@ -139,9 +142,13 @@ def read_faces(path: str) -> I32:
 
 
 def _read_array(
-    archive: zipfile.ZipFile, key: str, shapes: tuple[tuple[int, ...], ...], *,
-    kinds: str = "f", limit: int = MAX_VERTICES,
-) -> Array:  # fmt: skip
+    archive: zipfile.ZipFile,
+    key: str,
+    shapes: tuple[tuple[int, ...], ...],
+    *,
+    kinds: str = "f",
+    limit: int = MAX_VERTICES,
+) -> Array:
     """One array whose header says one of ``shapes`` (-1: any length up to ``limit``)."""
     with archive.open(f"{key}.npy") as member:
         version = np.lib.format.read_magic(member)

@@ -32,9 +32,9 @@ def bar_pair(lines: Lines, small: Grey) -> int:
         small: (P,h,w) luma of the same frames, that axis across.
     """
     step = _step_share(lines)
-    mirrored = np.maximum.reduce([
-        np.roll(step[::-1], 1 + shift) for shift in range(-_PAIR_PX, _PAIR_PX + 1)
-    ])  # fmt: skip
+    mirrored = np.maximum.reduce(
+        [np.roll(step[::-1], 1 + shift) for shift in range(-_PAIR_PX, _PAIR_PX + 1)]
+    )
     ends = np.arange(len(step)) / len(step)
     is_allowed = (ends >= _MIN_SHARE) & (ends <= _MAX_SHARE)
     both, either = (np.where(is_allowed, of(step, mirrored), 0) for of in (np.minimum, np.maximum))

@@ -59,9 +59,11 @@ def hands_in(picture: Image, crop: tuple[int, int, int, int], hands: Any) -> lis
     seen = hands.process(np.ascontiguousarray(picture[y0:y1, x0:x1]))
     out = []
     for marks, world, label in zip(
-        seen.multi_hand_landmarks or [], seen.multi_hand_world_landmarks or [],
-        seen.multi_handedness or [], strict=False,
-    ):  # fmt: skip
+        seen.multi_hand_landmarks or [],
+        seen.multi_hand_world_landmarks or [],
+        seen.multi_handedness or [],
+        strict=False,
+    ):
         points = points_of(marks, x1 - x0, y1 - y0, NUM_HAND) + np.array([x0, y0, 0], np.float32)
         named = label.classification[0]
         # the model was made for mirrored pictures: what it calls right is a left hand

@@ -57,9 +57,12 @@ def _look(row: Clip, files: Files) -> ProductLook | None:
         media.num_motion_frames
     )
     return look_at_product(
-        files.frames(media.video)[target], masks[target], found["confidence"][target],
-        found["in_hand"][target], landmarks,
-    )  # fmt: skip
+        files.frames(media.video)[target],
+        masks[target],
+        found["confidence"][target],
+        found["in_hand"][target],
+        landmarks,
+    )
 
 
 def compose(row: Clip, product: ProductLook | None) -> str:

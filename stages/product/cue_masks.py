@@ -234,9 +234,13 @@ def _step(keys: Sequence[int]) -> int:
 
 
 def _carry(
-    scene: Scene, flows: KeyFlows, keys: Sequence[int], masks: Mask, confidence: F32,
+    scene: Scene,
+    flows: KeyFlows,
+    keys: Sequence[int],
+    masks: Mask,
+    confidence: F32,
     palette: Palette,
-) -> None:  # fmt: skip
+) -> None:
     """Carry key masks to the frames between by flow, in place; disagreement lowers confidence."""
     flow = make_flow()
     for before, after in itertools.pairwise(keys):

@@ -87,9 +87,11 @@ class HeldProduct(Backend):
                 "the package torchvision is not installed; run make setup, or set objects.backend=cues"
             )
         check_weight_file(
-            self._weights_file, self._pinned_sha256, self._setting,
+            self._weights_file,
+            self._pinned_sha256,
+            self._setting,
             "the weights that training/held_product wrote",
-        )  # fmt: skip
+        )
 
     @property
     def weights_sha256(self) -> str:
@@ -143,9 +145,13 @@ class HeldProduct(Backend):
         return looks
 
     def _ask(
-        self, frame: Image, hands: Sequence[F32],
-        groups: Sequence[tuple[int, ...]], crops: Sequence[Crop], before: Sequence[Look | None],
-    ) -> list[Look]:  # fmt: skip
+        self,
+        frame: Image,
+        hands: Sequence[F32],
+        groups: Sequence[tuple[int, ...]],
+        crops: Sequence[Crop],
+        before: Sequence[Look | None],
+    ) -> list[Look]:
         import torch
 
         x = np.stack([

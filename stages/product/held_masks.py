@@ -224,9 +224,14 @@ def _vote(
 
 
 def _between(
-    scene: Scene, keys: Sequence[int], voted: dict[int, F32], held: dict[int, bool], masks: Mask,
-    confidence: F32, every: int,
-) -> None:  # fmt: skip
+    scene: Scene,
+    keys: Sequence[int],
+    voted: dict[int, F32],
+    held: dict[int, bool],
+    masks: Mask,
+    confidence: F32,
+    every: int,
+) -> None:
     """Fill the frames between keys in place: both sides' chances, moved and weighted by nearness."""
     flow = make_flow()
     for a, b in itertools.pairwise(keys):

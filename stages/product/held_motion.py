@@ -91,9 +91,12 @@ def _trust(flow: F32, back: F32) -> F32:
     """(h,w) 0..1: does the way back lead to where the way began?"""
     rows, cols = np.indices(flow.shape[:2], dtype=np.float32)
     returned = cv2.remap(
-        back, cols + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR,
+        back,
+        cols + flow[..., 0],
+        rows + flow[..., 1],
+        cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
-    )  # fmt: skip
+    )
     gap = _length(flow + returned)
     return np.asarray(np.exp(-((gap / _UNSURE_PX) ** 2)), np.float32)
 

@@ -46,8 +46,9 @@ def gradients(image: Image, cell_px: int = 8, num_bins: int = 9) -> F32:
     y, x = np.indices(grey.shape) // cell_px
     flat = np.bincount(
         ((y * cols + x) * num_bins + bins).ravel(),
-        weights=np.hypot(across, down).ravel(), minlength=rows * cols * num_bins,
-    )  # fmt: skip
+        weights=np.hypot(across, down).ravel(),
+        minlength=rows * cols * num_bins,
+    )
     cells = flat.reshape(rows, cols, num_bins)
     blocks = np.concatenate(
         [cells[:-1, :-1], cells[:-1, 1:], cells[1:, :-1], cells[1:, 1:]], axis=2

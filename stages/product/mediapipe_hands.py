@@ -42,9 +42,11 @@ class MediapipeHands(Backend):
     def setup(self) -> None:
         """Load the model."""
         self._hands = load_solutions().hands.Hands(
-            static_image_mode=True, max_num_hands=2, model_complexity=1,
+            static_image_mode=True,
+            max_num_hands=2,
+            model_complexity=1,
             min_detection_confidence=self._min_confidence,
-        )  # fmt: skip
+        )
 
     def find(self, image: Image, near_px: F32) -> list[F32]:
         """Hands (21,3) in pixels of the image, z at x's scale; nearest wrist first.
@@ -80,6 +82,8 @@ def square_around(
     half = max(_MIN_SIDE_PX, share * float((high - low).max())) / 2
     x, y = (low + high) / 2
     return (
-        max(0, int(x - half)), max(0, int(y - half)),
-        min(shape[1], int(x + half)), min(shape[0], int(y + half)),
-    )  # fmt: skip
+        max(0, int(x - half)),
+        max(0, int(y - half)),
+        min(shape[1], int(x + half)),
+        min(shape[0], int(y + half)),
+    )

@@ -53,8 +53,10 @@ class ObjectsGate(GateConfig):
 
 ProductBackend = Annotated[
     HeldConfig | CuesConfig | Sam2Config | Sam3Config,
-    Field(discriminator="name"), by_name("held"), BESIDE,
-]  # fmt: skip
+    Field(discriminator="name"),
+    by_name("held"),
+    BESIDE,
+]
 
 
 class ObjectsConfig(StageConfig):
@@ -99,9 +101,11 @@ class ObjectsStage(Stage[ObjectsConfig, Clip, Clip]):
         )
         masks, in_hand = found.masks, touch(scene, found.small)
         arrays: Arrays = {
-            "confidence": found.confidence, "in_hand": in_hand, "box_xyxy_px": np.stack([box_of(mask) for mask in masks]),
+            "confidence": found.confidence,
+            "in_hand": in_hand,
+            "box_xyxy_px": np.stack([box_of(mask) for mask in masks]),
             **encode_masks(masks, "mask"),
-        }  # fmt: skip
+        }
         target = slice(row.media.num_motion_frames, None)
         visible = np.asarray(masks[target].any(axis=(1, 2)))
         areas = masks[target].mean(axis=(1, 2))

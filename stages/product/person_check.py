@@ -48,9 +48,13 @@ class PersonScores:
 
 
 def look_at_person(
-    person: Image, frame: Image, hole: Mask, hands_px: Sequence[F32], finder: HandFinder,
+    person: Image,
+    frame: Image,
+    hole: Mask,
+    hands_px: Sequence[F32],
+    finder: HandFinder,
     looker: Looker | None,
-) -> PersonScores:  # fmt: skip
+) -> PersonScores:
     """Look at a picture (H,W,3) made of ``frame`` by filling ``hole``.
 
     Args:

@@ -196,9 +196,11 @@ def sharpness_at_one_size(frame: Image, mask: Mask) -> float:
     )
     small = cv2.resize(mask[window].astype(np.float32), size, interpolation=cv2.INTER_AREA)
     inner = cv2.erode(
-        (small > 0.5).astype(np.uint8), np.ones((5, 5), np.uint8),
-        borderType=cv2.BORDER_CONSTANT, borderValue=0,
-    )  # fmt: skip
+        (small > 0.5).astype(np.uint8),
+        np.ones((5, 5), np.uint8),
+        borderType=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
     values = cv2.Laplacian(grey, cv2.CV_32F)[inner > 0]
     return float(values.var()) if values.size else 0.0
 

@@ -74,9 +74,14 @@ class Sam2Objects(MaskCarrier):
     about = _ABOUT
 
     def __init__(
-        self, checkpoint: str, model_config: str, image_size_px: int | None, chunk_frames: int,
-        device: str = "cpu", pinned_sha256: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        checkpoint: str,
+        model_config: str,
+        image_size_px: int | None,
+        chunk_frames: int,
+        device: str = "cpu",
+        pinned_sha256: str = "",
+    ) -> None:
         super().__init__(chunk_frames)
         self._checkpoint, self._model_config = checkpoint, model_config
         self._image_size_px, self._device = image_size_px, device
@@ -94,9 +99,11 @@ class Sam2Objects(MaskCarrier):
                 "objects.backend=sam2: the package sam2 is not installed; install the extra 'sam2'"
             )
         check_weight_file(
-            self._checkpoint, self._pinned_sha256, "objects.backend.weights_file",
+            self._checkpoint,
+            self._pinned_sha256,
+            "objects.backend.weights_file",
             "sam2.1_hiera_tiny.pt (github.com/facebookresearch/sam2) or a larger one",
-        )  # fmt: skip
+        )
 
     @property
     def weights_sha256(self) -> str:
@@ -107,9 +114,11 @@ class Sam2Objects(MaskCarrier):
     def ref(self) -> BackendRef:
         """What reports show."""
         return BackendRef(
-            name=_ABOUT.name, version=importlib.metadata.version("sam2"),
-            weights_sha256=self.weights_sha256, licence=_ABOUT.licence,
-        )  # fmt: skip
+            name=_ABOUT.name,
+            version=importlib.metadata.version("sam2"),
+            weights_sha256=self.weights_sha256,
+            licence=_ABOUT.licence,
+        )
 
     @property
     def resources(self) -> Resources:
@@ -130,9 +139,12 @@ class Sam2Objects(MaskCarrier):
             extra.append(f"++model.image_size={self._image_size_px}")
         try:
             self._predictor = build_sam2_video_predictor(
-                self._model_config, self._checkpoint, device=self._device,
-                hydra_overrides_extra=extra, apply_postprocessing=False,
-            )  # fmt: skip
+                self._model_config,
+                self._checkpoint,
+                device=self._device,
+                hydra_overrides_extra=extra,
+                apply_postprocessing=False,
+            )
         except (RuntimeError, KeyError) as error:
             raise ConfigError(
                 f"objects.backend=sam2: {self._checkpoint} does not fit {self._model_config}"

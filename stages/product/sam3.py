@@ -52,10 +52,13 @@ class Sam3Config(CarriedConfig):
         """The finder."""
         return self.carrying(
             Sam3Objects(
-                self.weights_file, self.bpe_file, self.prompt, self.chunk_frames,
+                self.weights_file,
+                self.bpe_file,
+                self.prompt,
+                self.chunk_frames,
                 self.weights_sha256,
             )
-        )  # fmt: skip
+        )
 
 
 class Sam3Objects(MaskCarrier):
@@ -91,13 +94,17 @@ class Sam3Objects(MaskCarrier):
                 "of the extras: docs/install.md says how to add it to an environment of its own"
             )
         check_weight_file(
-            self._checkpoint, self._pinned_sha256, "objects.backend.weights_file",
+            self._checkpoint,
+            self._pinned_sha256,
+            "objects.backend.weights_file",
             "sam3.pt (huggingface.co/facebook/sam3, gated)",
-        )  # fmt: skip
+        )
         check_weight_file(
-            self._vocabulary, "", "objects.backend.bpe_file",
+            self._vocabulary,
+            "",
+            "objects.backend.bpe_file",
             f"assets/{_BPE_NAME} (github.com/facebookresearch/sam3)",
-        )  # fmt: skip
+        )
 
     @property
     def _vocabulary(self) -> str:
@@ -118,9 +125,11 @@ class Sam3Objects(MaskCarrier):
     def ref(self) -> BackendRef:
         """What reports show."""
         return BackendRef(
-            name=_ABOUT.name, version=importlib.metadata.version("sam3"),
-            weights_sha256=self.weights_sha256, licence=_ABOUT.licence,
-        )  # fmt: skip
+            name=_ABOUT.name,
+            version=importlib.metadata.version("sam3"),
+            weights_sha256=self.weights_sha256,
+            licence=_ABOUT.licence,
+        )
 
     @property
     def resources(self) -> Resources:
@@ -183,9 +192,11 @@ class Sam3Objects(MaskCarrier):
     def _propagate(self, session: str) -> Iterator[tuple[int, Any]]:
         """Forward over the chunk: number of the frame, its outputs."""
         request = {
-            "type": "propagate_in_video", "session_id": session, "start_frame_index": 0,
+            "type": "propagate_in_video",
+            "session_id": session,
+            "start_frame_index": 0,
             "propagation_direction": "forward",
-        }  # fmt: skip
+        }
         for response in self._predictor.handle_stream_request(request=request):
             yield int(response["frame_index"]), response["outputs"]
 

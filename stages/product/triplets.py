@@ -109,12 +109,14 @@ class TripletsStage(Stage[TripletsConfig, Clip, Clip]):
         spread = np.linspace(first, last, self.config.num_frames).round().astype(int)
         references = row.need("references")
         triplet = Triplet(
-            frames=files.frames(row.media.video), masks=masks,
+            frames=files.frames(row.media.video),
+            masks=masks,
             landmarks=Landmarks.read(files.arrays(row.need("detect").arrays)),
             person=files.image(references.person_image),
-            person_frame=references.person_frame, product_frame=references.product_frame,
+            person_frame=references.person_frame,
+            product_frame=references.product_frame,
             samples=sorted(set(spread.tolist())),
-        )  # fmt: skip
+        )
         facet = TripletsFacet(
             person_similarity=person_similarity(triplet),
             product_similarity=product_similarity(triplet),

@@ -44,8 +44,10 @@ class DetectGate(GateConfig):
 
 PeopleChoice = Annotated[
     MediapipeConfig | UltralyticsConfig,
-    Field(discriminator="name"), by_name("mediapipe"), BESIDE,
-]  # fmt: skip
+    Field(discriminator="name"),
+    by_name("mediapipe"),
+    BESIDE,
+]
 
 
 class DetectConfig(StageConfig):
@@ -93,9 +95,11 @@ class DetectStage(Stage[DetectConfig, Clip, Clip]):
         super().setup()
         config = self.config
         self._people = MediapipePeople(
-            every=config.every, count_every=config.count_every,
-            min_confidence=config.min_confidence, count_people=self._counter.count,
-        )  # fmt: skip
+            every=config.every,
+            count_every=config.count_every,
+            min_confidence=config.min_confidence,
+            count_people=self._counter.count,
+        )
         self._people.setup()
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
@@ -191,9 +195,11 @@ def _name_hands(found: PeopleTracks) -> None:
     chirality = np.stack([left.chirality, right.chirality], axis=1)
     swap = tracks.swapped_sides(left.points_px, right.points_px, wrists, chirality)
     for one, other in (
-        (left.points_px, right.points_px), (left.world_m, right.world_m),
-        (left.score, right.score), (left.chirality, right.chirality),
-    ):  # fmt: skip
+        (left.points_px, right.points_px),
+        (left.world_m, right.world_m),
+        (left.score, right.score),
+        (left.chirality, right.chirality),
+    ):
         one[swap], other[swap] = other[swap].copy(), one[swap].copy()
     for hand in found.hands:
         unseen = ~is_seen(hand.points_px)

@@ -99,9 +99,13 @@ class MediapipePeople:
     """
 
     def __init__(
-        self, *, every: int, count_every: int, min_confidence: float,
+        self,
+        *,
+        every: int,
+        count_every: int,
+        min_confidence: float,
         count_people: Callable[[Frames], int | None] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._every, self._count_every = every, count_every
         self._min_confidence, self._count_people = min_confidence, count_people
         self._solutions: Any = None

@@ -97,9 +97,10 @@ def _lasting(frames: Frames, look: _Look) -> list[TextBox]:
     """Lines that keep their place for half a second before and after."""
     others = _around(frames, look.index, _STEP_FRAMES)
     return [
-        box for box in look.boxes
+        box
+        for box in look.boxes
         if min((stability(look.edges, o, box) for o in others), default=0.0) >= _MIN_STABILITY
-    ]  # fmt: skip
+    ]
 
 
 def _held(frames: Frames, look: _Look) -> list[TextBox]:
@@ -108,9 +109,10 @@ def _held(frames: Frames, look: _Look) -> list[TextBox]:
         return []
     others = _around(frames, look.index, _WORD_STEP_FRAMES)
     return [
-        box for box in look.boxes
+        box
+        for box in look.boxes
         if max((stability(look.edges, o, box) for o in others), default=0.0) >= _MIN_STABILITY
-    ]  # fmt: skip
+    ]
 
 
 def _captions(frames: Frames, looks: dict[int, _Look], reader: TextReader) -> OverlayText:

@@ -38,9 +38,11 @@ class PeopleCounter:
             model_selection=1, min_detection_confidence=0.5
         )
         self._pose = solutions.pose.Pose(
-            static_image_mode=True, model_complexity=1, enable_segmentation=True,
+            static_image_mode=True,
+            model_complexity=1,
+            enable_segmentation=True,
             min_detection_confidence=0.5,
-        )  # fmt: skip
+        )
 
     def close(self) -> None:
         """Free the graphs."""

@@ -141,15 +141,17 @@ class QualityStage(Stage[QualityConfig, Clip, Clip]):
 def judge(quality: QualityFacet, gate: QualityGate) -> Dropped | None:
     """Apply thresholds to scores."""
     q, g = quality, gate
-    return first_failure([
-        AtLeast("static", "motion_px", q.motion_px, g.min_motion_px),
-        AtMost("static", "freeze_share", q.freeze_share, g.max_freeze_share),
-        AtMost("frozen", "longest_freeze_s", q.longest_freeze_s, g.max_longest_freeze_s),
-        AtLeast("too_dark", "luma_mean", q.luma_mean, g.min_luma_mean),
-        AtMost("too_dark", "dark_share", q.dark_share, g.max_dark_share),
-        AtMost("too_bright", "luma_mean", q.luma_mean, g.max_luma_mean),
-        AtMost("too_bright", "bright_share", q.bright_share, g.max_bright_share),
-        AtLeast("blurry", "sharpness", q.sharpness, g.min_sharpness),
-        AtMost("black_borders", "border_share", q.border_share, g.max_border_share),
-        AtMost("overlay_text", "text_area_share", q.text_area_share, g.max_text_area_share),
-    ])  # fmt: skip
+    return first_failure(
+        [
+            AtLeast("static", "motion_px", q.motion_px, g.min_motion_px),
+            AtMost("static", "freeze_share", q.freeze_share, g.max_freeze_share),
+            AtMost("frozen", "longest_freeze_s", q.longest_freeze_s, g.max_longest_freeze_s),
+            AtLeast("too_dark", "luma_mean", q.luma_mean, g.min_luma_mean),
+            AtMost("too_dark", "dark_share", q.dark_share, g.max_dark_share),
+            AtMost("too_bright", "luma_mean", q.luma_mean, g.max_luma_mean),
+            AtMost("too_bright", "bright_share", q.bright_share, g.max_bright_share),
+            AtLeast("blurry", "sharpness", q.sharpness, g.min_sharpness),
+            AtMost("black_borders", "border_share", q.border_share, g.max_border_share),
+            AtMost("overlay_text", "text_area_share", q.text_area_share, g.max_text_area_share),
+        ]
+    )

@@ -107,9 +107,11 @@ class RapidOcr(Backend):
         from rapidocr_onnxruntime import RapidOCR
 
         return RapidOCR(
-            intra_op_num_threads=1, inter_op_num_threads=1,
-            det_limit_side_len=_DETECT_SIDE_PX, det_limit_type="min",
-        )  # fmt: skip
+            intra_op_num_threads=1,
+            inter_op_num_threads=1,
+            det_limit_side_len=_DETECT_SIDE_PX,
+            det_limit_type="min",
+        )
 
     def find(self, image: Image) -> list[TextBox]:
         """Find text lines in an RGB picture (H,W,3), without reading them."""

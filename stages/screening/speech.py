@@ -167,9 +167,11 @@ class SpeechStage(Stage[SpeechConfig, Clip, Clip]):
             return {}
         scores = self._mos.score(samples)
         return {
-            "speech_mos": scores.speech, "background_mos": scores.background,
-            "overall_mos": scores.overall, "sound_backend": self._mos.ref,
-        }  # fmt: skip
+            "speech_mos": scores.speech,
+            "background_mos": scores.background,
+            "overall_mos": scores.overall,
+            "sound_backend": self._mos.ref,
+        }
 
     def _synchrony(self, row: Clip, files: Files, samples: F32) -> dict[str, Any]:
         """How late the sound of the target frames is, where that is asked for."""

@@ -70,9 +70,11 @@ class SyncNetBackend(Backend):
             ConfigError: It is missing, or not the pinned one.
         """
         check_weight_file(
-            self._weights_file, self._pinned_sha256, _SETTING,
+            self._weights_file,
+            self._pinned_sha256,
+            _SETTING,
             "SyncNet's weights, syncnet_v2.model of github.com/joonson/syncnet_python",
-        )  # fmt: skip
+        )
 
     @property
     def weights_sha256(self) -> str:
@@ -83,9 +85,11 @@ class SyncNetBackend(Backend):
     def ref(self) -> BackendRef:
         """What reports show."""
         return BackendRef(
-            name=_ABOUT.name, version="1", weights_sha256=self.weights_sha256,
+            name=_ABOUT.name,
+            version="1",
+            weights_sha256=self.weights_sha256,
             licence="weights: none stated",
-        )  # fmt: skip
+        )
 
     @property
     def resources(self) -> Resources:

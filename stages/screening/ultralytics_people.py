@@ -49,9 +49,11 @@ class UltralyticsConfig(BackendConfig):
     def build(self) -> UltralyticsPeople:
         """The counter."""
         return UltralyticsPeople(
-            self.weights_file, self.min_confidence, self.weights_sha256,
+            self.weights_file,
+            self.min_confidence,
+            self.weights_sha256,
             min_person_area=self.min_person_area,
-        )  # fmt: skip
+        )
 
 
 class UltralyticsPeople(PeopleBackend):
@@ -66,9 +68,13 @@ class UltralyticsPeople(PeopleBackend):
     """
 
     def __init__(
-        self, weights_file: str, min_confidence: float, pinned_sha256: str = "",
-        image_size_px: int = 640, min_person_area: float = 0.0,
-    ) -> None:  # fmt: skip
+        self,
+        weights_file: str,
+        min_confidence: float,
+        pinned_sha256: str = "",
+        image_size_px: int = 640,
+        min_person_area: float = 0.0,
+    ) -> None:
         self._min_person_area = min_person_area
         self._weights_file, self._min_confidence = weights_file, min_confidence
         self._pinned_sha256, self._image_size_px = pinned_sha256, image_size_px
@@ -87,9 +93,11 @@ class UltralyticsPeople(PeopleBackend):
                 "'ultralytics' (AGPL-3.0)"
             )
         check_weight_file(
-            self._weights_file, self._pinned_sha256, "detect.backend.weights_file",
+            self._weights_file,
+            self._pinned_sha256,
+            "detect.backend.weights_file",
             "a local YOLO .pt file with class 0 = person",
-        )  # fmt: skip
+        )
 
     @property
     def weights_sha256(self) -> str:
@@ -100,9 +108,11 @@ class UltralyticsPeople(PeopleBackend):
     def ref(self) -> BackendRef:
         """What reports show."""
         return BackendRef(
-            name=_ABOUT.name, version=importlib.metadata.version(_DISTRIBUTION),
-            weights_sha256=self.weights_sha256, licence=_ABOUT.licence,
-        )  # fmt: skip
+            name=_ABOUT.name,
+            version=importlib.metadata.version(_DISTRIBUTION),
+            weights_sha256=self.weights_sha256,
+            licence=_ABOUT.licence,
+        )
 
     @property
     def resources(self) -> Resources:

@@ -380,10 +380,11 @@ def _jumps(clock: F64, orders: I64, back_s: float) -> list[_Jump]:
 def _partner(jump: _Jump, others: list[_Jump]) -> _Jump | None:
     """The other stream's jump at about the same moment, of the same size or to the same new clock."""
     fitting = [
-        o for o in others
+        o
+        for o in others
         if abs(o.before_s - jump.before_s) <= _NEAR_S
         and min(abs(o.delta_s - jump.delta_s), abs(o.after_s - jump.after_s)) <= _SAME_S
-    ]  # fmt: skip
+    ]
     return min(fitting, key=lambda o: abs(o.order - jump.order), default=None)
 
 

@@ -81,10 +81,12 @@ class SegmentStage(Stage[SegmentConfig, SourceVideo, Clip]):
                 "too_small", f"needs {upscale:.2f}x enlargement, at most {self.config.max_upscale}"
             )
         cut_windows(path, scan, fitting, framings, frame_of_tick, self.config, salvage)
-        return Kept(tuple(
-            self._clip(row, files, scan, w, framings[w.shot_index], spans[w.shot_index])
-            for w in fitting
-        ))  # fmt: skip
+        return Kept(
+            tuple(
+                self._clip(row, files, scan, w, framings[w.shot_index], spans[w.shot_index])
+                for w in fitting
+            )
+        )
 
     def _plan(self) -> WindowPlan:
         c = self.config

@@ -18,8 +18,10 @@ Bucket = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 
 Detector = Annotated[
     TransNetV2Config | PySceneDetectConfig,
-    Field(discriminator="name"), by_name("transnetv2"), BESIDE,
-]  # fmt: skip
+    Field(discriminator="name"),
+    by_name("transnetv2"),
+    BESIDE,
+]
 
 
 class SegmentGate(GateConfig):

@@ -88,13 +88,15 @@ def cut_windows(
     for window in chosen:
         framing = framings[window.shot_index]
         crop = framing.crop
-        jobs.append({
-            "name": window_name(window),
-            "frames": frame_of_tick[window.motion_start : window.stop].tolist(),
-            "crop": [crop.left, crop.top, crop.right, crop.bottom],
-            "size": [framing.width_px, framing.height_px],
-            "first_tick": window.motion_start,
-        })  # fmt: skip
+        jobs.append(
+            {
+                "name": window_name(window),
+                "frames": frame_of_tick[window.motion_start : window.stop].tolist(),
+                "crop": [crop.left, crop.top, crop.right, crop.bottom],
+                "size": [framing.width_px, framing.height_px],
+                "first_tick": window.motion_start,
+            }
+        )
     payload = _payload(path, scan.folder, config, salvage)
     payload |= {"windows": jobs, "has_audio": scan.has_audio, "crf": config.crf}
     run_isolated("stages.source.segment_worker:cut", payload, _budget(config))
