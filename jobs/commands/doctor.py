@@ -17,7 +17,6 @@ import typer
 
 from jobs import options
 from jobs.console import Exit, guarded, print_json, say
-from schemas.backend import BY_HAND
 from schemas.text import bytes_text
 
 _PACKAGES = (
@@ -143,6 +142,7 @@ def _backends() -> list[Check]:
 def _extras() -> dict[str, bool]:
     """Every extra that some backend wants, and whether all its packages are there."""
     from curation.chain import known_backends
+    from schemas.backend import BY_HAND
 
     found = {name: importlib.util.find_spec(module) is not None for name, module in _EXTRAS.items()}
     for _, _, about, _ in known_backends():

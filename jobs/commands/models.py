@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs import options
 from jobs.console import Exit, guarded, print_json, say
-from schemas.backend import About, BackendConfig
 from schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from schemas.backend import About
 
 app = typer.Typer(help="List, check and pin models.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -76,6 +78,8 @@ def check_command(
 
 def _checked(stage: Any) -> dict[str, Any]:
     """A stage that can run here, with what its settings chose."""
+    from schemas.backend import BackendConfig
+
     chosen = [value.name for _, value in stage.config if isinstance(value, BackendConfig)]
     return {
         "stage": stage.name, "fingerprint": stage.fingerprint, "backends": chosen,
