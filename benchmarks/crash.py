@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # noqa: TID251 - a script, not a package
 
-from curation.execute import start_ray
+from curation.cluster import start_ray
 from curation.root.store import Store
 from tests.chaos.driver import Settings, run
 from tests.support import chaos, s3

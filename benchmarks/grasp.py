@@ -30,7 +30,7 @@ from curation.chain import build_chain
 from curation.recipe import Recipe
 from jobs.bench.accuracy import windows_of
 from jobs.studio.acting import Actor
-from jobs.studio.drawing import frame_camera
+from jobs.studio.drawing import Shot, frame_camera
 from jobs.studio.generate import generate
 from jobs.studio.products import make_product
 from jobs.studio.scripts import SCRIPTS
@@ -102,7 +102,7 @@ def true_scene(name: str, first: int, count: int) -> Truth:
     product = make_product(take.product, take.base, take.accent, SEED)
     actor = Actor(body, shape)
     acted = actor.act(take, product, SEED)
-    lens, origin = frame_camera(take, float(actor.chest[1]), SIZE_PX)
+    lens, origin = frame_camera(Shot(take, float(actor.chest[1]), SIZE_PX))
     when = slice(first, first + count)
     rotations = acted.rotations[when]
     still = np.zeros((len(rotations), 3), np.float32)

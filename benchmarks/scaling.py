@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # noqa: TID251 
 
 import psutil
 
-from curation.execute import start_ray
+from curation.cluster import start_ray
 from curation.recipe import RunConfig
 from curation.root.store import Store
 from curation.upkeep.vacuum import vacuum

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # noqa: TID251 - a script, not a package
 
-from curation.execute import start_ray
+from curation.cluster import start_ray
 from curation.recipe import RunConfig
 from tests.support.soak import equal_to_undisturbed, soak
 from tests.unit.curation import toy

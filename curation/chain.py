@@ -1,4 +1,4 @@
-"""The chain of stages: which there are, in what order, grouped by cost, keyed by content."""
+"""The chain of stages: built from a recipe, grouped by cost, keyed by content."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from curation.recipe import Recipe
+from curation.stage_list import GROUPS, STAGE_CLASSES
 from schemas.backend import About
 from schemas.errors import ConfigError
 from schemas.manifest import StageRecord
@@ -20,37 +21,13 @@ from stages.base import Stage, check_chain
 
 AnyStage = Stage[Any, Any, Any]
 
-STAGE_CLASSES = {
-    "probe": "stages.source.probe:ProbeStage",
-    "segment": "stages.source.segment:SegmentStage",
-    "detect": "stages.screening.detect:DetectStage",
-    "quality": "stages.screening.quality:QualityStage",
-    "speech": "stages.screening.speech:SpeechStage",
-    "objects": "stages.product.objects:ObjectsStage",
-    "references": "stages.product.references:ReferencesStage",
-    "triplets": "stages.product.triplets:TripletsStage",
-    "body": "stages.body.body:BodyStage",
-    "structure": "stages.body.structure:StructureStage",
-    "caption": "stages.packing.caption:CaptionStage",
-    "latents": "stages.packing.latents:LatentsStage",
-    "shards": "stages.packing.shards:ShardsStage",
-}
-"""In running order."""
-
-GROUPS = (
-    ("probe", "segment"),
-    ("detect", "quality", "speech"),
-    ("objects", "references", "triplets"),
-    ("body", "structure", "caption"),
-    ("latents",),
-    ("shards",),
-)
-"""Each group is one Ray Data execution and ends with a commit; chosen by cost class."""
-
 
 @dataclass(frozen=True)
 class Chain:
-    """The configured stages with their closure fingerprints."""
+    """The configured stages with their closure fingerprints.
+
+    A stage's closure is the stage and all that it reads, directly and through other stages.
+    """
 
     stages: tuple[AnyStage, ...]
     closures: dict[str, str]
@@ -119,7 +96,7 @@ def known_backends() -> list[tuple[str, str, About, bool]]:
 
 
 def closure_fingerprints(stages: Sequence[AnyStage]) -> dict[str, str]:
-    """Fingerprint of each stage together with everything it reads: the cone of a change."""
+    """Fingerprint of each stage together with all it reads, directly and through others: its closure."""
     closures: dict[str, str] = {}
     for stage in stages:
         parts = [stage.fingerprint, *(closures[need] for need in sorted(stage.needs))]
@@ -131,3 +108,17 @@ def unit_key(row: Row, closure: str) -> str:
     """Identity of one unit of work: the row's content and the stage's closure."""
     content = row.content_sha256 if isinstance(row, SourceVideo) else row.row_id
     return hashlib.sha256(f"{content}/{closure}".encode()).hexdigest()[:32]
+
+
+def plan_spans(stages: Sequence[AnyStage]) -> list[tuple[int, int]]:
+    """Fuse neighbours with equal resources into one operator: half-open ranges of indices.
+
+    Fused stages share a worker and its decoded frames.
+    """
+    spans: list[tuple[int, int]] = []
+    for index, stage in enumerate(stages):
+        if spans and stages[spans[-1][0]].resources == stage.resources:
+            spans[-1] = (spans[-1][0], index + 1)
+        else:
+            spans.append((index, index + 1))
+    return spans

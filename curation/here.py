@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 
 import pyarrow as pa
 
 from curation.chain import AnyStage
-from curation.nodes import RootProof
-from curation.root.store import Store, StoreOptions
+from curation.context import RunContext
+from curation.root.store import Store
 from curation.scratch import remove_scratch
-from curation.worker import ROW_SCHEMA, StageWorker
+from curation.worker import ROW_SCHEMA, StageWorker, row_record
 from schemas.outcome import StageResult
 from schemas.rows import Row
 
@@ -22,44 +22,23 @@ TINY_S = 8.0
 
 
 def execute_here(
-    pending: Sequence[tuple[Row, int]],
-    stages: Sequence[AnyStage],
-    closures: dict[str, str],
-    *,
-    store: Store,
-    source_options: StoreOptions,
-    run_id: str,
-    proof: RootProof,
-    max_attempts: int,
-    generations: Mapping[str, int],
+    pending: Sequence[tuple[Row, int]], stages: Sequence[AnyStage], context: RunContext
 ) -> Iterator[list[StageResult]]:
     """Run the unknown units of some rows one after the other; yields results as rows finish.
 
     Raises:
         HandloomError: Something that is no row's fault, such as a full disk.
     """
-    worker = StageWorker(
-        stages,
-        (0, len(stages)),
-        closures,
-        store,
-        source_options,
-        run_id,
-        max_attempts,
-        generations,
-        {},
-        proof,
-    )
+    worker = StageWorker(stages, (0, len(stages)), context)
     try:
         for row, start in pending:
-            record = {"row_json": row.model_dump_json(), "start": start, "results": []}
-            with _marked(row, store):
-                done = worker(pa.Table.from_pylist([record], schema=ROW_SCHEMA))
+            with _marked(row, context.store):
+                done = worker(pa.Table.from_pylist([row_record(row, start)], schema=ROW_SCHEMA))
             for texts in done.column("results").to_pylist():
                 if texts:
                     yield [StageResult.model_validate_json(t) for t in texts]
     finally:
-        remove_scratch(run_id)
+        remove_scratch(context.run_id)
 
 
 @contextlib.contextmanager

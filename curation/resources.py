@@ -6,25 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from curation.chain import AnyStage
+from curation.chain import AnyStage, plan_spans
 from schemas.errors import ConfigError
 
 _SHARE_OF_MEMORY = 0.7
 """What Ray gives to workers of a machine's memory; the rest is its object store's and the system's."""
-
-
-def plan_spans(stages: Sequence[AnyStage]) -> list[tuple[int, int]]:
-    """Fuse neighbours with equal resources into one operator: half-open ranges of indices.
-
-    Fused stages share a worker and its decoded frames.
-    """
-    spans: list[tuple[int, int]] = []
-    for index, stage in enumerate(stages):
-        if spans and stages[spans[-1][0]].resources == stage.resources:
-            spans[-1] = (spans[-1][0], index + 1)
-        else:
-            spans.append((index, index + 1))
-    return spans
 
 
 def this_machine() -> dict[str, float]:
@@ -35,6 +21,13 @@ def this_machine() -> dict[str, float]:
         "memory": _SHARE_OF_MEMORY * memory,
         "GPU": float(_num_gpus()),
     }
+
+
+def this_cluster() -> dict[str, float]:
+    """What the Ray that this process has joined or started has in all."""
+    import ray  # where all is known, a run needs none of it
+
+    return dict(ray.cluster_resources())
 
 
 def check_fit(groups: Sequence[Sequence[AnyStage]], have: Mapping[str, float]) -> None:

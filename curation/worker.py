@@ -8,23 +8,24 @@ import os
 import resource
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from curation import failpoints
 from curation.chain import AnyStage, unit_key
-from curation.nodes import RootProof
+from curation.context import RunContext
+from curation.log_lines import tell
 from curation.root.blobs import StoreBlobs
 from curation.root.ledger import Ledger, is_final
-from curation.root.store import Store, StoreOptions
 from curation.scratch import make_scratch
 from curation.walk import judge, pack_result
 from schemas.errors import ChildCrashError, DataError, HandloomError
 from schemas.outcome import Outcome, StageResult
 from schemas.rows import Row
-from stages.base import Dropped, Kept
+from stages.base import Dropped, Kept, Stage
 from stages.files import Files
 
 log = logging.getLogger(__name__)
@@ -36,10 +37,19 @@ ROW_SCHEMA = pa.schema(
         pa.field("row_json", pa.large_string(), nullable=True),
         pa.field("start", pa.int32()),
         pa.field("results", pa.list_(pa.large_string())),
+        pa.field("lines", pa.list_(pa.large_string())),
     ]
 )
-"""What travels between operators: a row (null once it ended), the index of its next stage, and
-the results made so far that are not yet in the driver's hands."""
+"""What travels between operators: a row (null once it ended), the index of its next stage, and the results
+and log lines made so far that are not yet in the driver's hands."""
+Record = dict[str, Any]
+"""One row of ``ROW_SCHEMA``."""
+
+
+def row_record(row: Row | None, start: int) -> Record:
+    """A row on its way to its next stage; None for one that ended."""
+    text = row.model_dump_json() if row else None
+    return {"row_json": text, "start": start, "results": [], "lines": []}
 
 
 class StageWorker:
@@ -48,14 +58,7 @@ class StageWorker:
     Args:
         stages: All stages of the group.
         span: Half-open range of stage indices that this operator runs.
-        closures: Closure fingerprint per stage.
-        store: The output root.
-        source_options: How to reach remote sources.
-        run_id: Scope of the attempt markers.
-        max_attempts: A row whose worker died this often is quarantined.
-        generations: Units that are done again: how often ``retry`` asked for each.
-        failpoint: What the driver's environment says about failpoints.
-        proof: Shows that this process sees the driver's root.
+        context: The run.
     """
 
     _ledger: Ledger
@@ -63,57 +66,42 @@ class StageWorker:
     _scratch: Path
 
     def __init__(
-        self,
-        stages: Sequence[AnyStage],
-        span: tuple[int, int],
-        closures: dict[str, str],
-        store: Store,
-        source_options: StoreOptions,
-        run_id: str,
-        max_attempts: int,
-        generations: Mapping[str, int],
-        failpoint: Mapping[str, str],
-        proof: RootProof,
+        self, stages: Sequence[AnyStage], span: tuple[int, int], context: RunContext
     ) -> None:
-        failpoints.adopt(failpoint)
-        self._stages, self._span, self._closures = stages, span, closures
-        self._run_id, self._max_attempts, self._generations = run_id, max_attempts, generations
-        self._store, self._source_options, self._proof = store, source_options, proof
+        failpoints.adopt(context.failpoint)
+        self._stages, self._span, self._context = stages, span, context
         self._ready: set[str] = set()
         self._is_open = False
 
     def _open(self) -> None:
         """Begin at the first row: what is raised while an actor is made reaches the driver as text only."""
-        self._proof.check(self._store)
-        self._ledger = Ledger(self._store)
-        self._ledger.generations = self._generations
+        run = self._context
+        run.proof.check(run.store)
+        self._ledger = Ledger(run.store)
+        self._ledger.generations = run.generations
         try:
-            self._scratch = make_scratch(self._run_id)
+            self._scratch = make_scratch(run.run_id)
             cache = self._scratch / "cache"
             cache.mkdir()
         except OSError as error:
             raise HandloomError(f"no room for a worker's files: {error}") from error
-        blobs = StoreBlobs(self._store, self._source_options, cache)
+        blobs = StoreBlobs(run.store, run.source_options, cache)
         self._files, self._is_open = Files(blobs, self._scratch / "rows"), True
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Advance every row of a block through this worker's span of stages."""
         if not self._is_open:
             self._open()
-        out: list[dict[str, object]] = []
+        out: list[Record] = []
         for record in block.to_pylist():
             if record["row_json"] is None or not self._span[0] <= record["start"] < self._span[1]:
                 out.append(record)
                 continue
             row = self._stages[record["start"]].row_in.model_validate_json(record["row_json"])
             results, survivors = self._advance(row, record["start"])
+            following = [row_record(r, self._span[1]) for r in survivors or (None,)]
             texts = [*record["results"], *(r.model_dump_json() for r in results)]
-            ended: dict[str, object] = {"row_json": None, "start": self._span[1], "results": []}
-            following: list[dict[str, object]] = [
-                {"row_json": r.model_dump_json(), "start": self._span[1], "results": []}
-                for r in survivors
-            ] or [ended]
-            following[0]["results"] = texts
+            following[0] |= {"results": texts, "lines": record["lines"]}
             out.extend(following)
             failpoints.hit("worker.row.done")
         return pa.Table.from_pylist(out, schema=ROW_SCHEMA)
@@ -134,12 +122,12 @@ class StageWorker:
 
     def _compute_once(self, stage: AnyStage, row: Row) -> StageResult:
         """Compute a unit, or take it from its receipt; a row that keeps killing us is set aside."""
-        closure = self._closures[stage.name]
+        closure = self._context.closures[stage.name]
         found = self._ledger.find(stage.name, closure, unit_key(row, closure))
         if found:
             return found
         if not self._may_try(stage, row):
-            detail = f"its worker died {self._max_attempts} times"
+            detail = f"its worker died {self._context.max_attempts} times"
             verdict = Dropped("worker_died", detail)
             result = pack_result(stage, row, closure, Outcome.QUARANTINED, (), verdict)
         else:
@@ -148,16 +136,29 @@ class StageWorker:
 
     def _may_try(self, stage: AnyStage, row: Row) -> bool:
         """Count this attempt in the store, where it survives our own death."""
-        base = f"attempts/{self._run_id}/{stage.name}/{row.row_id}"
+        base = f"attempts/{self._context.run_id}/{stage.name}/{row.row_id}"
         ours, store = uuid.uuid4().hex.encode(), self._ledger.store
-        may = any(store.put_mine(f"{base}/{n}", ours) for n in range(self._max_attempts))
+        tries = range(self._context.max_attempts)
+        attempt = next((n for n in tries if store.put_mine(f"{base}/{n}", ours)), None)
+        if attempt:
+            about = {"row": row.row_id, "stage": stage.name, "attempt": attempt + 1}
+            tell(log, "attempt", level=logging.WARNING, **about, of=len(tries))
         failpoints.hit("worker.attempt.marked")
-        return may
+        return attempt is not None
+
+    def _set_up(self, stage: AnyStage) -> None:
+        """Load a stage's weights, once."""
+        if stage.name in self._ready:
+            return
+        started = time.perf_counter()
+        stage.setup()
+        self._ready.add(stage.name)
+        seconds = time.perf_counter() - started
+        if type(stage).setup is not Stage.setup:
+            tell(log, "backend_loaded", stage=stage.name, **_backend_of(stage), seconds=seconds)
 
     def _compute(self, stage: AnyStage, row: Row, closure: str) -> StageResult:
-        if stage.name not in self._ready:
-            stage.setup()
-            self._ready.add(stage.name)
+        self._set_up(stage)
         started, cpu_before_s = time.perf_counter(), _cpu_s()
         rows: Sequence[Row] = ()
         verdict: Dropped | None = None
@@ -203,6 +204,12 @@ class StageWorker:
         for place in (self._scratch, self._ledger.store.local_root):
             detail = detail.replace(f"{place}/", "") if place else detail
         return detail
+
+
+def _backend_of(stage: AnyStage) -> dict[str, Any]:
+    """The configured backend's name; nothing for a stage that has no choice."""
+    backend = getattr(stage.config, "backend", None)
+    return {"backend": str(getattr(backend, "name", backend))} if backend else {}
 
 
 def _cpu_s() -> float:

@@ -38,7 +38,8 @@ def train_under_ray(
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    from curation.execute import start_ray
+    from curation.cluster import start_ray
+    from curation.ray_errors import our_error_in
 
     start_ray(needs_api_server=True)
     mark = out.absolute() / f".seen-{secrets.token_hex(8)}"
@@ -62,7 +63,7 @@ def train_under_ray(
     try:
         trainer.fit()
     except Exception as error:  # Ray wraps what the worker raised
-        cause = _our_cause(error)
+        cause = our_error_in(error)
         if cause is not None:
             raise cause from error
         raise HandloomError(f"training failed: {str(error).splitlines()[-1]}") from error
@@ -125,21 +126,6 @@ def follow(path: Path, on_metrics: Callable[[Metrics], None], finished: threadin
 def _whole_lines(path: Path) -> list[bytes]:
     """Lines that are written to their end: some megabytes in the longest run."""
     return path.read_bytes().rpartition(b"\n")[0].splitlines() if path.exists() else []
-
-
-def _our_cause(error: BaseException | None) -> HandloomError | None:
-    """The HandloomError inside Ray's wrapping, if there is one."""
-    while error is not None:
-        failures = getattr(error, "worker_failures", None) or {}
-        for failure in failures.values():
-            found = _our_cause(failure)
-            if found:
-                return found
-        if isinstance(error, HandloomError):
-            return error
-        cause = getattr(error, "cause", None)
-        error = cause if isinstance(cause, BaseException) else error.__cause__
-    return None
 
 
 def check_local_root(root: str) -> Path:

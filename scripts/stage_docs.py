@@ -10,8 +10,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from curation.chain import GROUPS, STAGE_CLASSES, AnyStage, build_chain
+from curation.chain import AnyStage, build_chain
 from curation.recipe import Recipe, RunConfig, RunGates
+from curation.stage_list import GROUPS, STAGE_CLASSES
 from schemas.backend import BackendConfig, ResourceSettings, choices, members
 from schemas.base import Model
 from schemas.settings import kind_of

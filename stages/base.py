@@ -78,7 +78,7 @@ class Stage(ABC, Generic[ConfigT, InT, OutT]):
     row_in: ClassVar[type[Row]]
     row_out: ClassVar[type[Row]]
     needs: ClassVar[tuple[str, ...]] = ()
-    """Names of the earlier stages whose facets ``process`` reads: the cone of a change."""
+    """Names of the earlier stages whose facets ``process`` reads: its closure is made of theirs."""
     reasons: ClassVar[frozenset[str]]
     """Every reason that ``process`` and ``gate`` may give, DataError codes included."""
 

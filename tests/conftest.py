@@ -47,7 +47,7 @@ def ray_cluster():
     """A private two-CPU Ray on this machine for the whole session."""
     import ray
 
-    from curation.execute import start_ray
+    from curation.cluster import start_ray
 
     start_ray()
     yield

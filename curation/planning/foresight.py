@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from curation.chain import AnyStage, Chain, unit_key
 from curation.planning.estimates import Total, add_up, predict
+from curation.publish import SHARDS_STAGE
 from curation.together import judge_together
 from curation.walk import Walked, walk
 from schemas.outcome import Decision, Outcome, StageResult
@@ -30,7 +31,7 @@ class Foreseen:
 
 def foresee(chain: Chain, sources: Sequence[Row], known: Mapping[str, StageResult]) -> Foreseen:
     """Follow all sources through the chain as a run does, but leave out what it would compute."""
-    groups = [g for g in chain.groups() if g[0].name != "shards"]
+    groups = [g for g in chain.groups() if g[0].name != SHARDS_STAGE]
     lost: set[str] = set()
     while True:  # as a run does: who stands for others and falls is replaced by the next
         seen, rows, stand_ins = Foreseen(), list(sources), set[str]()
@@ -66,7 +67,7 @@ def _pass(
 
 def _count_later(chain: Chain, seen: Foreseen, known: Mapping[str, StageResult]) -> None:
     """Results behind one that is missing: used again, if they do not read what is missing."""
-    order = [name for name in chain.closures if name != "shards"]
+    order = [name for name in chain.closures if name != SHARDS_STAGE]
     for first, rows in seen.pending.items():
         clips = [r for r in rows if isinstance(r, Clip)]
         for later in order[order.index(first) + 1 :]:
@@ -100,7 +101,7 @@ def experiences(sources: Sequence[SourceVideo], decisions: Sequence[Decision]) -
         one.worker_s[decision.stage] += decision.seconds_spent
         one.cpu_s[decision.stage] += decision.cpu_spent_s
         one.written_bytes[decision.stage] += decision.num_bytes_written
-        if decision.stage == "shards" and decision.outcome is Outcome.KEPT:
+        if decision.stage == SHARDS_STAGE and decision.outcome is Outcome.KEPT:
             one.num_clips += 1
             one.clip_s += decision.seconds
     return list(found.values())

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pydantic import Field
 
 from curation.chain import Chain, unit_key
+from curation.group import Progress
 from curation.inputs.sources import SourceList, list_sources
 from curation.limits import stopped_lower
 from curation.planning.checks import Check, Machine, check_all
@@ -21,11 +22,11 @@ from curation.planning.wall_time import (
     start_of_group_s,
     starting_s,
 )
-from curation.publish import plan_dataset
+from curation.publish import SHARDS_STAGE, plan_dataset
 from curation.root.ledger import Ledger
 from curation.root.store import Store, check_may_begin
 from curation.root.tables import read_models
-from curation.run import Curation, Progress
+from curation.run import Curation
 from schemas.base import Model
 from schemas.manifest import ROOT_MARKER, RunRecord
 from schemas.outcome import Decision, StageResult
@@ -209,9 +210,9 @@ def _with_shards(
     known: Mapping[str, StageResult],
 ) -> tuple[StagePlan, ...]:
     """Shards hold clips of many sources: which are known is told from the clips that come through."""
-    if "shards" not in curation.chain.closures:
+    if SHARDS_STAGE not in curation.chain.closures:
         return stages
-    closure = curation.chain.closures["shards"]
+    closure = curation.chain.closures[SHARDS_STAGE]
     plans = plan_dataset(seen.survivors, curation.recipe.run.max_samples_per_shard)
     num_known = sum(unit_key(plan, closure) in known for plan in plans)
     is_all = not seen.pending and not curation.sources.unread

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from curation.books import SOURCES_STAGE
 from curation.recipe import RunGates
 from curation.report.scores import score_lines
 from curation.report.seconds import seconds_line
@@ -22,7 +23,6 @@ from schemas.rows import Clip, SourceVideo
 from schemas.text import plain
 from stages.files import Blobs
 
-SOURCES_STAGE = "sources"
 _MAX_STRIPS = 60
 _MAX_SOURCE_LINES = 2000
 

@@ -29,7 +29,7 @@ class Problem:
 
 
 @dataclass
-class Closure:
+class Reachable:
     """Everything that some control file of a root refers to."""
 
     refs: dict[str, FileRef] = field(default_factory=dict)
@@ -47,72 +47,72 @@ class Closure:
             self.needed_by.setdefault(ref.name, by)
 
 
-def find_closure(store: Store) -> Closure:
+def find_reachable(store: Store) -> Reachable:
     """Read the whole history: receipts, log, snapshots and runs.
 
-    Control files that cannot be read are problems of the closure: what they refer to is unknown.
+    Control files that cannot be read are problems as well: what they refer to is unknown.
     """
-    closure = Closure()
-    _read_receipts(store, closure)
+    reachable = Reachable()
+    _read_receipts(store, reachable)
     records = [m.name for m in store.list("runs") if m.name.endswith("/run.json")]
-    runs = _read_models(store, records, closure, RunRecord)  # before the log, which may grow
-    txns = _read_log(store, closure)
+    runs = _read_models(store, records, reachable, RunRecord)  # before the log, which may grow
+    txns = _read_log(store, reachable)
     for name, manifest in _read_models(
-        store, _json_names(store, "dataset"), closure, DatasetManifest
+        store, _json_names(store, "dataset"), reachable, DatasetManifest
     ):
-        closure.datasets.append(manifest)
-        closure.need([s.file for s in manifest.shards], name)
+        reachable.datasets.append(manifest)
+        reachable.need([s.file for s in manifest.shards], name)
     for name, run in runs:
         if name != f"runs/{run.run_id}/run.json":
-            closure.problems.append(Problem("misnamed", name, f"it is about run {run.run_id}"))
+            reachable.problems.append(Problem("misnamed", name, f"it is about run {run.run_id}"))
         if txns is not None and not is_logged(run, txns):
             detail = f"entry {run.log_number}, of run {run.run_id}, is missing"
-            closure.problems.append(Problem("gap", "log", detail))
-        closure.finished_runs.add(run.run_id)
-        closure.need(run.files, name)
-    return closure
+            reachable.problems.append(Problem("gap", "log", detail))
+        reachable.finished_runs.add(run.run_id)
+        reachable.need(run.files, name)
+    return reachable
 
 
-def _read_receipts(store: Store, closure: Closure) -> None:
+def _read_receipts(store: Store, reachable: Reachable) -> None:
     names = _json_names(store, "receipts")
-    for name, result in _read_models(store, names, closure, StageResult):
-        closure.need(result.files, name)
+    for name, result in _read_models(store, names, reachable, StageResult):
+        reachable.need(result.files, name)
         told = tuple(name.split("/")[1:3]), *split_receipt(name)
         if told != ((result.stage, result.closure), result.unit_key, result.generation):
-            closure.problems.append(
+            reachable.problems.append(
                 Problem("misnamed", name, f"it is about unit {result.unit_key} of {result.stage}")
             )
 
 
-def _read_log(store: Store, closure: Closure) -> list[str] | None:
+def _read_log(store: Store, reachable: Reachable) -> list[str] | None:
     """Note what the log refers to; returns its transactions in order, None if not all could be read."""
     names = [n for n in _json_names(store, "log") if split_receipt(n)[0].isdecimal()]
     numbers = [int(split_receipt(name)[0]) for name in names]
     if numbers != list(range(1, len(numbers) + 1)):
         missing = sorted(set(range(1, max(numbers) + 1)) - set(numbers))
-        closure.problems.append(Problem("gap", "log", f"entries {missing[:10]} are missing"))
-    entries = _read_models(store, names, closure, LogEntry)
+        reachable.problems.append(Problem("gap", "log", f"entries {missing[:10]} are missing"))
+    entries = _read_models(store, names, reachable, LogEntry)
     for name, entry in entries:
-        closure.need(entry.files, name)
+        reachable.need(entry.files, name)
         if entry.kind == "results":
             for ref in entry.files:
-                _read_folded(store, ref, closure)
+                _read_folded(store, ref, reachable)
     is_whole = numbers == list(range(1, len(entries) + 1))
     return [entry.txn for _, entry in entries] if is_whole else None
 
 
-def _read_folded(store: Store, ref: FileRef, closure: Closure) -> None:
+def _read_folded(store: Store, ref: FileRef, reachable: Reachable) -> None:
     try:
         for result in models_from_parquet(store.read(ref.name), StageResult):
-            closure.need(result.files, ref.name)
+            reachable.need(result.files, ref.name)
     except FileNotFoundError:
         return  # verify reports it as a missing file
     except (OSError, ValueError) as error:  # pyarrow's and pydantic's errors
-        closure.problems.append(Problem("unreadable", ref.name, str(error).splitlines()[0]))
+        reachable.problems.append(Problem("unreadable", ref.name, str(error).splitlines()[0]))
 
 
 def _read_models(
-    store: Store, names: Sequence[str], closure: Closure, kind: type[M]
+    store: Store, names: Sequence[str], reachable: Reachable, kind: type[M]
 ) -> list[tuple[str, M]]:
     def read(name: str) -> bytes | None:
         try:
@@ -120,7 +120,7 @@ def _read_models(
         except FileNotFoundError:
             return None  # it was there a moment ago: vacuum or a run's own tidying
 
-    closure.num_control += len(names)
+    reachable.num_control += len(names)
     found = []
     with ThreadPoolExecutor(_THREADS) as pool:
         for name, data in zip(names, pool.map(read, names), strict=True):
@@ -130,7 +130,7 @@ def _read_models(
                 found.append((name, kind.model_validate_json(data)))
             except ValidationError as error:
                 detail = f"no {kind.__name__}: {error.errors()[0]['msg']}"
-                closure.problems.append(Problem("unreadable", name, detail))
+                reachable.problems.append(Problem("unreadable", name, detail))
     return found
 
 

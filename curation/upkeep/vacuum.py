@@ -19,7 +19,7 @@ from curation.root.leases import FOLDER as LEASES
 from curation.root.leases import Lease
 from curation.root.store import PROBE_FOLDER, ObjectMeta, Store
 from curation.root.store_backends import TMP_FOLDER
-from curation.upkeep.reachable import find_closure
+from curation.upkeep.reachable import find_reachable
 from schemas.errors import ConfigError
 
 DEFAULT_AGE_H = 24.0
@@ -75,20 +75,20 @@ def vacuum(store: Store, *, apply: bool, min_age_h: float = DEFAULT_AGE_H) -> Va
 def _look(store: Store, min_age_h: float, now_s: float, keep: str) -> VacuumResult:
     candidates = [m for m in store.list() if _folder(m.name) in _CLEARED]
     # the history is read after the listing: what a run refers to meanwhile is seen
-    closure = find_closure(store)
-    if closure.problems:
-        first = closure.problems[0]
+    reachable = find_reachable(store)
+    if reachable.problems:
+        first = reachable.problems[0]
         raise ConfigError(
             f"{store.uri} is damaged ({first.name}: {first.detail}): run handloom verify, "
             "nothing was deleted"
         )
-    result = VacuumResult(applied=False, num_referenced=len(closure.refs))
+    result = VacuumResult(applied=False, num_referenced=len(reachable.refs))
     for meta in candidates:
-        if meta.name in closure.refs or (keep and meta.name.startswith(f"{keep}/")):
+        if meta.name in reachable.refs or (keep and meta.name.startswith(f"{keep}/")):
             continue
         # the marks of a finished run are of no use; those of another may be needed for a while
         folder, run_id = meta.name.split("/")[:2]
-        is_over = folder == "attempts" and run_id in closure.finished_runs
+        is_over = folder == "attempts" and run_id in reachable.finished_runs
         if not is_over and now_s - meta.modified_s < min_age_h * 3600:
             result.num_too_young += 1
             continue

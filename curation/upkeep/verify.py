@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curation.root.store import ObjectChangedError, Store
 from curation.root.tables import read_parquet
-from curation.upkeep.reachable import Closure, Problem, find_closure
+from curation.upkeep.reachable import Problem, Reachable, find_reachable
 from schemas.manifest import DatasetManifest
 
 _THREADS = 4
@@ -36,40 +36,40 @@ def verify(
 
     Safe beside a live run: history is read first, and files are always there before what refers to them.
     """
-    closure = find_closure(store)
+    reachable = find_reachable(store)
     listed = {m.name: m for m in store.list("blobs")}
-    problems = closure.problems + [
-        Problem("missing", name, f"{closure.needed_by[name]} refers to it")
-        for name in sorted(set(closure.refs) - set(listed))
+    problems = reachable.problems + [
+        Problem("missing", name, f"{reachable.needed_by[name]} refers to it")
+        for name in sorted(set(reachable.refs) - set(listed))
     ]
     with ThreadPoolExecutor(_THREADS) as pool:
-        checks = pool.map(lambda name: _check_blob(store, name, closure), listed)
+        checks = pool.map(lambda name: _check_blob(store, name, reachable), listed)
         for done, problem in enumerate(checks, 1):
             problems += [problem] if problem else []
             progress(done, len(listed))
     damaged = {p.name for p in problems}
-    for manifest in closure.datasets:
+    for manifest in reachable.datasets:
         problems += _check_dataset(store, manifest, damaged)
     return VerifyResult(
-        num_control=closure.num_control,
+        num_control=reachable.num_control,
         num_blobs=len(listed),
         num_bytes=sum(m.num_bytes for m in listed.values()),
-        num_unreferenced=len(set(listed) - set(closure.refs)),
-        num_snapshots=len(closure.datasets),
+        num_unreferenced=len(set(listed) - set(reachable.refs)),
+        num_snapshots=len(reachable.datasets),
         problems=tuple(problems),
     )
 
 
-def _check_blob(store: Store, name: str, closure: Closure) -> Problem | None:
+def _check_blob(store: Store, name: str, reachable: Reachable) -> Problem | None:
     told = name.rsplit("/", 1)[-1].partition(".")[0]
     digest, num_bytes = hashlib.sha256(), 0
-    by = closure.needed_by.get(name, "nothing")
+    by = reachable.needed_by.get(name, "nothing")
     try:
         for chunk in store.stream(name):
             digest.update(chunk)
             num_bytes += len(chunk)
     except (FileNotFoundError, ObjectChangedError):
-        if name not in closure.refs:
+        if name not in reachable.refs:
             return None  # garbage that vacuum took away just now
         return Problem("missing", name, f"it went away; {by} refers to it")
     if digest.hexdigest() != told:
@@ -77,7 +77,7 @@ def _check_blob(store: Store, name: str, closure: Closure) -> Problem | None:
             "damaged", name, f"sha256 is {digest.hexdigest()[:16]}..., {num_bytes} bytes; "
             f"{by} refers to it",
         )  # fmt: skip
-    ref = closure.refs.get(name)
+    ref = reachable.refs.get(name)
     if ref is not None and ref.num_bytes != num_bytes:
         return Problem("damaged", name, f"{by} says {ref.num_bytes} bytes, it has {num_bytes}")
     return None

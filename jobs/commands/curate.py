@@ -115,12 +115,13 @@ def prepare(
     Raises:
         ConfigError: Anything about it is wrong.
     """
-    from curation.chain import STAGE_CLASSES, build_chain
+    from curation.chain import build_chain
     from curation.inputs.remembered import recall
     from curation.inputs.sources import list_sources
     from curation.recipe import load_recipe
     from curation.root.store import Store
     from curation.run import Curation
+    from curation.stage_list import STAGE_CLASSES
     from schemas.manifest import ROOT_MARKER
 
     recipe = load_recipe(recipe_name, changes, list(STAGE_CLASSES), options.RECIPES)

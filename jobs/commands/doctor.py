@@ -163,8 +163,9 @@ def _rendering() -> Check:
 
 
 def _stages() -> Check:
-    from curation.chain import STAGE_CLASSES, build_chain
+    from curation.chain import build_chain
     from curation.recipe import load_recipe
+    from curation.stage_list import STAGE_CLASSES
     from schemas.errors import ConfigError
 
     try:

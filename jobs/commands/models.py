@@ -56,8 +56,9 @@ def check_command(
     as_json: options.Json = False,
 ) -> Exit:
     """Check that every backend and weight file of a recipe is usable here; plan the network's memory."""
-    from curation.chain import STAGE_CLASSES, build_chain
+    from curation.chain import build_chain
     from curation.recipe import load_recipe
+    from curation.stage_list import STAGE_CLASSES
     from model.cost.memory import memory_plan
     from model.training.config import train_recipe
 

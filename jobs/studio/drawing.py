@@ -70,19 +70,35 @@ class View:
         return (pitch @ yaw).astype(np.float32)
 
 
-def frame_camera(
-    take: Take, chest_y_m: float, size_px: tuple[int, int], view: View
-) -> tuple[Camera, F32]:
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A take before the camera.
+
+    Args:
+        take: What happens.
+        chest_y_m: Height of the person's chest above the body's origin.
+        size_px: Width and height of the picture.
+        view: How the camera departs from its usual place.
+    """
+
+    take: Take
+    chest_y_m: float
+    size_px: tuple[int, int]
+    view: View = View()
+
+
+def frame_camera(shot: Shot) -> tuple[Camera, F32]:
     """Camera and where the body's origin lies in camera axes.
 
     ``upper`` shows head to waist in portrait, ``full`` head to feet.
     """
-    width, height = size_px
+    take, view = shot.take, shot.view
+    width, height = shot.size_px
     wide = width > height
     span_m = (2.1 if take.framing == "full" else (0.9 if wide else 1.05)) / view.zoom
     distance_m = 3.6 if take.framing == "full" else 2.0
     focal = height * distance_m / span_m
-    centre_y = 0.1 if take.framing == "full" else chest_y_m + (0.1 if wide else 0.06)
+    centre_y = 0.1 if take.framing == "full" else shot.chest_y_m + (0.1 if wide else 0.06)
     x, y = view.shift_m
     camera = Camera(
         width * _OVERSAMPLE, height * _OVERSAMPLE, focal * _OVERSAMPLE,
@@ -91,7 +107,6 @@ def frame_camera(
     return camera, np.array([x, y - centre_y, -distance_m], np.float32)
 
 
-_STRAIGHT = View()
 _NOTHING = Product(
     "object", np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int64), np.zeros((0, 3), np.float32),
     (0.0, 0.0, 0.0), np.zeros((0, 3), np.float32),
@@ -103,13 +118,13 @@ class Stage:
 
     def __init__(
         self, body: AnnyBody, shape: torch.Tensor, looks: Looks, product: Product | None, acted: Acted,
-        take: Take, chest_y_m: float, size_px: tuple[int, int], seed: int, view: View = _STRAIGHT,
+        shot: Shot, seed: int,
     ) -> None:  # fmt: skip
         self._body, self._shape, self._looks = body, shape, looks
         self._product, self._acted = product or _NOTHING, acted
-        self._camera, self._origin = frame_camera(take, chest_y_m, size_px, view)
-        self._turn = view.turn()
-        table = _table(acted, self._product, take)
+        self._camera, self._origin = frame_camera(shot)
+        self._turn = shot.view.turn()
+        table = _table(acted, self._product, shot.take)
         self._table = table
         self._body_faces = body.faces.astype(np.int64)
         faces = [self._body_faces, self._product.faces, table.faces]
@@ -121,8 +136,8 @@ class Stage:
         self._base = np.concatenate([looks.colours, self._product.colours, table.colours])
         self._flags = _flags(body, looks, counts)
         self._drawing = FlatRenderer(joined.astype(np.uint32), sum(counts), self._camera)
-        self._room = paint_room(size_px, take.room + 17 * seed)
-        self._rng = np.random.default_rng(1000 * seed + take.room)
+        self._room = paint_room(shot.size_px, shot.take.room + 17 * seed)
+        self._rng = np.random.default_rng(1000 * seed + shot.take.room)
 
     def frames(self, opening: F32) -> Iterator[Drawn]:
         """Draw every frame; ``opening`` (T,) is the mouth's, 0 to 1."""

@@ -11,7 +11,7 @@ import torch
 from jobs.studio.acting import Actor
 from jobs.studio.casting import cast_empty, cast_object, product_for
 from jobs.studio.catalogue import Object3D
-from jobs.studio.drawing import CODES, Stage, View
+from jobs.studio.drawing import CODES, Shot, Stage, View
 from jobs.studio.looks import dress
 from jobs.studio.scripts import Take
 from stages.body_models.anny import AnnyBody, load_anny
@@ -95,10 +95,8 @@ def _clip(
         yaw_rad=rng.normal(0, 0.15), pitch_rad=rng.normal(0, 0.06), zoom=rng.uniform(0.85, 1.45),
         shift_m=(rng.normal(0, 0.03) - 0.6 * held_x, rng.normal(0, 0.03)),
     )  # fmt: skip
-    stage = Stage(
-        body, shape, dress(body, shape, person, seed), product, acted, take, float(actor.chest[1]),
-        size_px, seed, view,
-    )  # fmt: skip
+    shot = Shot(take, float(actor.chest[1]), size_px, view)
+    stage = Stage(body, shape, dress(body, shape, person, seed), product, acted, shot, seed)
     marks = _landmarks(body, actor, acted.rotations)
     opening = rng.uniform(0, 1, count).astype(np.float32)
     key = take.product.key if isinstance(take.product, Object3D) else ""

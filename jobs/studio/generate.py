@@ -14,7 +14,7 @@ import numpy as np
 from jobs.studio.acting import Actor
 from jobs.studio.casting import cast_empty, cast_object, product_for
 from jobs.studio.catalogue import Object3D
-from jobs.studio.drawing import CODES, Drawn, Stage
+from jobs.studio.drawing import CODES, Drawn, Shot, Stage
 from jobs.studio.looks import dress
 from jobs.studio.meshes import held_size_m
 from jobs.studio.scripts import ClipScript, Take, find_scripts
@@ -136,8 +136,8 @@ def _stage(body: AnnyBody, take: Take, seed: int, size_px: tuple[int, int]) -> t
     actor = Actor(body, shape)
     acted = actor.act(take, product, seed)
     looks = dress(body, shape, person, seed)
-    chest_y = float(actor.chest[1])
-    return Stage(body, shape, looks, product, acted, take, chest_y, size_px, seed), acted.holds
+    shot = Shot(take, float(actor.chest[1]), size_px)
+    return Stage(body, shape, looks, product, acted, shot, seed), acted.holds
 
 
 def _truth_arrays(

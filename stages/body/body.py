@@ -1,4 +1,4 @@
-"""Stage 9: a body fitted to the clip's landmarks, one mesh a frame, smooth over time."""
+"""A body fitted to the clip's landmarks, one mesh a frame, smooth over time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 10: the HOI structure stream: the body's mesh and the held object, frame by frame.
+"""The HOI structure stream: the body's mesh and the held object, frame by frame.
 
 Two styles, both on black. ``silhouette`` (default) has no texture and no light: the red channel is the body,
 green the hands, blue the object, each 255. ``shaded`` is the published look: one cream material lit from the

@@ -1,4 +1,4 @@
-"""Stage 11: a prompt made of what was measured, and nothing else."""
+"""A prompt made of what was measured, and nothing else."""
 
 from __future__ import annotations
 

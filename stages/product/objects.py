@@ -1,4 +1,4 @@
-"""Stage 6: the held product's mask, frame by frame, with a confidence."""
+"""The held product's mask, frame by frame, with a confidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 7: two reference pictures out of the clip itself.
+"""Two reference pictures out of the clip itself.
 
 Person: a frame with a good face, the product taken out and filled (stages/product/person_picture.py), then looked at afresh
 (stages/product/person_check.py). Product: its best view (stages/product/product_view.py), cut out on white.

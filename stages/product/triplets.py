@@ -1,4 +1,4 @@
-"""Stage 8: do the source clip, the person picture and the product picture belong together?"""
+"""Do the source clip, the person picture and the product picture belong together?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 5: faces, hands, body pose and person matte over time."""
+"""Faces, hands, body pose and person matte over time."""
 
 from __future__ import annotations
 

@@ -13,8 +13,9 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from curation.chain import STAGE_CLASSES, build_chain
+from curation.chain import build_chain
 from curation.recipe import Recipe
+from curation.stage_list import STAGE_CLASSES
 from schemas.backend import BackendConfig, choices
 from stages.base import Stage
 from stages.body_models.sam3d_results import folder_digest

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from curation.chain import GROUPS, STAGE_CLASSES, build_chain, closure_fingerprints
+from curation.chain import build_chain, closure_fingerprints
 from curation.recipe import Recipe
+from curation.stage_list import GROUPS, STAGE_CLASSES
 from schemas.arrow import arrow_schema
 from schemas.errors import ConfigError
 from schemas.rows import Clip, SourceVideo
@@ -65,7 +66,7 @@ def test_rows_have_arrow_schemas(model):
 
 def test_importing_stages_is_cheap_and_knows_no_ray():
     code = (
-        "import sys; from curation.chain import STAGE_CLASSES; import importlib;"
+        "import sys; from curation.stage_list import STAGE_CLASSES; import importlib;"
         "[importlib.import_module(c.split(':')[0]) for c in STAGE_CLASSES.values()];"
         "heavy = {'ray', 'mediapipe', 'anny', 'pyrender', 'sam2', 'ultralytics', 'smplx', 'diffusers'};"
         "print(sorted(heavy & set(sys.modules)))"

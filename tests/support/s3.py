@@ -167,7 +167,7 @@ def cluster_of_its_own() -> Iterator[None]:
     """
     import ray
 
-    from curation.execute import start_ray
+    from curation.cluster import start_ray
 
     was_running = ray.is_initialized()
     ray.shutdown()

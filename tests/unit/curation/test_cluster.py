@@ -14,8 +14,7 @@ import pytest
 import ray
 
 from curation import held_stderr
-from curation.cluster import free_ports
-from curation.execute import start_ray
+from curation.cluster import free_ports, start_ray
 from schemas.errors import HandloomError
 
 
@@ -76,7 +75,7 @@ if "dashboard/agent.py" in command or "runtime_env/agent/main.py" in command:
 """
 START = """
 import ray
-from curation.execute import start_ray
+from curation.cluster import start_ray
 
 start_ray()
 print("answer", ray.get(ray.remote(lambda: 40 + 2).remote()))
@@ -84,7 +83,7 @@ print("answer", ray.get(ray.remote(lambda: 40 + 2).remote()))
 FAILS = """
 import sys
 import ray._private.services as services
-from curation.execute import start_ray
+from curation.cluster import start_ray
 from schemas.errors import HandloomError
 
 services.RAYLET_EXECUTABLE = sys.argv[1]
@@ -149,7 +148,7 @@ def test_ports_are_free_and_not_those_that_the_kernel_hands_out():
 DYING = """
 import os, sys, time
 import ray
-from curation.execute import start_ray
+from curation.cluster import start_ray
 
 class Dying:
     def work(self, mark):

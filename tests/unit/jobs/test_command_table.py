@@ -46,6 +46,6 @@ def test_a_command_line_is_parsed_without_what_its_work_needs():
 
 
 def test_stages_are_declared_without_torch_scipy_or_ray():
-    code = "import importlib\nfrom curation.chain import STAGE_CLASSES\n"
+    code = "import importlib\nfrom curation.stage_list import STAGE_CLASSES\n"
     code += "for c in STAGE_CLASSES.values(): importlib.import_module(c.partition(':')[0])"
     assert not modules_after(code) & {"torch", "scipy", "ray", "pandas", "mediapipe", "trimesh"}
