@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from curation.recipe import Recipe
 from curation.stage_list import GROUPS, STAGE_CLASSES
 from schemas.backend import About
-from schemas.errors import ConfigError
 from schemas.manifest import StageRecord
-from schemas.mistakes import explain_validation
+from schemas.mistakes import parse_settings
 from schemas.rows import Row, SourceVideo
 from stages.base import Stage, check_chain
 
@@ -73,11 +70,7 @@ def build_chain(recipe: Recipe) -> Chain:
 
 def _build_stage(name: str, settings: dict[str, Any]) -> AnyStage:
     kind = stage_class(name)
-    try:
-        config = kind.config_type.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError(explain_validation(error, name, kind.config_type)) from error
-    return kind(config)
+    return kind(parse_settings(kind.config_type, settings, name))
 
 
 def stage_class(name: str) -> type[AnyStage]:

@@ -145,18 +145,14 @@ class GroupRunner:
         txn = f"{state.run_id}/{group[0].name}/{state.num_commits}"
         self.ledger.commit_results(results, txn)
         state.num_commits += 1
-        tell(log, "commit", txn=txn, units=len(results))
+        if results:
+            tell(log, "commit", txn=txn, units=len(results))
 
 
 def _tell_quarantined(results: Sequence[StageResult]) -> None:
     for r in results:
         if r.outcome is Outcome.QUARANTINED:
             tell(
-                log,
-                "quarantined",
-                level=logging.WARNING,
-                row=r.row_id,
-                stage=r.stage,
-                reason=r.reason,
+                log, "quarantined", level=logging.WARNING, row=r.row_id, stage=r.stage, reason=r.reason,
                 detail=r.detail,
-            )
+            )  # fmt: skip

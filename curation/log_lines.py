@@ -1,7 +1,8 @@
 """Log lines of one form: an event's name and what it is about, ``event key=value key=value``.
 
 Levels and format are set in jobs alone. What a worker process logs travels to the driver with its rows
-(``kept_lines``, ``say_again``): its own standard error is read by nobody.
+(``kept_lines``, ``say_again``): its own standard error is read by nobody. What a row's worker said before it died of
+the row is lost.
 """
 
 from __future__ import annotations
@@ -11,22 +12,45 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+EVENTS = {
+    "run_begun": "`run`, `inputs` found, `rows` among them, results `known` from before",
+    "run_ended": "`run`, `clips` seen, `units` computed, `snapshot`, `seconds`",
+    "group_begun": "`stages` that are run together, rows `known` from before, rows `todo`",
+    "group_ended": "`stages`, `rows` that came through, `seconds`",
+    "commit": "`txn` of the log entry, `units` in it",
+    "backend_loaded": "`stage`, `backend` where there is a choice, `seconds`; once for each worker",
+    "attempt": "warning: the worker of a `row` had died at a `stage`, this was the next `attempt` `of` so many",
+    "quarantined": "warning: a `row` is set aside at a `stage`, with `reason` and `detail`",
+    "unexpected_error": "error: Handloom's own code broke on a `row` at a `stage`; the traceback follows",
+    "retry": "`units` whose results no longer count, by `txn` of the log entry",
+    "store_retry": "what could not be done (`what`), `attempt`, `error`; it is tried again",
+}
+"""Every event, and what its line tells. INFO where nothing else is said."""
 _WORKERS = "curation"
 """The logger below which a worker's lines are kept."""
 
 
-def tell(log: logging.Logger, event: str, *, level: int = logging.INFO, **about: object) -> None:
+def tell(
+    log: logging.Logger,
+    event: str,
+    *,
+    level: int = logging.INFO,
+    exc_info: bool = False,
+    **about: object,
+) -> None:
     """Log one event. The fields travel as ``record.fields`` too, for formats that have a place for them.
 
     Args:
         log: The caller's logger.
-        event: A name in ``snake_case``.
+        event: One of ``EVENTS``.
         level: One of logging's.
+        exc_info: Add the traceback of the exception at hand.
         about: What it is about, in the order in which it is read.
     """
+    assert event in EVENTS, event
     if log.isEnabledFor(level):
         fields = {"event": event, **{key: _simple(value) for key, value in about.items()}}
-        log.log(level, "%s", line_of(event, about), extra={"fields": fields})
+        log.log(level, "%s", line_of(event, about), exc_info=exc_info, extra={"fields": fields})
 
 
 def line_of(event: str, about: dict[str, object]) -> str:

@@ -141,8 +141,10 @@ class StageWorker:
         tries = range(self._context.max_attempts)
         attempt = next((n for n in tries if store.put_mine(f"{base}/{n}", ours)), None)
         if attempt:
-            about = {"row": row.row_id, "stage": stage.name, "attempt": attempt + 1}
-            tell(log, "attempt", level=logging.WARNING, **about, of=len(tries))
+            tell(
+                log, "attempt", level=logging.WARNING, row=row.row_id, stage=stage.name,
+                attempt=attempt + 1, of=len(tries),
+            )  # fmt: skip
         failpoints.hit("worker.attempt.marked")
         return attempt is not None
 
@@ -181,7 +183,9 @@ class StageWorker:
                         f"stage {stage.name} on this machine: {error.strerror}; run again when it is "
                         "mended, finished work is kept"
                     ) from error
-                log.exception("stage %s broke on row %s", stage.name, row.row_id)
+                tell(
+                    log, "unexpected_error", level=logging.ERROR, exc_info=True, row=row.row_id, stage=stage.name
+                )  # fmt: skip
                 outcome = Outcome.QUARANTINED
                 verdict = Dropped("unexpected_error", f"{type(error).__name__}: {error}"[:500])
         if verdict is not None:

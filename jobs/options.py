@@ -13,7 +13,9 @@ if TYPE_CHECKING:  # pydantic and pyarrow wait until a store is opened
     from curation.root.store import Store, StoreOptions
     from schemas.manifest import RunRecord
 
-RECIPES = Path(__file__).resolve().parent / "recipes"
+_RECIPES = Path(__file__).resolve().parent / "recipes"
+CURATE_RECIPES, TRAIN_RECIPES = _RECIPES / "curate", _RECIPES / "train"
+"""Folders of the recipes that can be called by name."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Root = Annotated[str, typer.Argument(help="Output root: a folder or s3://, gs://, az:// address.")]

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from curation.recipe import apply_change
 from curation.root.store import StoreOptions
 from curation.root.tables import read_models
 from jobs import options
@@ -18,7 +15,8 @@ from model.training.state import TrainState
 from schemas.base import FileRef
 from schemas.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from schemas.errors import ConfigError, DataError
-from schemas.mistakes import explain_validation
+from schemas.mistakes import parse_settings
+from schemas.recipes import apply_change
 from schemas.rows import Clip
 from stages.kit import media
 from stages.kit.arrays import F32, Image
@@ -36,10 +34,7 @@ def sample_config(changes: Sequence[str]) -> SampleConfig:
     settings: dict[str, Any] = {"steps": 20}
     for change in changes:
         apply_change(settings, change)
-    try:
-        return SampleConfig.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError(explain_validation(error, "sample", SampleConfig)) from error
+    return parse_settings(SampleConfig, settings, "sample")
 
 
 def build_request(

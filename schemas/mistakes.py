@@ -5,9 +5,32 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+
+from schemas.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def parse_settings(kind: type[M], settings: object, where: str = "", source: str = "") -> M:
+    """Check settings that somebody wrote.
+
+    Args:
+        kind: What they are.
+        settings: As they were read.
+        where: Put before each key in messages.
+        source: The file that they are from, if any; messages begin with it.
+
+    Raises:
+        ConfigError: Unknown keys, or values that do not fit: each is named.
+    """
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        told = explain_validation(error, where, kind)
+        raise ConfigError(f"{source}: {told}" if source else told) from error
 
 
 def explain_validation(error: ValidationError, where: str, kind: type[BaseModel]) -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from typer._click import Command, Context
 from typer.core import TyperGroup
 
+from curation.log_lines import EVENTS
 from jobs.cli import app
 from jobs.outputs import OUTPUTS, models_of
 
@@ -26,14 +27,25 @@ problem, 130 and 143 stopped by Ctrl-C or SIGTERM (what was finished is kept).
 
 With `--json` a command prints one JSON document on standard output and its progress on standard error. The tables below
 say what is in it; [commands.schema.json](commands.schema.json) holds the full JSON Schema of each, by command. A command
-that fails prints `{"error": {"exit_code": 2, "message": "..."}}` instead.
+that fails prints `{{"error": {{"exit_code": 2, "message": "..."}}}}` instead.
+
+## Log lines
+
+Log lines go to standard error: warnings always, all of these with `handloom -v COMMAND`; `--log-format json` makes each one
+object, with the values as keys of their own. As text a line reads `INFO curation.group: group_ended stages=probe,segment
+rows=12 seconds=4.2`. Lines of worker processes come with the rows that they are about.
+
+| event | what it tells |
+|---|---|
+{events}
 """
 _WIDTH = 100
 
 
 def commands_page() -> str:
     """The whole page."""
-    parts = [HEAD]
+    events = "\n".join(f"| `{name}` | {told} |" for name, told in EVENTS.items())
+    parts = [HEAD.format(events=events)]
     for name, command in _commands(typer.main.get_command(app), ()):
         context = Context(command, info_name=f"handloom {name}", help_option_names=["-h", "--help"])
         context.max_content_width = context.terminal_width = _WIDTH

@@ -16,6 +16,7 @@ longer count; their next receipts are called ``<key>.<generation>.json``.
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pydantic import ValidationError
 
 from curation.failpoints import hit
+from curation.log_lines import tell
 from curation.root.store import Store, require_format
 from curation.root.tables import M, models_to_parquet, put_blob_bytes, read_models
 from schemas.base import Model
@@ -35,6 +37,8 @@ from schemas.manifest import (
     RunRecord,
 )
 from schemas.outcome import StageResult
+
+log = logging.getLogger(__name__)
 
 _DIGITS = 20
 _NOT_A: dict[type[Model], str] = {
@@ -149,7 +153,9 @@ class Ledger:
         """Log that the results of some units no longer count; returns the entry's number."""
         units = [Retried(unit_key=key) for key in sorted(set(unit_keys))]
         ref = put_blob_bytes(self.store, models_to_parquet(units, Retried), ".parquet")
-        return self.append(LogEntry(txn=txn, kind="retry", files=(ref,), num_rows=len(units)))
+        number = self.append(LogEntry(txn=txn, kind="retry", files=(ref,), num_rows=len(units)))
+        tell(log, "retry", units=len(units), txn=txn)
+        return number
 
     def commit_results(self, results: Sequence[StageResult], txn: str) -> int | None:
         """Fold receipts into the log. Returns the entry's number, None for nothing to commit."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import random
 import re
 import socket
@@ -23,6 +24,7 @@ from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 
+from curation.log_lines import tell
 from curation.root.addresses import SCHEMES, is_remote, join, redact
 from curation.root.endpoints import endpoint_of, why_unreachable
 from curation.root.store_backends import (
@@ -59,6 +61,7 @@ __all__ = [
 ]
 
 _MAX_TRIES = 5
+log = logging.getLogger(__name__)
 _METADATA_HOST = "169.254.169.254"
 PROBE_FOLDER = "probe"
 T = TypeVar("T")
@@ -223,6 +226,8 @@ class Store:
                 if attempt == _MAX_TRIES - 1:
                     why = self._unreachable() or _first_line(error)
                     raise TransientError(f"{where} after {_MAX_TRIES} tries: {why}") from error
+                told = f"{what} in {redact(self.uri)}"
+                tell(log, "store_retry", what=told, attempt=attempt + 1, error=_first_line(error))
                 time.sleep(min(8.0, 0.2 * 2**attempt) * random.uniform(0.5, 1.5))  # noqa: S311
             except BaseError as error:
                 raise TransientError(f"{where}: {_first_line(error)}") from error

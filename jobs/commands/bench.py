@@ -41,7 +41,7 @@ def accuracy(
     as_json: options.Json = False,
 ) -> Exit:
     """Score boxes, masks, bodies and contact against the studio's truth, or masks against hand-made ones."""
-    from curation.recipe import apply_change
+    from schemas.recipes import apply_change
 
     stages: dict[str, Any] = {}
     for change in sets or ():

@@ -124,7 +124,7 @@ def prepare(
     from curation.stage_list import STAGE_CLASSES
     from schemas.manifest import ROOT_MARKER
 
-    recipe = load_recipe(recipe_name, changes, list(STAGE_CLASSES), options.RECIPES)
+    recipe = load_recipe(recipe_name, changes, list(STAGE_CLASSES), options.CURATE_RECIPES)
     chain = build_chain(recipe)
     store = Store(out, access)
     is_root = store.exists(ROOT_MARKER)

@@ -169,7 +169,7 @@ def _stages() -> Check:
     from schemas.errors import ConfigError
 
     try:
-        build_chain(load_recipe("default", [], list(STAGE_CLASSES), options.RECIPES))
+        build_chain(load_recipe("default", [], list(STAGE_CLASSES), options.CURATE_RECIPES))
     except ConfigError as error:
         return Check("default recipe", False, "cannot run", str(error))
     return Check("default recipe", True, f"{len(STAGE_CLASSES)} stages ready")

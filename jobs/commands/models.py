@@ -50,7 +50,7 @@ def _line(stage: str, setting: str, about: About, is_default: bool) -> dict[str,
 def check_command(
     recipe: Annotated[str, typer.Option(help="Recipe name or path.")] = "default",
     train: Annotated[
-        str, typer.Option(help="Training recipe whose network's memory is planned.")
+        str, typer.Option(help="Training recipe (name or path) whose network's memory is planned.")
     ] = "paper",
     changes: options.Set = None,
     as_json: options.Json = False,
@@ -60,12 +60,12 @@ def check_command(
     from curation.recipe import load_recipe
     from curation.stage_list import STAGE_CLASSES
     from model.cost.memory import memory_plan
-    from model.training.config import train_recipe
+    from model.training.config import load_train_recipe
 
-    resolved = load_recipe(recipe, changes or [], list(STAGE_CLASSES), options.RECIPES)
+    resolved = load_recipe(recipe, changes or [], list(STAGE_CLASSES), options.CURATE_RECIPES)
     chain = build_chain(resolved)
     rows = [_checked(stage) for stage in chain.stages]
-    config = train_recipe(train)
+    config = load_train_recipe(train, [], options.TRAIN_RECIPES)
     plan = memory_plan(config.network.build())
     if as_json:
         print_json("models check", {"stages": rows, "network": asdict(plan)})

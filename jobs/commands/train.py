@@ -15,7 +15,9 @@ from jobs.progress import RunProgress
 @guarded
 def command(
     root: Annotated[str, typer.Argument(help="Output root of `handloom curate` (local).")],
-    recipe: Annotated[str, typer.Option(help="smoke, paper or official.")] = "smoke",
+    recipe: Annotated[
+        str, typer.Option(help="smoke, paper, official, or path of a YAML file.")
+    ] = "smoke",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -29,19 +31,15 @@ def command(
     as_json: options.Json = False,
 ) -> Exit:
     """Train under Ray Train; metrics go to OUT/metrics.jsonl, curves to OUT/curves.svg."""
-    from curation.recipe import apply_change
     from jobs.training import check_local_root, train_under_ray
-    from model.training.config import train_recipe
+    from model.training.config import load_train_recipe
     from model.training.shard_reader import shard_paths
     from schemas.errors import ConfigError
 
     path = check_local_root(root)
-    nested: dict[str, Any] = {}
-    for change in changes or []:
-        apply_change(nested, change)
-    config = train_recipe(recipe, nested)
+    config = load_train_recipe(recipe, changes or [], options.TRAIN_RECIPES)
     shard_paths(path)
-    out = out or path / f"train-{recipe}"
+    out = out or path / f"train-{Path(recipe).stem}"
     if not resume and out.exists() and any(out.iterdir()):
         raise ConfigError(
             f"{out} holds an earlier run; go on with --resume or choose another --out"

@@ -1,19 +1,20 @@
-"""What a training run is: one typed configuration and three named recipes."""
+"""What a training run is: one typed configuration; recipes are files of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from model.codecs.transcode import Transcode
 from model.network.config import DiTConfig, Mode, preset
 from model.training.losses import ObjectiveConfig
 from schemas.base import Model
-from schemas.errors import ConfigError
 from schemas.facets import Share
-from schemas.mistakes import explain_validation
+from schemas.mistakes import parse_settings
+from schemas.recipes import read_recipe
 
 
 class NetworkConfig(Model):
@@ -159,93 +160,11 @@ class TrainConfig(Model):
         return self.model_dump(mode="json", exclude=free)
 
 
-TRAIN_RECIPES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "description": "Shows in minutes on two CPU cores that the shards train: a 3 M parameter network, "
-        "200 steps. `dct` latents are shrunk to 96x160 once at loading (decoded, area-averaged, encoded "
-        "again), so the pictures are thumbnails; nothing about quality can be concluded.",
-        "network": {"preset": "smoke", "mode": "paper", "overrides": {"text_len": 128}},
-        "data": {"batch_size": 1, "transcode": {"height_px": 96, "width_px": 160}},
-        # In close-ups hands and heads fill a third of the picture: the paper's 10 to 1 would leave
-        # the base class nothing within 200 steps.
-        "objective": {"flow": {"shift": 3.0}, "router": {"hand": 2.0, "head": 3.0}},
-        "optimiser": {"learning_rate": 2e-3, "warmup_steps": 10},
-        "steps_full": 140,
-        "steps_asymmetric": 60,
-        "eval_every": 50,
-        "eval_clips": 3,
-        "eval_sigmas": (0.25, 0.5, 0.75),
-        "checkpoint_every": 100,
-    },
-    "paper": {
-        "description": "The paper's numbers at full size (Wan2.2-S2V-14B): AdamW 1e-4, cosine, 5 K full and "
-        "2 K asymmetric steps, loss weights 1 and 1. Not stated by the paper, hence ours: batch, weight "
-        "decay, shift 5, dropouts (the published code's).",
-        "network": {"preset": "s2v-14b", "mode": "paper", "recompute_blocks": True},
-        "dtype": "bfloat16",
-        "objective": {"lambda_hoi": 1.0, "eta_router": 1.0},
-        "optimiser": {"learning_rate": 1e-4, "schedule": "cosine"},
-        "steps_full": 5000,
-        "steps_asymmetric": 2000,
-        "data": {"num_holdout": 4},
-    },
-    "official": {
-        "description": "The published code's numbers at full size: AdamW 1e-5, constant with a third of it "
-        "for 5 steps, loss weights 0.5 and 0.05, published timestep grid and weights. The published run "
-        "adapts q, k, v, o and the FFN by LoRA of rank 128; here these parameters learn in full, as this "
-        "trainer has no LoRA.",
-        "network": {"preset": "s2v-14b", "mode": "official", "recompute_blocks": True},
-        "dtype": "bfloat16",
-        "objective": {
-            "lambda_hoi": 0.5,
-            "eta_router": 0.05,
-            "flow": {"sampling": "grid", "weighting": "bell", "shift": 5.0, "bf16_timestep": True},
-        },
-        "optimiser": {
-            "learning_rate": 1e-5,
-            "schedule": "constant",
-            "warmup_steps": 5,
-            "trainable": ("*.q.*", "*.k.*", "*.v.*", "*.o.*", "*.ffn*", "*depth_*"),
-        },
-        "steps_full": 5000,
-        "steps_asymmetric": 2000,
-        "data": {"num_holdout": 4},
-    },
-}
-
-
-def train_recipe(name: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:
-    """Return a named recipe with nested changes applied.
-
-    Args:
-        name: A key of ``TRAIN_RECIPES``.
-        changes: Nested settings that replace the recipe's, such as ``{"optimiser": {"grad_clip": 2}}``.
+def load_train_recipe(source: str | Path, changes: Sequence[str], folder: Path) -> TrainConfig:
+    """Read a recipe of training by name (from ``folder``) or path and apply ``a.b=c`` changes.
 
     Raises:
-        ConfigError: Unknown recipe or key, or a value that does not fit.
-
-    >>> train_recipe("smoke", {"steps_full": 1}).steps
-    61
+        ConfigError: No such recipe, not YAML, an unknown key, or a value that does not fit.
     """
-    if name not in TRAIN_RECIPES:
-        raise ConfigError(f"no training recipe {name!r}: expected one of {sorted(TRAIN_RECIPES)}")
-    settings = merged({"name": name, **TRAIN_RECIPES[name]}, changes or {})
-    try:
-        return TrainConfig.model_validate(settings)
-    except ValidationError as error:
-        told = explain_validation(error, "", TrainConfig)
-        raise ConfigError(f"training recipe {name}: {told}") from error
-
-
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested mappings; ``changes`` wins.
-
-    >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
-    {'a': {'b': 3, 'c': 2}}
-    """
-    out = dict(base)
-    for key, value in changes.items():
-        old = out.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        out[key] = merged(old, value) if both else value  # type: ignore[arg-type]
-    return out
+    raw = read_recipe(source, folder, changes)
+    return parse_settings(TrainConfig, raw.settings, source=raw.label)

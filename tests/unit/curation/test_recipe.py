@@ -6,9 +6,11 @@ import re
 
 import pytest
 
-from curation.recipe import apply_change, load_recipe
+from curation.chain import build_chain
+from curation.recipe import load_recipe
+from curation.stage_list import STAGE_CLASSES
+from jobs.options import CURATE_RECIPES
 from jobs.sampling import sample_config
-from model.training.config import train_recipe
 from schemas.errors import ConfigError
 
 STAGES = ["probe", "segment", "quality"]
@@ -48,36 +50,18 @@ def test_an_unknown_recipe_names_the_known_ones(folder):
         load_recipe("defualt", [], STAGES, folder)
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "!!python/object/apply:os.system ['true']"])
-def test_what_is_not_a_plain_mapping_is_refused(folder, text):
-    (folder / "bad.yaml").write_text(text)
-    with pytest.raises(ConfigError):
-        load_recipe("bad", [], STAGES, folder)
-
-
-def test_values_are_yaml():
-    settings = {}
-    apply_change(settings, "quality.gate.min_sharpness=1.5")
-    apply_change(settings, "quality.gate.require=false")
-    assert settings == {"quality": {"gate": {"min_sharpness": 1.5, "require": False}}}
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"optimiser": {"learnin_rate": 1}}, "optimiser.learnin_rate: unknown key; did you mean learning_rate?"),
-        ({"objective": {"flow": {"shft": 1}}}, "objective.flow.shft: unknown key; did you mean shift?"),
-        ({"stepsfull": 1}, "stepsfull: unknown key; did you mean steps_full?"),
-        ({"steps_full": "many"}, "(got 'many')"),
-    ],
-)  # fmt: skip
-def test_mistyped_keys_of_training_are_answered_with_the_nearest(changes, told):
-    with pytest.raises(ConfigError, match=re.escape(told)):
-        train_recipe("smoke", changes)
-
-
 def test_mistyped_keys_of_sampling_are_answered_with_the_nearest():
     with pytest.raises(
         ConfigError, match=re.escape("sample.stps: unknown key; did you mean steps?")
     ):
         sample_config(["stps=1"])
+
+
+def test_every_shipped_recipe_is_one():
+    names = sorted(p.stem for p in CURATE_RECIPES.glob("*.yaml"))
+    assert names == ["default", "silent"]
+    for name in names:
+        recipe = load_recipe(name, [], list(STAGE_CLASSES), CURATE_RECIPES)
+        assert recipe.name == name
+        assert recipe.description
+        build_chain(recipe)

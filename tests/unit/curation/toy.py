@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,6 +53,9 @@ class CutStage(Stage[CutConfig, SourceVideo, Clip]):
             raise FileExistsError(f"{path / 'x'} is lost")
         if text.startswith("bug"):
             raise ZeroDivisionError(text)
+        if text.startswith("once ") and not Path(text.removeprefix("once ")).exists():
+            Path(text.removeprefix("once ")).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         if text.startswith("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
         if text.startswith("wrong request"):
@@ -141,12 +144,16 @@ class SharpStage(Stage[SharpConfig, Clip, Clip]):
 
 class LoudConfig(StageConfig):
     level: int = 1
+    backend: Literal["toy"] = "toy"
 
 
 class LoudStage(Stage[LoudConfig, Clip, Clip]):
     name, facet, needs = "speech", "speech", ("segment",)
     config_type, row_in, row_out = LoudConfig, Clip, Clip
     reasons = frozenset()
+
+    def setup(self) -> None:
+        """There is nothing to load."""
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         facet = SpeechFacet(

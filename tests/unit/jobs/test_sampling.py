@@ -12,7 +12,6 @@ from scipy.io import wavfile
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from model.training.config import train_recipe
 from model.training.trainer import train
 from schemas.clock import SAMPLE_RATE_HZ
 from schemas.errors import DecodeError
@@ -23,6 +22,7 @@ from stages.source.foreign_sound import read_foreign_sound
 from tests.support.clips import make_clip, square_frames
 from tests.support.roots import finish_run, new_root
 from tests.support.shards import TINY_NETWORK, make_shards
+from tests.support.train_recipes import train_recipe
 
 RATE = SAMPLE_RATE_HZ
 NUM_MOTION = 25

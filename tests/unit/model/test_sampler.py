@@ -11,11 +11,11 @@ import torch
 from model.codecs.audio import measure_lufs
 from model.codecs.encoder_choice import ByteTextConfig, LogMelConfig
 from model.sampler import SampleConfig, Sampler, SampleRequest, guidance_terms, sample
-from model.training.config import merged, train_recipe
 from model.training.trainer import train
 from schemas.errors import ConfigError, ModelOutputError
 from tests.support.clips import square_frames
 from tests.support.shards import TINY_NETWORK, make_shards
+from tests.support.train_recipes import train_recipe
 
 REQUEST = SampleRequest(
     person=square_frames(1, 80, 70)[0],
@@ -40,19 +40,16 @@ def checkpoint(tmp_path_factory, one_thread):
     paths = make_shards(tmp_path_factory.mktemp("root"))
     config = train_recipe(
         "smoke",
-        merged(
-            {
-                "network": {"overrides": TINY_NETWORK},
-                "data": {"transcode": None},
-                "steps_full": 2,
-                "steps_asymmetric": 2,
-                "eval_every": 9,
-                "eval_sigmas": (0.5,),
-                "eval_clips": 1,
-                "optimiser": {"learning_rate": 1e-2},
-            },
-            {},
-        ),
+        {
+            "network": {"overrides": TINY_NETWORK},
+            "data": {"transcode": None},
+            "steps_full": 2,
+            "steps_asymmetric": 2,
+            "eval_every": 9,
+            "eval_sigmas": (0.5,),
+            "eval_clips": 1,
+            "optimiser": {"learning_rate": 1e-2},
+        },
     )
     return train(config, paths, tmp_path_factory.mktemp("run")).checkpoint
 

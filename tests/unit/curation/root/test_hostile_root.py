@@ -11,7 +11,7 @@ import pytest
 import typer
 from pydantic import ValidationError
 
-from curation.recipe import apply_change, load_recipe
+from curation.recipe import load_recipe
 from curation.root.leases import living
 from curation.root.ledger import Ledger
 from curation.root.store import Store
@@ -198,15 +198,6 @@ def test_a_recipe_that_unfolds_without_end_is_a_short_error(tmp_path, text):
         load_recipe(path, [], ["quality"], tmp_path)
     assert len(str(caught.value)) < 5000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 100_000
-
-
-def test_a_change_that_unfolds_without_end_is_a_short_error():
-    levels = ", ".join(
-        ["&a0 [x, x, x, x, x, x, x, x, x, x]"]
-        + [f"&a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
-    )
-    with pytest.raises(ConfigError, match="aliases"):
-        apply_change({}, f"quality.x=[{levels}]")
 
 
 def test_aliases_that_say_little_are_welcome(tmp_path):

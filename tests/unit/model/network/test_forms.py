@@ -8,11 +8,11 @@ import torch
 
 from model.network.config import DiTConfig, preset
 from model.sampler import SampleConfig, SampleRequest, sample
-from model.training.config import train_recipe
 from model.training.trainer import train
 from schemas.errors import ConfigError
 from tests.support.clips import square_frames
 from tests.support.shards import TINY_NETWORK, make_shards
+from tests.support.train_recipes import train_recipe
 
 REQUEST = SampleRequest(
     person=square_frames(1, 80, 70)[0],

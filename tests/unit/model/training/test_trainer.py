@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from model.training.build import learning_rate
-from model.training.config import TrainConfig, merged, train_recipe
+from model.training.config import TrainConfig
 from model.training.curves import curves_svg
 from model.training.metrics import smooth
 from model.training.split import split_holdout
@@ -20,6 +20,7 @@ from model.training.trainer import Worker, train
 from model.weights.tensor_files import find_tensors, read_tensors
 from schemas.errors import ConfigError, ModelOutputError, ResumeMismatchError
 from tests.support.shards import TINY_NETWORK, make_shards
+from tests.support.train_recipes import merged, train_recipe
 
 BASE = {
     "network": {"overrides": TINY_NETWORK},
@@ -258,24 +259,6 @@ def test_holdout_is_stable_and_disjoint() -> None:
     assert len(more & {ids[i] for i in held}) >= 2
     with pytest.raises(ConfigError, match="leaves none"):
         split_holdout(ids, 20)
-
-
-@pytest.mark.parametrize("name", ["smoke", "paper", "official"])
-def test_recipes_resolve(name: str) -> None:
-    recipe = train_recipe(name)
-    network = recipe.network.build()
-    assert network.hoi_branch
-    expected = {"paper": (1.0, 1.0), "official": (0.5, 0.05)}.get(name)
-    if expected:
-        assert (recipe.objective.lambda_hoi, recipe.objective.eta_router) == expected
-        assert network.dim == 5120
-
-
-def test_unknown_recipe_keys_and_names_are_refused() -> None:
-    with pytest.raises(ConfigError, match="no training recipe"):
-        train_recipe("big")
-    with pytest.raises(ConfigError, match=r"optimiser\.lr"):
-        train_recipe("smoke", {"optimiser": {"lr": 1}})
 
 
 def test_curves_are_svg_with_every_series() -> None:
