@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from schemas.base import FileRef
 from schemas.clock import FPS
+from schemas.durable import written_whole
 from schemas.rows import SourceVideo
 from stages.kit import media
 from stages.kit.arrays import Array, Arrays, Frames
@@ -154,6 +155,5 @@ class FolderBlobs:
         if target.exists():
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as temp:
-            temp.write(path.read_bytes())
-        Path(temp.name).replace(target)
+        with written_whole(target) as partial:
+            partial.write_bytes(path.read_bytes())

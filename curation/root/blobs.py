@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from curation.failpoints import hit
 from curation.root.store import (
@@ -17,6 +15,7 @@ from curation.root.store import (
     is_remote,
 )
 from schemas.base import FileRef
+from schemas.durable import written_whole
 from schemas.errors import DataError, InvariantError, TransientError
 from schemas.rows import SourceVideo
 
@@ -75,9 +74,9 @@ class StoreBlobs:
             return path
         self._make_room(source.num_bytes)
         detail = f"{source.uri} is not what was listed; run again"
-        with tempfile.NamedTemporaryFile(dir=self._cache, delete=False) as temp:
+        with written_whole(path) as partial:
             try:
-                found = self._copy(source, temp)
+                found = self._copy(source, partial)
             except FileNotFoundError as error:
                 raise DataError("source_missing", f"{source.uri} is gone") from error
             except ObjectChangedError as error:
@@ -86,22 +85,17 @@ class StoreBlobs:
                 raise DataError("archived", str(error)) from error
             except TransientError as error:
                 raise DataError("unreadable", str(error)) from error
-            else:
-                if found == source.content_sha256:
-                    Path(temp.name).replace(path)
-            finally:
-                Path(temp.name).unlink(missing_ok=True)
-        if found != source.content_sha256:
-            raise DataError("source_changed", detail)
+            if found != source.content_sha256:
+                raise DataError("source_changed", detail)
         return path
 
-    def _copy(self, source: SourceVideo, target: IO[bytes]) -> str:
+    def _copy(self, source: SourceVideo, target: Path) -> str:
         """Copy a source's bytes; returns their sha256."""
         digest = hashlib.sha256()
-        for chunk in self._read_source(source):
-            digest.update(chunk)
-            target.write(chunk)
-        target.flush()
+        with target.open("wb") as out:
+            for chunk in self._read_source(source):
+                digest.update(chunk)
+                out.write(chunk)
         return digest.hexdigest()
 
     def _read_source(self, source: SourceVideo) -> Iterator[bytes]:

@@ -13,7 +13,6 @@ import logging
 import random
 import re
 import socket
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -39,6 +38,7 @@ from curation.root.store_backends import (
     ObjectMeta,
     StoreOptions,
 )
+from schemas.durable import written_whole
 from schemas.errors import (
     ConfigError,
     HandloomError,
@@ -156,18 +156,13 @@ class Store:
             InvariantError: Its content has another sha256 than the given one.
         """
         digest = hashlib.sha256()
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as temp:
-            try:
+        with written_whole(path) as partial:
+            with partial.open("wb") as out:
                 for chunk in self.stream(name):
                     digest.update(chunk)
-                    temp.write(chunk)
-            except BaseException:
-                Path(temp.name).unlink()
-                raise
-        if sha256 and digest.hexdigest() != sha256:
-            Path(temp.name).unlink()
-            raise InvariantError(f"{join(self.uri, name)} is damaged; run handloom verify")
-        Path(temp.name).replace(path)
+                    out.write(chunk)
+            if sha256 and digest.hexdigest() != sha256:
+                raise InvariantError(f"{join(self.uri, name)} is damaged; run handloom verify")
 
     def exists(self, name: str) -> bool:
         """True if there is an object of that name."""

@@ -27,6 +27,7 @@ from obstore.store import ObjectStore, from_url
 from curation.root.endpoints import endpoint_of
 from curation.root.odd_keys import list_as_they_are
 from schemas.base import Model
+from schemas.durable import sync
 from schemas.errors import ConfigError, HandloomError
 
 TMP_FOLDER = "tmp"
@@ -132,13 +133,13 @@ class FolderBackend:
                 shutil.copyfile(data, temp)
             else:
                 temp.write_bytes(data)
-            _fsync(temp)
+            sync(temp)
             _link_new(temp, final)
         except FileExistsError:
             return False
         finally:
             temp.unlink(missing_ok=True)
-        _fsync(final.parent)
+        sync(final.parent)
         return True
 
     def head(self, name: str) -> ObjectMeta:
@@ -308,12 +309,3 @@ def _link_new(temp: Path, final: Path) -> None:
                 raise
         else:
             return
-
-
-def _fsync(path: Path) -> None:
-    """Make a new file or a directory's entries survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model.training.step import StepOutput
+from schemas.durable import written_whole
 from schemas.errors import ConfigError
 
 
@@ -27,9 +28,8 @@ class MetricsLog:
         if step > 0 and self._path.exists():
             self.lines = [line for line in read_lines(self._path) if line["step"] <= step]
         text = "".join(json.dumps(line) + "\n" for line in self.lines)
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(text)
-        partial.replace(self._path)
+        with written_whole(self._path) as partial:
+            partial.write_text(text)
 
     def write(self, line: dict[str, Any]) -> None:
         """Append a line."""

@@ -36,6 +36,7 @@ from model.weights.tensor_files import (
     save_tensors,
 )
 from schemas.base import Model
+from schemas.durable import sync
 from schemas.errors import ConfigError, ResumeMismatchError
 from schemas.facets import ChannelStatistics
 
@@ -108,9 +109,9 @@ def save_checkpoint(
         save_tensors(ema, partial / EMA_FILE, shard_bytes)
     (partial / STATE_FILE).write_text(state.model_dump_json(indent=1))
     for file in partial.iterdir():
-        _fsync(file)
+        sync(file)
     partial.replace(target)
-    _fsync(folder)
+    sync(folder)
     return target
 
 
@@ -249,11 +250,3 @@ def load_optimiser(
             )
         place = "cpu" if field == "step" else parameters[name].device
         optimiser.state[parameters[name]][field] = value.clone().to(place)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

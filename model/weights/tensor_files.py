@@ -6,7 +6,6 @@ No pickles: what the safetensors reader does not take is refused.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from schemas.durable import written_whole
 from schemas.errors import ConfigError
 
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -139,9 +139,8 @@ def save_tensors(
     where = {n: f.name for f, names in zip(files, shards, strict=True) for n in names}
     index = path.with_name(path.stem + INDEX_SUFFIX)
     text = json.dumps({"metadata": {"total_size": total}, "weight_map": where}, indent=1)
-    partial = index.with_name(index.name + ".partial")
-    partial.write_text(text)
-    partial.replace(index)
+    with written_whole(index) as partial:
+        partial.write_text(text)
     return [*files, index]
 
 
@@ -162,6 +161,5 @@ def _num_bytes(tensor: Tensor) -> int:
 
 
 def _write(named: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    save_file({n: t.contiguous().cpu() for n, t in named.items()}, partial, metadata=metadata)
-    partial.replace(file)
+    with written_whole(file) as partial:
+        save_file({n: t.contiguous().cpu() for n, t in named.items()}, partial, metadata=metadata)
