@@ -18,7 +18,7 @@ EVENTS = {
     "group_begun": "`stages` that are run together, rows `known` from before, rows `todo`",
     "group_ended": "`stages`, `rows` that came through, `seconds`",
     "commit": "`txn` of the log entry, `units` in it",
-    "backend_loaded": "`stage`, `backend` where there is a choice, `seconds`; once for each worker",
+    "backend_loaded": "`stage`, its `backends`, `seconds`; once for each worker",
     "attempt": "warning: the worker of a `row` had died at a `stage`, this was the next `attempt` `of` so many",
     "quarantined": "warning: a `row` is set aside at a `stage`, with `reason` and `detail`",
     "unexpected_error": "error: Handloom's own code broke on a `row` at a `stage`; the traceback follows",

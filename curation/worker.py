@@ -156,8 +156,9 @@ class StageWorker:
         stage.setup()
         self._ready.add(stage.name)
         seconds = time.perf_counter() - started
-        if type(stage).setup is not Stage.setup:
-            tell(log, "backend_loaded", stage=stage.name, **_backend_of(stage), seconds=seconds)
+        if stage.backends or type(stage).setup is not Stage.setup:
+            names = [backend.ref.name for backend in stage.backends]
+            tell(log, "backend_loaded", stage=stage.name, backends=names, seconds=seconds)
 
     def _compute(self, stage: AnyStage, row: Row, closure: str) -> StageResult:
         self._set_up(stage)
@@ -208,12 +209,6 @@ class StageWorker:
         for place in (self._scratch, self._ledger.store.local_root):
             detail = detail.replace(f"{place}/", "") if place else detail
         return detail
-
-
-def _backend_of(stage: AnyStage) -> dict[str, Any]:
-    """The configured backend's name; nothing for a stage that has no choice."""
-    backend = getattr(stage.config, "backend", None)
-    return {"backend": str(getattr(backend, "name", backend))} if backend else {}
 
 
 def _cpu_s() -> float:

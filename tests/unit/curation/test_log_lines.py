@@ -38,7 +38,7 @@ def test_a_run_tells_its_groups_commits_backends_and_what_it_set_aside(tmp_path,
     assert ended["units"] == sum(record.num_stage_calls.values())
     assert ended["seconds"] == pytest.approx(record.wall_s, abs=0.001)
     (loaded,) = of(caplog, "backend_loaded")
-    assert (loaded["stage"], loaded["backend"]) == ("speech", "toy")
+    assert (loaded["stage"], loaded["backends"]) == ("speech", ["toy"])
     (aside,) = of(caplog, "quarantined")
     crashed = next(d for d in decisions if d.reason == "crash_SIGSEGV")
     assert (aside["row"], aside["stage"], aside["reason"]) == (

@@ -7,12 +7,13 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.chain import Chain, closure_fingerprints
+from schemas.backend import Backend
 from schemas.base import BackendRef
 from schemas.errors import ChildCrashError, ConfigError, DataError
 from schemas.facets import CaptionFacet, ClipTransform, MediaFacet, QualityFacet, SpeechFacet
@@ -144,7 +145,10 @@ class SharpStage(Stage[SharpConfig, Clip, Clip]):
 
 class LoudConfig(StageConfig):
     level: int = 1
-    backend: Literal["toy"] = "toy"
+
+
+class ToyBackend(Backend):
+    ref = TOY
 
 
 class LoudStage(Stage[LoudConfig, Clip, Clip]):
@@ -152,8 +156,9 @@ class LoudStage(Stage[LoudConfig, Clip, Clip]):
     config_type, row_in, row_out = LoudConfig, Clip, Clip
     reasons = frozenset()
 
-    def setup(self) -> None:
-        """There is nothing to load."""
+    def __init__(self, config: LoudConfig) -> None:
+        super().__init__(config)
+        self.backends = (ToyBackend(),)
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         facet = SpeechFacet(
