@@ -54,6 +54,15 @@ class FitOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Posture:
+    """How a body stands in every frame: (T,B,3) axis-angle, (T,3) metres, shape (S,)."""
+
+    rotations: F64
+    translation: F64
+    shape: F64
+
+
+@dataclass(frozen=True, slots=True)
 class BodyFit:
     """The result, ready for the model's ``forward``."""
 
@@ -105,10 +114,9 @@ def fit_body(
     rotations = np.zeros((len(q), len(tables.parents), 3))
     rotations[:, problem.kept] = posed.local
     body_error = _errors(problem, camera, posed.points, seen.head_px)
+    posture = Posture(rotations, translation, shape)
     hand_errors = [
-        _fit_fingers(
-            tables, roles, seen, side, rotations, translation, shape, camera, options.finger_steps
-        )
+        _fit_fingers(tables, roles, seen, side, posture, camera, options.finger_steps)
         for side in SIDES
     ]
     full = full_chain(tables, shape)
@@ -159,20 +167,19 @@ def _fit_fingers(
     roles: Roles,
     seen: Detections,
     side: str,
-    rotations: F64,
-    translation: F64,
-    shape: F64,
+    posture: Posture,
     camera: Pinhole,
     steps: int,
 ) -> F64:
-    """Fit one hand's fingers with the wrist held; writes into ``rotations``, returns errors (T,21)."""
-    model = RestModel.of(tables, shape)
+    """Fit one hand's fingers with the wrist held; writes into the rotations, returns errors (T,21)."""
+    rotations = posture.rotations
+    model = RestModel.of(tables, posture.shape)
     wrist = roles.wrist[side]
     tracked = hand_points(model, roles, side)
     tips = {f: tracked.rest[4 * f] for f in range(1, 6)}
     dofs = finger_dofs(roles, model.joints, tips, side)
     problem = cut(tables, model, tracked, dofs, hand_targets(seen, side, tracked.names), wrist)
-    wrist_turn, place = _wrist(tables, shape, rotations, translation, wrist)
+    wrist_turn, place = _wrist(tables, posture, wrist)
     base = np.zeros((len(rotations), len(problem.kept), 3))
     base[:, 0] = wrist_turn
     q = np.tile([d.mean for d in dofs], (len(rotations), 1))
@@ -184,12 +191,11 @@ def _fit_fingers(
     return _errors(problem, camera, posed.points, seen.head_px)
 
 
-def _wrist(
-    tables: BodyTables, shape: F64, rotations: F64, translation: F64, wrist: int
-) -> tuple[F64, F64]:
+def _wrist(tables: BodyTables, posture: Posture, wrist: int) -> tuple[F64, F64]:
     """A wrist's rotation in the world (T,3) as axis-angle, and its move from rest (T,3)."""
-    chain = full_chain(tables, shape)
-    arm = forward(chain, np.zeros((len(rotations), 0)), translation, rotations)
+    chain = full_chain(tables, posture.shape)
+    angles = np.zeros((len(posture.rotations), 0))
+    arm = forward(chain, angles, posture.translation, posture.rotations)
     return log_rotation(arm.rotations[:, wrist]), arm.joints[:, wrist] - chain.rest[wrist]
 
 
@@ -208,7 +214,7 @@ def with_shape(
         wrist, tracked = roles.wrist[side], hand_points(model, roles, side)
         hand = cut(tables, model, tracked, (), hand_targets(seen, side, tracked.names), wrist)
         base = rotations[:, hand.kept]
-        base[:, 0], place = _wrist(tables, numbers, rotations, translation, wrist)
+        base[:, 0], place = _wrist(tables, Posture(rotations, translation, numbers), wrist)
         points = forward(hand.chain, none, place, base).points
         errors.append(_errors(hand, fit.camera, points, seen.head_px))
     joints = forward(full_chain(tables, numbers), none, translation, rotations).joints

@@ -20,6 +20,9 @@ import numpy as np
 from stages.body_models.rig import Dof, ancestors
 from stages.kit.arrays import F64, I64
 
+_ACCELERATION_M = 0.004
+"""How much the body's place may change its pace in one frame, in the mean."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chain:
@@ -204,14 +207,13 @@ def solve(
     steps: int,
     base: F64 | None = None,
     move_root: bool = True,
-    translation_acceleration_m: float = 0.004,
 ) -> tuple[F64, F64]:
     """Improve q (T,D) and translation (T,3) by ``steps`` Gauss-Newton steps; returns new ones."""
     for _ in range(steps):
         posed = forward(chain, q, translation, base)
         hessian, gradient = _data_terms(chain, targets, camera, posed)
         x = np.concatenate([q, translation], 1)
-        smooth = np.array([d.acceleration for d in chain.dofs] + [translation_acceleration_m] * 3)
+        smooth = np.array([d.acceleration for d in chain.dofs] + [_ACCELERATION_M] * 3)
         _add_priors(chain.dofs, q, hessian, gradient)
         if not move_root:
             hessian[:, -3:, :], hessian[:, :, -3:], gradient[:, -3:] = 0.0, 0.0, 0.0
