@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from curation.chain import build_chain, closure_fingerprints
+from curation.chain import build_chain, closure_fingerprints, stage_class
 from curation.recipe import Recipe
-from curation.stage_list import GROUPS, STAGE_CLASSES
+from curation.stage_list import GROUPS, STAGE_CLASSES, STAGES
 from schemas.arrow import arrow_schema
 from schemas.errors import ConfigError
 from schemas.rows import Clip, SourceVideo
@@ -41,8 +41,11 @@ class TestEachStage:
             build_chain(Recipe(name="test", stages={name: {"tpyo": 1}}))
 
 
-def test_groups_hold_every_stage_once_and_in_order():
-    assert [name for group in GROUPS for name in group] == list(STAGE_CLASSES)
+def test_the_list_holds_every_stage_once_under_its_own_name_and_groups_are_neighbours():
+    assert [name for group in GROUPS for name in group] == [s.name for s in STAGES]
+    assert len(STAGE_CLASSES) == len(STAGES)
+    assert len(GROUPS) == len({s.group for s in STAGES})
+    assert {name: stage_class(name).name for name in STAGE_CLASSES} == {n: n for n in STAGE_CLASSES}
 
 
 def test_a_change_reaches_exactly_the_stages_that_read_it(chain):

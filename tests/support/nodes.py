@@ -39,7 +39,7 @@ def two_nodes(own_disks: Sequence[Path], log: Path) -> Iterator[str]:
 
     Yields the address. The nodes' environment has no credentials of any store.
     """
-    from curation.cluster import free_ports
+    from curation.ray_processes import free_ports
 
     (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
@@ -113,7 +113,7 @@ def _wait(address: str, count: int, log: Path) -> None:
 def _ray_start(arguments: list[str]) -> None:
     from ray.scripts.scripts import cli
 
-    from curation.cluster import Started, adapted_ray
+    from curation.ray_processes import Started, adapted_ray
 
     with adapted_ray(Started()):
         cli(["start", *arguments])
