@@ -153,6 +153,11 @@ def _tell_quarantined(results: Sequence[StageResult]) -> None:
     for r in results:
         if r.outcome is Outcome.QUARANTINED:
             tell(
-                log, "quarantined", level=logging.WARNING, row=r.row_id, stage=r.stage, reason=r.reason,
+                log,
+                "quarantined",
+                level=logging.WARNING,
+                row=r.row_id,
+                stage=r.stage,
+                reason=r.reason,
                 detail=r.detail,
-            )  # fmt: skip
+            )

@@ -21,8 +21,12 @@ from ray._private import services
 from schemas.errors import HandloomError
 
 START_WAIT_S = 180.0
-_PORTS = ("metrics_agent_port", "dashboard_agent_listen_port", "metrics_export_port",
-          "runtime_env_agent_port")  # fmt: skip
+_PORTS = (
+    "metrics_agent_port",
+    "dashboard_agent_listen_port",
+    "metrics_export_port",
+    "runtime_env_agent_port",
+)
 _FIRST_PORT, _LAST_PORT = 20_000, 32_767
 
 

@@ -142,9 +142,14 @@ class StageWorker:
         attempt = next((n for n in tries if store.put_mine(f"{base}/{n}", ours)), None)
         if attempt:
             tell(
-                log, "attempt", level=logging.WARNING, row=row.row_id, stage=stage.name,
-                attempt=attempt + 1, of=len(tries),
-            )  # fmt: skip
+                log,
+                "attempt",
+                level=logging.WARNING,
+                row=row.row_id,
+                stage=stage.name,
+                attempt=attempt + 1,
+                of=len(tries),
+            )
         failpoints.hit("worker.attempt.marked")
         return attempt is not None
 
@@ -185,8 +190,13 @@ class StageWorker:
                         "mended, finished work is kept"
                     ) from error
                 tell(
-                    log, "unexpected_error", level=logging.ERROR, exc_info=True, row=row.row_id, stage=stage.name
-                )  # fmt: skip
+                    log,
+                    "unexpected_error",
+                    level=logging.ERROR,
+                    exc_info=True,
+                    row=row.row_id,
+                    stage=stage.name,
+                )
                 outcome = Outcome.QUARANTINED
                 verdict = Dropped("unexpected_error", f"{type(error).__name__}: {error}"[:500])
         if verdict is not None:
