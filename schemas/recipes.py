@@ -102,6 +102,12 @@ def apply_change(settings: dict[str, Any], change: str) -> None:
     >>> s = {"segment": {"num_frames": 81}}
     >>> apply_change(s, "segment.num_frames=33"); s
     {'segment': {'num_frames': 33}}
+
+    What was chosen by its name alone takes settings of its own.
+
+    >>> s = {"objects": {"backend": "sam2"}}
+    >>> apply_change(s, "objects.backend.device=cuda"); s
+    {'objects': {'backend': {'name': 'sam2', 'device': 'cuda'}}}
     """
     path, equals, text = change.partition("=")
     keys = path.strip().split(".")
@@ -117,6 +123,8 @@ def apply_change(settings: dict[str, Any], change: str) -> None:
     for key in keys[:-1]:
         if node.get(key) is None:
             node[key] = {}
+        elif isinstance(node[key], str) and node is not settings:
+            node[key] = {"name": node[key]}
         node = node[key]
         if not isinstance(node, dict):
             raise ConfigError(f"--set {change!r}: {key!r} is not a group of settings")
