@@ -16,6 +16,7 @@ COPY model model
 COPY stages stages
 COPY curation curation
 COPY jobs jobs
+COPY handloom handloom
 RUN VIRTUAL_ENV=/opt/venv uv pip install --no-cache --no-deps .
 
 RUN useradd --create-home handloom

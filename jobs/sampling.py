@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from curation.root.store import StoreOptions
 from curation.root.tables import read_models
@@ -19,7 +19,7 @@ from schemas.mistakes import parse_settings
 from schemas.recipes import apply_change
 from schemas.rows import Clip
 from stages.kit import media
-from stages.kit.arrays import F32, Image
+from stages.kit.arrays import F32, Frames, Image
 from stages.packing.caption import HOI_PREFIX
 from stages.source.foreign_picture import read_foreign_picture
 from stages.source.foreign_sound import read_foreign_sound
@@ -115,7 +115,34 @@ def first_clip(root: Path) -> Clip:
     return kept[0]
 
 
-def write_result(out: Path, result: SampleResult) -> None:
+class Film(Protocol):
+    """Frames at 25 per second with their sound, sampled or decoded."""
+
+    @property
+    def rgb(self) -> Frames:
+        """(T,H,W,3) RGB."""
+
+    @property
+    def hoi(self) -> Frames | None:
+        """(T,H,W,3), the structure stream."""
+
+    @property
+    def audio(self) -> F32 | None:
+        """Mono at 16 kHz, as long as the frames."""
+
+
+def check_free(out: Path) -> None:
+    """Refuse to write over a video.
+
+    Raises:
+        ConfigError: It, or that of the structure stream beside it, exists.
+    """
+    taken = [p for p in (out, out.with_suffix(".hoi.mp4")) if p.exists()]
+    if taken:
+        raise ConfigError(f"{taken[0]} exists; nothing is overwritten, choose another --out")
+
+
+def write_result(out: Path, result: Film) -> None:
     """Write the mp4 with exactly the sound that the network listened to, and the structure video."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

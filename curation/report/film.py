@@ -35,19 +35,14 @@ def decoded_panels(clip: Clip, blobs: Blobs, codec_config: object) -> dict[str, 
         ConfigError: The clip has no latents, or its codec is another one than the run's settings name.
     """
     import torch
-    from pydantic import TypeAdapter
 
-    from model.codecs.codec_choice import CodecChoice, codec_id
-    from model.codecs.video import VideoCodec, decode_frames
+    from model.codecs.codec_choice import codec_id
+    from model.codecs.video import codec_that_wrote, decode_frames
 
     if clip.latents is None:
         raise ConfigError(f"clip {clip.clip_id} has no latents: it ended before that stage")
-    codec: VideoCodec = TypeAdapter(CodecChoice).validate_python(codec_config).build().opened
-    if codec_id(codec.ref) != codec_id(clip.latents.codec):
-        raise ConfigError(
-            f"clip {clip.clip_id} has latents of {codec_id(clip.latents.codec)}, this is "
-            f"{codec_id(codec.ref)}: curate it again, or use the version that made it"
-        )
+    wanted = codec_id(clip.latents.codec)
+    codec = codec_that_wrote(wanted, codec_config, f"clip {clip.clip_id}")
     arrays = media_arrays(blobs, clip.latents.arrays)
     streams = {"rgb": ("rgb_latent", codec), "structure": ("hoi_latent", codec.for_stream("hoi"))}
     return {

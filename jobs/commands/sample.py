@@ -34,14 +34,11 @@ def command(
     as_json: options.Json = False,
 ) -> Exit:
     """Sample an mp4 with sound. --set changes sampling: steps, shift, text_guidance, with_hoi, seed ..."""
-    from jobs.sampling import build_request, find_notes, sample_config, write_result
+    from jobs.sampling import build_request, check_free, find_notes, sample_config, write_result
     from model.sampler import Sampler
     from model.training.state import find_checkpoint, read_state
-    from schemas.errors import ConfigError
 
-    taken = [p for p in (out, out.with_suffix(".hoi.mp4")) if p.exists()]
-    if taken:
-        raise ConfigError(f"{taken[0]} exists; nothing is overwritten, choose another --out")
+    check_free(out)
     config = sample_config(changes or [])
     folder = find_checkpoint(checkpoint)
     state = read_state(folder)

@@ -13,11 +13,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import Tensor
 
+from model.codecs.codec_choice import CodecChoice, codec_id
 from model.codecs.pixels import Stream, to_frames, to_pixels
 from schemas.base import BackendRef
 from schemas.clock import FRAMES_PER_LATENT
+from schemas.errors import ConfigError
 from schemas.facets import ChannelStatistics
 
 _CHUNK_LATENTS = 4
@@ -40,6 +43,26 @@ class VideoCodec(Protocol):
 
     def decode(self, latents: Float[Tensor, "b c n h w"]) -> Float[Tensor, "b 3 f hp wp"]:
         """Decode to pixels, clamped to [-1, 1]."""
+
+
+def codec_that_wrote(wanted: str, config: object, whose: str) -> VideoCodec:
+    """Build a run's codec, for latents that it is said to have written.
+
+    Args:
+        wanted: The latent space (``codec_id``) that the latents name.
+        config: The codec's settings in the run's record.
+        whose: Clip or sample, for the message.
+
+    Raises:
+        ConfigError: The codec gives another latent space, or cannot run here.
+    """
+    codec: VideoCodec = TypeAdapter(CodecChoice).validate_python(config).build().opened
+    if codec_id(codec.ref) != wanted:
+        raise ConfigError(
+            f"{whose} has latents of {wanted}, this is {codec_id(codec.ref)}: curate it again, or use "
+            "the version that made it"
+        )
+    return codec
 
 
 def encode_frames(

@@ -98,12 +98,16 @@ def shard_paths(source: Path | Sequence[Path]) -> list[Path]:
     root = source.parent.parent
     paths = _existing([root / entry.file.name for entry in manifest.shards])
     for path, entry in zip(paths, manifest.shards, strict=True):
-        _check_clip_ids(path, entry)
+        check_clip_ids(path, entry)
     return paths
 
 
-def _check_clip_ids(path: Path, entry: ShardEntry) -> None:
-    """Refuse a shard that holds other clips than its snapshot says."""
+def check_clip_ids(path: Path, entry: ShardEntry) -> None:
+    """Refuse a shard that holds other clips than its snapshot says.
+
+    Raises:
+        ConfigError: Ids are missing, foreign or there twice.
+    """
     with _open(path) as file:
         if "clip_id" not in file.schema_arrow.names:
             return  # no shard at all: check_shard says what is wrong
@@ -128,9 +132,18 @@ def read_manifest(path: Path) -> DatasetManifest:
         raise ConfigError(f"no dataset snapshot {path}") from error
     except ValueError as error:
         raise ConfigError(f"{path} is not a dataset snapshot: {error}") from error
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise ConfigError(f"{path} has samples of {_other_version(manifest.schema_version)}")
+    check_snapshot(manifest, str(path))
     return manifest
+
+
+def check_snapshot(manifest: DatasetManifest, where: str) -> None:
+    """Refuse a snapshot whose samples have other columns than this version reads.
+
+    Raises:
+        ConfigError: It is of another schema version.
+    """
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise ConfigError(f"{where} has samples of {_other_version(manifest.schema_version)}")
 
 
 def _other_version(found: str) -> str:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 HOME = ROOT / "stages/kit/arrays.py"
 FILES = [
     path
-    for package in ("stages", "curation", "jobs", "training")
+    for package in ("stages", "curation", "jobs", "training", "handloom")
     for path in sorted((ROOT / package).rglob("*.py"))
     if path != HOME
 ]

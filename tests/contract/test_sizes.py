@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("schemas", "model", "stages", "curation", "jobs", "training")
+PACKAGES = ("schemas", "model", "stages", "curation", "jobs", "handloom", "training")
 MAX_LINES, MAX_ARGUMENTS = 60, 8
 FunctionDef = ast.FunctionDef | ast.AsyncFunctionDef
 
