@@ -11,15 +11,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from curation.chain import Chain
-from curation.publish import publish
-from curation.recipe import Recipe
-from schemas.sample import ShardPlan
 from stages.files import Files, FolderBlobs
 from stages.packing.latents import LatentsConfig, LatentsStage
-from stages.packing.shards import ShardsConfig, ShardsStage, plan_shards
+from stages.packing.shards import plan_shards, write_shard
 from tests.support.clips import make_clip
-from tests.support.roots import new_root
+from tests.support.roots import finish_run, new_root, publish_clips
 
 pytestmark = pytest.mark.slow
 
@@ -31,9 +27,11 @@ HEIGHT, WIDTH, NUM_TARGET, NUM_MOTION = 64, 176, 81, 73
 
 CHECK_FRAMES = f"""
 import numpy as np
+import torch
+from model.codecs.dct import DctCodec
+from model.codecs.pixels import to_frames
+from model.training.data import to_torch
 from tests.support.clips import square_frames
-
-assert len(target_frames(clip)) == len(frames) == 80 and len(alone) == 77
 
 def first_shown(decoded, truth):
     # the square moves two pixels a frame: the start at which the films agree best; the ends give room to slide
@@ -43,31 +41,32 @@ def first_shown(decoded, truth):
     errors = [np.abs(truth[start : start + len(inner)] - inner).mean() for start in starts]
     return int(np.argmin(errors)) - 4
 
-reader = ShardReader(shard_paths(Path("my-root")))
+codec = DctCodec("rgb")
 num_with_context = 0
-for number in range(len(reader)):
-    clip, num_motion = clip_from_sample(reader[number]), reader[number].num_motion_frames
-    seed = int(clip.clip_id.removeprefix("clip"))
+for sample in root.samples():
+    num_motion, rgb = sample.num_motion_frames, to_torch(sample.rgb_latent)
+    seed = int(sample.clip_id.removeprefix("clip"))
     film = square_frames({NUM_TARGET} + num_motion, {HEIGHT}, {WIDTH}, seed=seed)
     truth = film[num_motion:]
-    assert clip.rgb.shape[1] == 20
-    assert first_shown(target_frames(clip), truth) == 0, clip.clip_id
-    alone = to_frames(codec.decode(clip.rgb[None]))
-    assert first_shown(alone[1:], truth) == 1 + 3, clip.clip_id
+    assert rgb.shape[1] == 20
+    shown = root.decode(sample)
+    assert len(shown.rgb) == len(shown.hoi) == 80
+    assert first_shown(shown.rgb, truth) == 0, sample.clip_id
+    black = square_frames({NUM_TARGET} + num_motion, {HEIGHT}, {WIDTH}, hoi=True)[num_motion:]
+    assert first_shown(shown.hoi, black) == 0
+    assert shown.audio is None if seed == 2 else len(shown.audio) == 80 * 640
+    alone = to_frames(codec.decode(rgb[None]))
+    assert len(alone) == 77 and first_shown(alone[1:], truth) == 1 + 3, sample.clip_id
     mean = truth[:4].astype(float).mean(axis=0)
     assert np.abs(alone[0] - mean).mean() < 6 < np.abs(alone[0] - truth[8].astype(float)).mean()
-    if clip.motion is not None:
+    if sample.rgb_motion_latent is not None:
         num_with_context += 1
-        whole = to_frames(codec.decode(torch.cat([clip.motion, clip.rgb], dim=1)[None]))
-        assert clip.motion.shape[1] == 19 and len(whole) == 153
+        motion = to_torch(sample.rgb_motion_latent)
+        whole = to_frames(codec.decode(torch.cat([motion, rgb], dim=1)[None]))
+        assert motion.shape[1] == 19 and len(whole) == 153
         assert first_shown(whole, film) == 0
         assert first_shown(whole[4 * 18 + 1 :], truth) == 0
-    hoi = DctCodec("hoi")
-    lead = hoi.encode(hoi.decode(clip.hoi[None, :, :1]))
-    structure = to_frames(hoi.decode(torch.cat([lead, clip.hoi[None]], dim=2)))
-    black = square_frames({NUM_TARGET} + num_motion, {HEIGHT}, {WIDTH}, hoi=True)[num_motion:]
-    assert len(structure) == 81 and first_shown(structure[1:], black) == 0
-    assert len(to_frames(codec.decode(clip.person[None]))) == 1
+    assert len(to_frames(codec.decode(to_torch(sample.person_latent)[None]))) == 1
 assert num_with_context == 1
 """
 
@@ -94,8 +93,8 @@ CHECKS = {
 assert latent.shape == (16, 20, 8, 22) and latent.dtype == "float16" and np.isfinite(latent).all()
 assert scores["structure.matte_iou"] == 0.9
 """,
-    "model.training.shard_reader": """
-assert len(reader) == 3 and sample.scores["structure.matte_iou"] == 0.9
+    "samples()": """
+assert len(samples) == 3 and sample.scores["structure.matte_iou"] == 0.9
 assert sample.rgb_latent.shape == (16, 20, 8, 22)
 """,
     "datasets": """
@@ -118,7 +117,7 @@ assert sorted(scores["clip_id"]) == ["clip0", "clip1", "clip2"]
 assert set(scores["structure.matte_iou"]) == {0.9}
 check_rows(pl.read_parquet(shards).to_dicts())
 """,
-    "target_frames": CHECK_FRAMES,
+    "root.decode": CHECK_FRAMES,
 }
 """By the reader, in the page's order: what must hold after its block ran."""
 
@@ -130,7 +129,7 @@ def folder(tmp_path_factory) -> Path:
     root = path / "my-root"
     ledger = new_root(root)
     files = Files(FolderBlobs(root), path / "scratch")
-    latents, shards = LatentsStage(LatentsConfig()), ShardsStage(ShardsConfig())
+    latents = LatentsStage(LatentsConfig())
     latents.setup()
     with files.row_scope():
         rows = [
@@ -143,15 +142,10 @@ def folder(tmp_path_factory) -> Path:
             ).rows[0]
             for n in range(4)
         ]  # fmt: skip
-
-        def write(*numbers: int) -> list[ShardPlan]:
-            plans = plan_shards([rows[n] for n in numbers], 2)
-            return [shards.process(plan, files).rows[0] for plan in plans]
-
-        recipe, chain = Recipe(name="docs", stages={}), Chain((), {})
-        publish(ledger, write(0, 3), recipe, chain, "run/0")
-        publish(ledger, write(0, 1, 2), recipe, chain, "run/1")
-        write(3)
+        publish_clips(ledger, [rows[0], rows[3]], files, "run/0")
+        publish_clips(ledger, rows[:3], files, "run/1")
+        write_shard(plan_shards(rows[3:], 2)[0], files)
+        finish_run(ledger, rows[:3])
     return path
 
 
