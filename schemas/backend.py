@@ -109,15 +109,25 @@ class BackendConfig(Model):
         raise NotImplementedError
 
 
-def by_name(default: str) -> BeforeValidator:
-    """Lets a backend be chosen by its name alone: ``backend: sam2`` for ``backend: {name: sam2}``."""
+def by_name(default: str, *mixed: type[BackendConfig]) -> BeforeValidator:
+    """Lets a backend be chosen by its name alone: ``backend: sam2`` for ``backend: {name: sam2}``.
+
+    Args:
+        default: The backend of settings without a name.
+        mixed: Backends whose settings version 0.1 wrote into one mapping: those that only others know are left
+            out, for they never counted.
+    """
+    known = {config.about.name: set(config.model_fields) for config in mixed}
 
     def read(value: object) -> object:
         if isinstance(value, str):
             return {"name": value}
-        if isinstance(value, Mapping) and "name" not in value:
-            return {"name": default, **value}
-        return value
+        if not isinstance(value, Mapping):
+            return value
+        named = {"name": default, **value}
+        own = known.get(str(named["name"]), set())
+        foreign = set().union(*known.values()) - own if own else set()
+        return {key: setting for key, setting in named.items() if key not in foreign}
 
     return BeforeValidator(read)
 

@@ -47,7 +47,9 @@ class WanVaeConfig(BackendConfig):
         return WanVaeBackend(self)
 
 
-CodecChoice = Annotated[DctConfig | WanVaeConfig, Field(discriminator="name"), by_name("dct")]
+CodecChoice = Annotated[
+    DctConfig | WanVaeConfig, Field(discriminator="name"), by_name("dct", DctConfig, WanVaeConfig)
+]
 """Which latent space to work in."""
 
 

@@ -51,7 +51,9 @@ class UMT5Config(BackendConfig):
 
 
 TextEncoderChoice = Annotated[
-    ByteTextConfig | UMT5Config, Field(discriminator="name"), by_name("bytes")
+    ByteTextConfig | UMT5Config,
+    Field(discriminator="name"),
+    by_name("bytes", ByteTextConfig, UMT5Config),
 ]
 """Which text features to compute."""
 
@@ -89,7 +91,9 @@ class Wav2Vec2Config(BackendConfig):
 
 
 AudioEncoderChoice = Annotated[
-    LogMelConfig | Wav2Vec2Config, Field(discriminator="name"), by_name("log-mel")
+    LogMelConfig | Wav2Vec2Config,
+    Field(discriminator="name"),
+    by_name("log-mel", LogMelConfig, Wav2Vec2Config),
 ]
 """Which audio features to compute."""
 

@@ -150,3 +150,15 @@ def test_boxes_outside_the_picture_are_absent() -> None:
     clipped = clip_boxes(boxes, (64, 96))
     assert clipped[0].tolist() == [0, 0, 5, 5]
     assert np.isnan(clipped[1:]).all()
+
+
+def test_settings_of_a_record_of_version_01_are_read():
+    """It kept the settings of all codecs and of all encoders beside each other."""
+    record = {
+        "codec": {"name": "dct", "folder": None, "weights_sha256": None, "device": "cpu"},
+        "text_encoder": {"name": "bytes", "dim": 64, "max_tokens": 128, "folder": None},
+        "audio_encoder": {"name": "log-mel", "num_mels": 64, "folder": None},
+    }
+    assert LatentsConfig.model_validate(record) == LatentsConfig()
+    with pytest.raises(ValueError, match="foldr"):
+        LatentsConfig.model_validate({"codec": {"name": "dct", "foldr": None}})
