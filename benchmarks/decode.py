@@ -78,8 +78,23 @@ def by_cv2(path: Path) -> int:
 def by_pipe(path: Path) -> int:
     with av.open(str(path)) as container:
         size = container.streams.video[0].width * container.streams.video[0].height * 3
-    argv = ["ffmpeg", "-nostdin", "-v", "error", "-threads", str(THREADS), "-i", f"file:{path}",
-            "-f", "rawvideo", "-pix_fmt", "rgb24", "-fps_mode", "passthrough", "pipe:1"]  # fmt: skip
+    argv = [
+        "ffmpeg",
+        "-nostdin",
+        "-v",
+        "error",
+        "-threads",
+        str(THREADS),
+        "-i",
+        f"file:{path}",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-fps_mode",
+        "passthrough",
+        "pipe:1",
+    ]
     count = 0
     with subprocess.Popen(argv, stdout=subprocess.PIPE, bufsize=size) as child:
         assert child.stdout is not None
@@ -89,15 +104,33 @@ def by_pipe(path: Path) -> int:
 
 
 WAYS: dict[str, Callable[[Path], int]] = {
-    "child": by_child, "reader": by_reader, "pyav": by_pyav, "cv2": by_cv2, "pipe": by_pipe,
-}  # fmt: skip
+    "child": by_child,
+    "reader": by_reader,
+    "pyav": by_pyav,
+    "cv2": by_cv2,
+    "pipe": by_pipe,
+}
 
 
 def repeated(video: Path, seconds: float, folder: Path) -> Path:
     """The video's packets over and over until it lasts ``seconds``, without sound."""
     long = folder / f"{video.stem}.mkv"
-    argv = ["ffmpeg", "-nostdin", "-v", "error", "-stream_loop", "-1", "-i", f"file:{video}",
-            "-t", str(seconds), "-an", "-c", "copy", f"file:{long}"]  # fmt: skip
+    argv = [
+        "ffmpeg",
+        "-nostdin",
+        "-v",
+        "error",
+        "-stream_loop",
+        "-1",
+        "-i",
+        f"file:{video}",
+        "-t",
+        str(seconds),
+        "-an",
+        "-c",
+        "copy",
+        f"file:{long}",
+    ]
     subprocess.run(argv, check=True)
     return long
 

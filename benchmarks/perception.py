@@ -52,15 +52,25 @@ def load(path: Path, limit: int | None = None) -> np.ndarray:
 def make_clip(frames: np.ndarray, files: Files) -> Clip:
     dev = BackendRef(name="benchmark", version="1", licence="none")
     return Clip(
-        clip_id="benchmark", source_id="0" * 16, start_s=0, end_s=1,
+        clip_id="benchmark",
+        source_id="0" * 16,
+        start_s=0,
+        end_s=1,
         motion_start_s=0,
         media=f.MediaFacet(
-            video=files.put_video(frames), audio=None, width_px=frames.shape[2],
-            height_px=frames.shape[1], num_frames=len(frames), num_motion_frames=0, shot_index=0,
-            shot_start_s=0, shot_end_s=1, detector=dev,
+            video=files.put_video(frames),
+            audio=None,
+            width_px=frames.shape[2],
+            height_px=frames.shape[1],
+            num_frames=len(frames),
+            num_motion_frames=0,
+            shot_index=0,
+            shot_start_s=0,
+            shot_end_s=1,
+            detector=dev,
             transform=f.ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
         ),
-    )  # fmt: skip
+    )
 
 
 def chain():

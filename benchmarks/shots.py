@@ -39,9 +39,13 @@ TOLERANCE = 2
 REPEATS = 3
 TRUTH = {
     "real_psd_testvideo_cuts.mp4": [
-        Span(30, 30), Span(180, 239), Span(339, 416), Span(524, 556), Span(668, 720),
+        Span(30, 30),
+        Span(180, 239),
+        Span(339, 416),
+        Span(524, 556),
+        Span(668, 720),
     ]
-}  # fmt: skip
+}
 """Seen by eye: cut from black, cut to black and fade in, fade out and in, dissolve, fade out."""
 
 

@@ -87,9 +87,14 @@ def _commands(given: argparse.Namespace, folder: Path, ten: Path) -> dict[str, l
             "report of an existing page": ["report", "{root}"],
             "curate again, nothing changed": ["curate", videos, "--out", "{root}"],
             "curate again, another threshold": [
-                "curate", videos, "--out", "{root}", "--set", "quality.gate.min_sharpness=1"
+                "curate",
+                videos,
+                "--out",
+                "{root}",
+                "--set",
+                "quality.gate.min_sharpness=1",
             ],
-        }  # fmt: skip
+        }
     return commands
 
 

@@ -49,12 +49,15 @@ def train_under_ray(
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={
-            "config": config.model_dump(mode="json"), "root": str(root.absolute()),
-            "out": str(out.absolute()), "resume": resume, "mark": str(mark),
+            "config": config.model_dump(mode="json"),
+            "root": str(root.absolute()),
+            "out": str(out.absolute()),
+            "resume": resume,
+            "mark": str(mark),
         },
         scaling_config=ray.train.ScalingConfig(num_workers=1, use_gpu=has_gpu),
         run_config=ray.train.RunConfig(name="train", storage_path=str(out.absolute() / "ray")),
-    )  # fmt: skip
+    )
     finished = threading.Event()
     follower = threading.Thread(
         target=follow, args=(out / METRICS_FILE, on_metrics, finished), daemon=True
@@ -84,9 +87,11 @@ def train_worker(settings: dict[str, Any]) -> None:
     if not torch.cuda.is_available():
         torch.set_num_threads(os.cpu_count() or 1)  # Ray would leave it at one
     result = train(
-        TrainConfig.model_validate(settings["config"]), Path(settings["root"]),
-        Path(settings["out"]), resume=settings["resume"],
-    )  # fmt: skip
+        TrainConfig.model_validate(settings["config"]),
+        Path(settings["root"]),
+        Path(settings["out"]),
+        resume=settings["resume"],
+    )
     ray.train.report({"step": result.step})
 
 

@@ -174,10 +174,7 @@ def _compare(
         score.true_contact = arrays["contact"][when].astype(bool)
 
 
-def _pck(
-    found: F32, true: F32, arrays: dict[str, Any], when: slice,
-    truth: dict[str, Any],
-) -> F64:  # fmt: skip
+def _pck(found: F32, true: F32, arrays: dict[str, Any], when: slice, truth: dict[str, Any]) -> F64:
     """Share per frame of the named joints inside the picture that are within 0.1 head of the truth."""
     names = truth["joint_names"]
     wanted = [names.index(f"{b}.{s}") for b in _PCK_BONES for s in "LR"]
@@ -259,6 +256,9 @@ def render(scores: Sequence[ClipScores], figures: dict[str, float]) -> str:
         )
         lines.append(f"| {s.name} | {' | '.join(cells)} | {touch} | {s.lost_at} |")
     medians = {n: np.median([s.seconds[n] for s in scores if n in s.seconds]) for n in SEEING}
-    lines += ["", "Median seconds per window (81 frames and up to 73 before): "
-              + ", ".join(f"{n} {v:.1f}" for n, v in medians.items())]  # fmt: skip
+    lines += [
+        "",
+        "Median seconds per window (81 frames and up to 73 before): "
+        + ", ".join(f"{n} {v:.1f}" for n, v in medians.items()),
+    ]
     return "\n".join(lines)

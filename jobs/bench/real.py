@@ -66,9 +66,12 @@ class PartScores:
 
 
 def measure_real(
-    data: Path, stages: dict[str, Any], progress: Callable[[str, int, int], None],
-    pictures: Path | None = None, clips: Sequence[str] = (),
-) -> tuple[list[PartScores], list[PartScores]]:  # fmt: skip
+    data: Path,
+    stages: dict[str, Any],
+    progress: Callable[[str, int, int], None],
+    pictures: Path | None = None,
+    clips: Sequence[str] = (),
+) -> tuple[list[PartScores], list[PartScores]]:
     """Scores of parts that hold a product, and of parts that hold nothing.
 
     Args:
@@ -91,19 +94,18 @@ def measure_real(
     for name in ("detect", "objects"):
         chain[name].setup()
     empty = sorted((data / "empty_hands").glob("*.mkv")) if not clips else []
-    held, none = [], []
+    held, none, num_films = [], [], len(videos) + len(empty)
     with tempfile.TemporaryDirectory(prefix="handloom-bench-") as folder:
         files = Files(FolderBlobs(Path(folder) / "root"), Path(folder) / "scratch")
         for n, (clip, (path, masks)) in enumerate(videos.items()):
-            progress(f"real: {clip}", n, len(videos) + len(empty))
+            progress(f"real: {clip}", n, num_films)
             for part in parts_of(clip, path, masks):
                 held += [_measure(chain, files, part, pictures)] if part.masks else []
         for n, path in enumerate(empty):
-            progress(f"real: {path.stem}", len(videos) + n, len(videos) + len(empty))
-            none += [
-                _measure(chain, files, part, pictures) for part in parts_of(path.stem, path, {})
-            ]
-    progress("real", len(videos) + len(empty), len(videos) + len(empty))
+            progress(f"real: {path.stem}", len(videos) + n, num_films)
+            parts = parts_of(path.stem, path, {})
+            none += [_measure(chain, files, part, pictures) for part in parts]
+    progress("real", num_films, num_films)
     return held, none
 
 
@@ -134,10 +136,14 @@ def parts_of(clip: str, path: Path, masks: dict[int, Path]) -> Iterator[Part]:
     for first, stop in zip(starts, [*starts[1:], len(frames)], strict=True):
         known = {
             index - first: cv2.resize(
-                np.asarray(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)), size, interpolation=cv2.INTER_AREA
-            ) > 127
-            for index, file in masks.items() if first <= index < stop
-        }  # fmt: skip
+                np.asarray(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)),
+                size,
+                interpolation=cv2.INTER_AREA,
+            )
+            > 127
+            for index, file in masks.items()
+            if first <= index < stop
+        }
         yield Part(clip, first, np.stack(frames[first:stop]), known)
 
 
@@ -156,14 +162,25 @@ def row_of(part: Part, files: Files) -> Clip:
     """A part as the row that segment would give."""
     length, height, width = part.frames.shape[:3]
     return Clip(
-        clip_id=f"{part.first:016x}", source_id="0" * 16, start_s=0, end_s=length / FPS, motion_start_s=0,
+        clip_id=f"{part.first:016x}",
+        source_id="0" * 16,
+        start_s=0,
+        end_s=length / FPS,
+        motion_start_s=0,
         media=f.MediaFacet(
-            video=files.put_video(part.frames), audio=None, width_px=width, height_px=height,
-            num_frames=length, num_motion_frames=0, shot_index=0, shot_start_s=0,
-            shot_end_s=length / FPS, detector=_NO_STAGE,
+            video=files.put_video(part.frames),
+            audio=None,
+            width_px=width,
+            height_px=height,
+            num_frames=length,
+            num_motion_frames=0,
+            shot_index=0,
+            shot_start_s=0,
+            shot_end_s=length / FPS,
+            detector=_NO_STAGE,
             transform=f.ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
         ),
-    )  # fmt: skip
+    )
 
 
 def _measure(chain: Chain, files: Files, part: Part, pictures: Path | None) -> PartScores:
@@ -237,7 +254,11 @@ def render_real(
     """Markdown: figures, then each part."""
     lines = ["| measure | value |", "|---|---|"]
     lines += [f"| {name} | {value:.3f} |" for name, value in figures.items()]
-    lines += ["", "| part | J per annotated frame (confidence) | mean J | dropped by |", "|---|---|---|---|"]  # fmt: skip
+    lines += [
+        "",
+        "| part | J per annotated frame (confidence) | mean J | dropped by |",
+        "|---|---|---|---|",
+    ]
     for s in held:
         each = " ".join(f"{j:.2f} ({c:.2f})" for j, c in zip(s.overlap, s.confidence, strict=True))
         lines.append(f"| {s.part} | {each} | {np.mean(s.overlap):.2f} | {s.lost_at} |")

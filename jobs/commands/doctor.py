@@ -91,10 +91,14 @@ def _space() -> list[Check]:
     free["free memory"] = _free_memory_bytes()
     least = dict.fromkeys(places, _MIN_FREE_DISK_BYTES) | {"free memory": _MIN_FREE_MEMORY_BYTES}
     return [
-        Check(name, size > least[name], bytes_text(size),
-              f"at least {bytes_text(least[name])} are needed; free some")
+        Check(
+            name,
+            size > least[name],
+            bytes_text(size),
+            f"at least {bytes_text(least[name])} are needed; free some",
+        )
         for name, size in free.items()
-    ]  # fmt: skip
+    ]
 
 
 def _free_memory_bytes() -> int:

@@ -40,9 +40,11 @@ def list_command(as_json: options.Json = False) -> Exit:
 
 def _line(stage: str, setting: str, about: About, is_default: bool) -> dict[str, object]:
     return about._asdict() | {
-        "stage": stage, "setting": setting, "is_default": is_default,
+        "stage": stage,
+        "setting": setting,
+        "is_default": is_default,
         "installed": about.is_installed,
-    }  # fmt: skip
+    }
 
 
 @app.command("check")
@@ -83,9 +85,11 @@ def _checked(stage: Any) -> dict[str, Any]:
 
     chosen = [value.name for _, value in stage.config if isinstance(value, BackendConfig)]
     return {
-        "stage": stage.name, "fingerprint": stage.fingerprint, "backends": chosen,
+        "stage": stage.name,
+        "fingerprint": stage.fingerprint,
+        "backends": chosen,
         "weights_sha256": stage.weights_sha256,
-    }  # fmt: skip
+    }
 
 
 @app.command("pin")

@@ -52,12 +52,17 @@ def command(
     for text in notes:
         note(text)
     if as_json:
-        print_json("sample",
+        print_json(
+            "sample",
             {
-                "video": str(out), "num_frames": len(result.rgb), "size": result.rgb.shape[1:3],
-                "has_sound": result.audio is not None, "attention": result.attention, "notes": notes,
-            }
-        )  # fmt: skip
+                "video": str(out),
+                "num_frames": len(result.rgb),
+                "size": result.rgb.shape[1:3],
+                "has_sound": result.audio is not None,
+                "attention": result.attention,
+                "notes": notes,
+            },
+        )
     else:
         say(f"{out}: {len(result.rgb)} frames, {result.rgb.shape[2]}x{result.rgb.shape[1]}")
     return Exit.DONE

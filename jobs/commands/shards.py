@@ -40,17 +40,21 @@ def command(
             f"{SCHEMA_VERSION}: docs/dataset.md says how they differ; curate again to write the new one"
         )
     if as_json:
-        print_json("shards",
+        print_json(
+            "shards",
             {
                 "snapshot": manifest.snapshot,
                 "schema_version": manifest.schema_version,
                 "shards": [
-                    {"path": join(store.uri, s.file.name), "num_samples": s.num_samples,
-                     "num_bytes": s.file.num_bytes}
+                    {
+                        "path": join(store.uri, s.file.name),
+                        "num_samples": s.num_samples,
+                        "num_bytes": s.file.num_bytes,
+                    }
                     for s in manifest.shards
                 ],
-            }
-        )  # fmt: skip
+            },
+        )
         return Exit.DONE
     for shard in manifest.shards:
         say(join(store.uri, shard.file.name))

@@ -55,8 +55,16 @@ def command(
         media.write_video(out, film, crf=18, audio=audio)
     num_frames, height, width, _ = film.shape
     if as_json:
-        print_json("show", {"video": str(out), "clip_id": clip.clip_id, "panels": list(shown),
-                    "num_frames": num_frames, "size": [height, width]})  # fmt: skip
+        print_json(
+            "show",
+            {
+                "video": str(out),
+                "clip_id": clip.clip_id,
+                "panels": list(shown),
+                "num_frames": num_frames,
+                "size": [height, width],
+            },
+        )
     else:
         say(f"{out}: {' | '.join(shown)}, {num_frames} frames, {width}x{height}")
     return Exit.DONE

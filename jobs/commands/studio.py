@@ -70,9 +70,14 @@ def command(
     objects = _choose(catalogue, names or [], num_objects, seed) if names or num_objects else []
     with RunProgress() as progress:
         made = generate(
-            out, clips=clips, objects=objects, num_empty=num_empty, seed=seed, size_px=(width, height),
+            out,
+            clips=clips,
+            objects=objects,
+            num_empty=num_empty,
+            seed=seed,
+            size_px=(width, height),
             progress=progress.step,
-        )  # fmt: skip
+        )
     if as_json:
         print_json("studio", {"clips": [str(c.video) for c in made]})
     else:
@@ -115,13 +120,16 @@ def _list(catalogue: Path | None, as_json: bool) -> Exit:
             {
                 "objects": [
                     {
-                        "key": o.key, "name": o.name, "longest_cm": o.longest_cm, "author": o.creator,
+                        "key": o.key,
+                        "name": o.name,
+                        "longest_cm": o.longest_cm,
+                        "author": o.creator,
                         "licence": o.licence,
                     }
                     for o in objects
                 ]
             },
-        )  # fmt: skip
+        )
         return Exit.DONE
     for o in objects:
         say(f"{o.key:44} {o.name:32} {o.longest_cm:6.1f} cm  {o.creator}; {o.licence}")

@@ -83,7 +83,7 @@ class Actor:
 
     def _acted(
         self, angles: F64, take: Take, product: Product | None, grips: Mapping[str, Grip], seed: int
-    ) -> Acted:  # fmt: skip
+    ) -> Acted:
         """Arms from their angles (T,Q), hands closed or free, and the product where the palm carries it."""
         rotations = self._arms.rotations(floats(angles))
         rng = np.random.default_rng([seed, 5])
@@ -130,9 +130,15 @@ class Actor:
         acted.rotations[frame:] += weight[:, None, None] * change
 
     def _solve(
-        self, frames: I64, take: Take, product: Product | None,
-        grips: Mapping[str, Grip], seed: int, *, is_course: bool,
-    ) -> F64:  # fmt: skip
+        self,
+        frames: I64,
+        take: Take,
+        product: Product | None,
+        grips: Mapping[str, Grip],
+        seed: int,
+        *,
+        is_course: bool,
+    ) -> F64:
         """Angles (K,Q) of trunk and arms at the given frames."""
         rng = np.random.default_rng(seed)
         sway = self._arms.sway(frames, rng)

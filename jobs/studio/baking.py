@@ -127,9 +127,11 @@ def _paint(piece: Piece, normals: F64, edge: float) -> Surface:
         faces = faces[texels[:, 3][faces].mean(1) > _OPAQUE]
     shades = np.clip(colours, _DARKEST, 1).astype(np.float32)
     return Surface(
-        rows[:, :3].astype(np.float32), rows[:, 3:6].astype(np.float32), shades,
+        rows[:, :3].astype(np.float32),
+        rows[:, 3:6].astype(np.float32),
+        shades,
         faces.astype(np.int64),
-    )  # fmt: skip
+    )
 
 
 def _plain_colour(material: Any) -> F64:

@@ -44,20 +44,31 @@ def cast_empty(index: int, seed: int) -> ClipScript:
 def _take(item: Object3D | None, grip: GripName, rng: np.random.Generator) -> Take:
     person = _person(rng)
     return Take(
-        _NUM_FRAMES, person, item, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), grip, _keys(grip, rng),
-        room=int(rng.integers(10_000)), variant=int(rng.integers(10_000)), gestures=True,
+        _NUM_FRAMES,
+        person,
+        item,
+        (0.5, 0.5, 0.5),
+        (0.5, 0.5, 0.5),
+        grip,
+        _keys(grip, rng),
+        room=int(rng.integers(10_000)),
+        variant=int(rng.integers(10_000)),
+        gestures=True,
         pitch_hz=float(105 + 100 * person.gender + rng.uniform(-10, 15)),
-    )  # fmt: skip
+    )
 
 
 def _person(rng: np.random.Generator) -> Person:
     return Person(
-        gender=float(rng.random() < 0.5), height=float(rng.uniform(0.2, 0.85)),
-        weight=float(rng.uniform(0.2, 0.85)), muscle=float(rng.uniform(0.3, 0.7)),
-        skin=_SKINS[int(rng.integers(len(_SKINS)))], hair=_HAIRS[int(rng.integers(len(_HAIRS)))],
+        gender=float(rng.random() < 0.5),
+        height=float(rng.uniform(0.2, 0.85)),
+        weight=float(rng.uniform(0.2, 0.85)),
+        muscle=float(rng.uniform(0.3, 0.7)),
+        skin=_SKINS[int(rng.integers(len(_SKINS)))],
+        hair=_HAIRS[int(rng.integers(len(_HAIRS)))],
         shirt=_cloth_colour(rng),
         long_sleeves=bool(rng.random() < 0.5),
-    )  # fmt: skip
+    )
 
 
 def _cloth_colour(rng: np.random.Generator) -> Colour:
@@ -76,11 +87,15 @@ def _keys(grip: GripName, rng: np.random.Generator) -> tuple[Key, ...]:
         y = rng.uniform(-0.16, 0.10) if frame else -0.17
         keys.append(
             Key(
-                frame, float(x), float(y), float(rng.uniform(0.26, 0.34)),
+                frame,
+                float(x),
+                float(y),
+                float(rng.uniform(0.26, 0.34)),
                 yaw_deg=float(rng.uniform(-32, 32) * (1 if side else 0.6)),
-                roll_deg=float(rng.normal(0, 8)), pitch_deg=float(rng.normal(0, 7)),
+                roll_deg=float(rng.normal(0, 8)),
+                pitch_deg=float(rng.normal(0, 7)),
             )
-        )  # fmt: skip
+        )
     return tuple(keys)
 
 

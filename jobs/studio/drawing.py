@@ -23,8 +23,14 @@ from stages.body_models.body_tables import PART_LEFT_HAND, PART_RIGHT_HAND
 from stages.body_models.rendering import Camera, FlatRenderer, face_to_vertex, vertex_normals
 from stages.kit.arrays import F32, I64, U8, Image
 
-LABELS = {"body": (0, 0, 0), "product": (1, 0, 0), "left_hand": (0, 1, 0), "right_hand": (0, 0, 1),
-          "face": (0, 1, 1), "table": (1, 1, 0)}  # fmt: skip
+LABELS = {
+    "body": (0, 0, 0),
+    "product": (1, 0, 0),
+    "left_hand": (0, 1, 0),
+    "right_hand": (0, 0, 1),
+    "face": (0, 1, 1),
+    "table": (1, 1, 0),
+}
 """What a pixel shows, as three flags."""
 CODES = {name: index + 1 for index, name in enumerate(LABELS)}
 """What a pixel shows, as one number; 0 is the room."""
@@ -101,25 +107,37 @@ def frame_camera(shot: Shot) -> tuple[Camera, F32]:
     centre_y = 0.1 if take.framing == "full" else shot.chest_y_m + (0.1 if wide else 0.06)
     x, y = view.shift_m
     camera = Camera(
-        width * _OVERSAMPLE, height * _OVERSAMPLE, focal * _OVERSAMPLE,
+        width * _OVERSAMPLE,
+        height * _OVERSAMPLE,
+        focal * _OVERSAMPLE,
         (width * _OVERSAMPLE / 2, height * _OVERSAMPLE / 2),
-    )  # fmt: skip
+    )
     return camera, np.array([x, y - centre_y, -distance_m], np.float32)
 
 
 _NOTHING = Product(
-    "object", np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int64), np.zeros((0, 3), np.float32),
-    (0.0, 0.0, 0.0), np.zeros((0, 3), np.float32),
-)  # fmt: skip
+    "object",
+    np.zeros((0, 3), np.float32),
+    np.zeros((0, 3), np.int64),
+    np.zeros((0, 3), np.float32),
+    (0.0, 0.0, 0.0),
+    np.zeros((0, 3), np.float32),
+)
 
 
 class Stage:
     """Draws the frames of one take."""
 
     def __init__(
-        self, body: AnnyBody, shape: torch.Tensor, looks: Looks, product: Product | None, acted: Acted,
-        shot: Shot, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        body: AnnyBody,
+        shape: torch.Tensor,
+        looks: Looks,
+        product: Product | None,
+        acted: Acted,
+        shot: Shot,
+        seed: int,
+    ) -> None:
         self._body, self._shape, self._looks = body, shape, looks
         self._product, self._acted = product or _NOTHING, acted
         self._camera, self._origin = frame_camera(shot)
@@ -212,8 +230,9 @@ def _table(acted: Acted, product: Product, take: Take) -> _Table:
     grid = np.arange(x.size).reshape(x.shape)
     a, b, c, d = grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]
     quads = [q.reshape(-1) for q in (a, b, c, d)]
-    faces = np.concatenate([np.stack([quads[0], quads[1], quads[2]], 1),
-                            np.stack([quads[0], quads[2], quads[3]], 1)])  # fmt: skip
+    faces = np.concatenate(
+        [np.stack([quads[0], quads[1], quads[2]], 1), np.stack([quads[0], quads[2], quads[3]], 1)]
+    )
     vertices = np.stack([x, np.full_like(x, top), z], -1).reshape(-1, 3)
     grain = 1 + 0.12 * np.sin(z * 90 + 3 * np.sin(x * 7)) + 0.05 * np.sin(x * 200)
     colours = np.array([0.55, 0.4, 0.28]) * grain.reshape(-1, 1)

@@ -46,9 +46,14 @@ class Frame:
 
 
 def iter_frames(
-    objects: Sequence[Object3D], seed: int, num_clips: int, frames_per_clip: int, *,
-    size_px: tuple[int, int] = (480, 832), empty_share: float = 0.1,
-) -> Iterator[Frame]:  # fmt: skip
+    objects: Sequence[Object3D],
+    seed: int,
+    num_clips: int,
+    frames_per_clip: int,
+    *,
+    size_px: tuple[int, int] = (480, 832),
+    empty_share: float = 0.1,
+) -> Iterator[Frame]:
     """Yield ``num_clips * frames_per_clip`` frames; the same arguments give the same frames.
 
     A clip is one person in one room with one object in one grip; its frames are poses of their own, not
@@ -92,9 +97,11 @@ def _clip(
     acted = actor.poses(take, product, seed, times)
     held_x = 0.0 if product is None else float(acted.place[:, 0].mean())
     view = View(
-        yaw_rad=rng.normal(0, 0.15), pitch_rad=rng.normal(0, 0.06), zoom=rng.uniform(0.85, 1.45),
+        yaw_rad=rng.normal(0, 0.15),
+        pitch_rad=rng.normal(0, 0.06),
+        zoom=rng.uniform(0.85, 1.45),
         shift_m=(rng.normal(0, 0.03) - 0.6 * held_x, rng.normal(0, 0.03)),
-    )  # fmt: skip
+    )
     shot = Shot(take, float(actor.chest[1]), size_px, view)
     stage = Stage(body, shape, dress(body, shape, person, seed), product, acted, shot, seed)
     marks = _landmarks(body, actor, acted.rotations)

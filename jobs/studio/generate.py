@@ -47,10 +47,15 @@ class StudioClip:
 
 
 def generate(
-    out_dir: Path, *, clips: list[str] | None = None, objects: Sequence[Object3D] = (),
-    num_empty: int = 0, seed: int = 0, size_px: tuple[int, int] = (480, 832),
+    out_dir: Path,
+    *,
+    clips: list[str] | None = None,
+    objects: Sequence[Object3D] = (),
+    num_empty: int = 0,
+    seed: int = 0,
+    size_px: tuple[int, int] = (480, 832),
     progress: Progress | None = None,
-) -> list[StudioClip]:  # fmt: skip
+) -> list[StudioClip]:
     """Render clips. The same names, objects, seed and size give the same frames, sound and truth.
 
     Args:
@@ -93,9 +98,11 @@ def generate(
 
 def _paths(out_dir: Path, name: str) -> StudioClip:
     return StudioClip(
-        name, out_dir / "videos" / f"{name}.mp4", out_dir / "truth" / f"{name}.json",
+        name,
+        out_dir / "videos" / f"{name}.mp4",
+        out_dir / "truth" / f"{name}.json",
         out_dir / "truth" / f"{name}.npz",
-    )  # fmt: skip
+    )
 
 
 def _is_there(clip: StudioClip) -> bool:
@@ -104,9 +111,13 @@ def _is_there(clip: StudioClip) -> bool:
 
 
 def _make(
-    body: AnnyBody, script: ClipScript, clip: StudioClip, seed: int, size_px: tuple[int, int],
+    body: AnnyBody,
+    script: ClipScript,
+    clip: StudioClip,
+    seed: int,
+    size_px: tuple[int, int],
     tick: Callable[[int], None],
-) -> None:  # fmt: skip
+) -> None:
     speech = speak(
         script.num_frames / FPS, seed + len(script.name), pitch_hz=script.takes[0].pitch_hz
     )
@@ -141,9 +152,12 @@ def _stage(body: AnnyBody, take: Take, seed: int, size_px: tuple[int, int]) -> t
 
 
 def _truth_arrays(
-    body: AnnyBody, drawn: Sequence[Drawn], holds: Flags, size_px: tuple[int, int],
+    body: AnnyBody,
+    drawn: Sequence[Drawn],
+    holds: Flags,
+    size_px: tuple[int, int],
     script: ClipScript,
-) -> Arrays:  # fmt: skip
+) -> Arrays:
     """Truth per frame, as docs/studio.md says."""
     shows = np.stack([d.shows for d in drawn])
     person = np.isin(shows, [CODES[n] for n in ("body", "left_hand", "right_hand", "face")])
@@ -176,9 +190,14 @@ def _box_round(points: F32, size_px: tuple[int, int]) -> F32:
 
 
 def _write(
-    script: ClipScript, clip: StudioClip, drawn: Sequence[Drawn], arrays: Arrays,
-    speech: Speech, seed: int, size_px: tuple[int, int],
-) -> None:  # fmt: skip
+    script: ClipScript,
+    clip: StudioClip,
+    drawn: Sequence[Drawn],
+    arrays: Arrays,
+    speech: Speech,
+    seed: int,
+    size_px: tuple[int, int],
+) -> None:
     samples = speech.samples if script.speaks else np.zeros_like(speech.samples)
     pictures = np.stack([d.picture for d in drawn])
     with tempfile.TemporaryDirectory(dir=clip.video.parent, prefix=".studio-") as folder:
@@ -214,18 +233,23 @@ def _truth(
 
 def _take_truth(take: Take) -> dict[str, Any]:
     truth: dict[str, Any] = {
-        "num_frames": take.num_frames, "product": take.product, "grip": take.grip,
-        "framing": take.framing, "put_down_frame": take.put_down_frame,
+        "num_frames": take.num_frames,
+        "product": take.product,
+        "grip": take.grip,
+        "framing": take.framing,
+        "put_down_frame": take.put_down_frame,
         "person": asdict(take.person),
-    }  # fmt: skip
+    }
     if isinstance(take.product, Object3D):
         item = take.product
         truth |= {
             "product": item.key,
             "object": {
-                "name": item.name, "author": item.creator, "licence": item.licence,
+                "name": item.name,
+                "author": item.creator,
+                "licence": item.licence,
                 "longest_m": round(item.longest_cm / 100, 4),
                 "held_longest_m": round(held_size_m(item.longest_cm / 100), 4),
             },
-        }  # fmt: skip
+        }
     return truth

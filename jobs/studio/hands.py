@@ -152,10 +152,7 @@ class Hand:
         return torch.from_numpy(out).float()
 
 
-def _skinned(
-    body: AnnyBody, world: F32, joints: F32, rest: F64,
-    skin: F64, chosen: I64,
-) -> F64:  # fmt: skip
+def _skinned(body: AnnyBody, world: F32, joints: F32, rest: F64, skin: F64, chosen: I64) -> F64:
     """Linear blend skinning (T,P,3) of a few vertices: only the bones that move them are mixed."""
     weights = body.tables.weights[chosen]
     bones = np.flatnonzero(weights.max(0) > 0.01)

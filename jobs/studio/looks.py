@@ -63,9 +63,12 @@ def dress(body: AnnyBody, shape: torch.Tensor, person: Person, seed: int) -> Loo
     )
     is_face = is_head & ~hair & (rest[:, 2] > marks["ear.L"][2])
     return Looks(
-        np.clip(colours, 0, 1).astype(np.float32), offsets.astype(np.float32), shirt, is_face,
+        np.clip(colours, 0, 1).astype(np.float32),
+        offsets.astype(np.float32),
+        shirt,
+        is_face,
         _jaw(rest, marks, is_head).astype(np.float32),
-    )  # fmt: skip
+    )
 
 
 def cloth_smoother(faces: I32, is_cloth: Mask) -> sparse.csr_array:
@@ -81,9 +84,13 @@ def cloth_smoother(faces: I32, is_cloth: Mask) -> sparse.csr_array:
 
 
 def _paint_face(
-    colours: F64, rest: F64, marks: dict[str, F32], is_head: Mask,
-    owner: NDArray[np.str_], person: Person,
-) -> None:  # fmt: skip
+    colours: F64,
+    rest: F64,
+    marks: dict[str, F32],
+    is_head: Mask,
+    owner: NDArray[np.str_],
+    person: Person,
+) -> None:
     mouth = (marks["mouth.L"] + marks["mouth.R"]) / 2
     half = abs(float(marks["mouth.L"][0] - marks["mouth.R"][0])) / 2
     across = np.clip(np.abs(rest[:, 0] - mouth[0]) / (half * 1.05), 0, 1)

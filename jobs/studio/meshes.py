@@ -62,9 +62,14 @@ def product_of(surface: Surface) -> Product:
     both = np.concatenate([surface.faces, surface.faces[:, ::-1]])
     half = np.abs(surface.vertices[np.unique(surface.faces)]).max(0)
     return Product(
-        "object", surface.vertices, both, surface.colours, (float(half[0]), float(half[1]), float(half[2])),
-        surface.normals, solid_of(surface.vertices, surface.faces),
-    )  # fmt: skip
+        "object",
+        surface.vertices,
+        both,
+        surface.colours,
+        (float(half[0]), float(half[1]), float(half[2])),
+        surface.normals,
+        solid_of(surface.vertices, surface.faces),
+    )
 
 
 def _read(item: Object3D) -> list[Piece]:
@@ -75,9 +80,11 @@ def _read(item: Object3D) -> list[Piece]:
         with zipfile.ZipFile(item.catalogue) as archive:
             files = _files(archive, item.model)
         scene = trimesh.load_scene(
-            io.BytesIO(files[PurePosixPath(item.model).name]), file_type="obj",
-            resolver=_Files(files), process=False,
-        )  # fmt: skip
+            io.BytesIO(files[PurePosixPath(item.model).name]),
+            file_type="obj",
+            resolver=_Files(files),
+            process=False,
+        )
         pieces = [_piece(scene, node) for node in scene.graph.nodes_geometry]
     except (ValueError, KeyError, IndexError, TypeError, OSError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{item.key}: cannot read {item.model}: {error!r}") from error

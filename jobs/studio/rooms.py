@@ -64,9 +64,12 @@ def _picture_frame(room: F32, rng: np.random.Generator) -> None:
     cv2.rectangle(room, (x, y), (x + w, y + h), rng.uniform(20, 90, 3).tolist(), -1)
     inner = max(4, w // 12)
     cv2.rectangle(
-        room, (x + inner, y + inner), (x + w - inner, y + h - inner),
-        rng.uniform(90, 230, 3).tolist(), -1,
-    )  # fmt: skip
+        room,
+        (x + inner, y + inner),
+        (x + w - inner, y + h - inner),
+        rng.uniform(90, 230, 3).tolist(),
+        -1,
+    )
 
 
 def _shelf(room: F32, rng: np.random.Generator) -> None:

@@ -80,14 +80,41 @@ class ClipScript:
         return tuple(ends)
 
 
-MIRA = Person(gender=1.0, height=0.45, weight=0.4, skin=(0.87, 0.67, 0.56), hair=(0.2, 0.12, 0.08),
-              shirt=(0.78, 0.8, 0.84))  # fmt: skip
-OMAR = Person(gender=0.0, height=0.6, weight=0.55, skin=(0.62, 0.43, 0.32), hair=(0.06, 0.05, 0.05),
-              shirt=(0.2, 0.42, 0.36), long_sleeves=True, muscle=0.6)  # fmt: skip
-JUNE = Person(gender=1.0, height=0.3, weight=0.75, skin=(0.93, 0.76, 0.68), hair=(0.5, 0.28, 0.12),
-              shirt=(0.55, 0.2, 0.28), long_sleeves=True)  # fmt: skip
-THEO = Person(gender=0.0, height=0.8, weight=0.35, skin=(0.82, 0.62, 0.5), hair=(0.35, 0.24, 0.15),
-              shirt=(0.3, 0.3, 0.33))  # fmt: skip
+MIRA = Person(
+    gender=1.0,
+    height=0.45,
+    weight=0.4,
+    skin=(0.87, 0.67, 0.56),
+    hair=(0.2, 0.12, 0.08),
+    shirt=(0.78, 0.8, 0.84),
+)
+OMAR = Person(
+    gender=0.0,
+    height=0.6,
+    weight=0.55,
+    skin=(0.62, 0.43, 0.32),
+    hair=(0.06, 0.05, 0.05),
+    shirt=(0.2, 0.42, 0.36),
+    long_sleeves=True,
+    muscle=0.6,
+)
+JUNE = Person(
+    gender=1.0,
+    height=0.3,
+    weight=0.75,
+    skin=(0.93, 0.76, 0.68),
+    hair=(0.5, 0.28, 0.12),
+    shirt=(0.55, 0.2, 0.28),
+    long_sleeves=True,
+)
+THEO = Person(
+    gender=0.0,
+    height=0.8,
+    weight=0.35,
+    skin=(0.82, 0.62, 0.5),
+    hair=(0.35, 0.24, 0.15),
+    shirt=(0.3, 0.3, 0.33),
+)
 
 _SHOW = (
     Key(0, -0.14, -0.16, yaw_deg=12), Key(30, -0.10, 0.02, yaw_deg=-8), Key(62, -0.13, 0.06, yaw_deg=30),
@@ -105,10 +132,20 @@ def _centred(keys: tuple[Key, ...]) -> tuple[Key, ...]:
     return tuple(replace(k, x_m=k.x_m * 0.3 + 0.02, yaw_deg=k.yaw_deg * 0.6) for k in keys)
 
 
-_BOTTLE = Take(200, MIRA, "bottle", (0.86, 0.55, 0.12), (0.45, 0.12, 0.1), "right", _SHOW,
-               pitch_hz=205.0)  # fmt: skip
-_BOX = Take(110, OMAR, "box", (0.12, 0.35, 0.62), (0.9, 0.75, 0.2), "left", _mirrored(_SHOW), room=1,
-            pitch_hz=115.0)  # fmt: skip
+_BOTTLE = Take(
+    200, MIRA, "bottle", (0.86, 0.55, 0.12), (0.45, 0.12, 0.1), "right", _SHOW, pitch_hz=205.0
+)
+_BOX = Take(
+    110,
+    OMAR,
+    "box",
+    (0.12, 0.35, 0.62),
+    (0.9, 0.75, 0.2),
+    "left",
+    _mirrored(_SHOW),
+    room=1,
+    pitch_hz=115.0,
+)
 
 SCRIPTS: dict[str, ClipScript] = {
     s.name: s
@@ -117,20 +154,78 @@ SCRIPTS: dict[str, ClipScript] = {
         ClipScript(
             "cut_and_freeze", (_BOX, replace(_BOTTLE, num_frames=120, room=2)), frozen=(135, 230)
         ),
-        ClipScript("box_left", (replace(_BOX, num_frames=160, person=THEO, room=3, pitch_hz=105.0),)),
-        ClipScript("jar_both", (Take(160, JUNE, "jar", (0.9, 0.9, 0.86), (0.25, 0.5, 0.3), "both",
-                                     _centred(_SHOW), room=4, pitch_hz=215.0),)),
-        ClipScript("bag_both", (Take(160, OMAR, "bag", (0.75, 0.15, 0.12), (0.95, 0.85, 0.3), "both",
-                                     _centred(_SHOW), room=5, pitch_hz=112.0),)),
-        ClipScript("tube_right", (Take(160, JUNE, "tube", (0.92, 0.6, 0.66), (0.35, 0.2, 0.45), "right",
-                                       _SHOW, room=6, pitch_hz=220.0),)),
-        ClipScript("card_right", (Take(160, THEO, "card", (0.15, 0.55, 0.45), (0.9, 0.9, 0.8), "right",
-                                       _SHOW, room=7, pitch_hz=108.0),)),
+        ClipScript(
+            "box_left", (replace(_BOX, num_frames=160, person=THEO, room=3, pitch_hz=105.0),)
+        ),
+        ClipScript(
+            "jar_both",
+            (
+                Take(
+                    160,
+                    JUNE,
+                    "jar",
+                    (0.9, 0.9, 0.86),
+                    (0.25, 0.5, 0.3),
+                    "both",
+                    _centred(_SHOW),
+                    room=4,
+                    pitch_hz=215.0,
+                ),
+            ),
+        ),
+        ClipScript(
+            "bag_both",
+            (
+                Take(
+                    160,
+                    OMAR,
+                    "bag",
+                    (0.75, 0.15, 0.12),
+                    (0.95, 0.85, 0.3),
+                    "both",
+                    _centred(_SHOW),
+                    room=5,
+                    pitch_hz=112.0,
+                ),
+            ),
+        ),
+        ClipScript(
+            "tube_right",
+            (
+                Take(
+                    160,
+                    JUNE,
+                    "tube",
+                    (0.92, 0.6, 0.66),
+                    (0.35, 0.2, 0.45),
+                    "right",
+                    _SHOW,
+                    room=6,
+                    pitch_hz=220.0,
+                ),
+            ),
+        ),
+        ClipScript(
+            "card_right",
+            (
+                Take(
+                    160,
+                    THEO,
+                    "card",
+                    (0.15, 0.55, 0.45),
+                    (0.9, 0.9, 0.8),
+                    "right",
+                    _SHOW,
+                    room=7,
+                    pitch_hz=108.0,
+                ),
+            ),
+        ),
         ClipScript("put_down", (replace(_BOTTLE, num_frames=200, room=8, put_down_frame=120),)),
         ClipScript("full_body", (replace(_BOX, num_frames=160, framing="full", room=9),)),
         ClipScript("silent", (replace(_BOTTLE, num_frames=120, room=10),), speaks=False),
     )
-}  # fmt: skip
+}
 DEFAULT_CLIPS = ("clean", "cut_and_freeze")
 
 

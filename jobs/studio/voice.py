@@ -71,9 +71,8 @@ def speak(seconds: float, seed: int, *, pitch_hz: float = 120.0, start_s: float 
 
 
 def _syllable(
-    rng: np.random.Generator, at: float, progress: float, tracks: tuple[F64, ...],
-    pitch_hz: float,
-) -> float:  # fmt: skip
+    rng: np.random.Generator, at: float, progress: float, tracks: tuple[F64, ...], pitch_hz: float
+) -> float:
     """Write a consonant and a vowel at ``at`` seconds into the tracks; returns where it ends."""
     voiced, hiss, formants, pitch = tracks
     consonant, vowel = float(rng.uniform(0.03, 0.08)), float(rng.uniform(0.12, 0.2))
@@ -103,10 +102,7 @@ def _smooth(track: F64, width: int) -> F64:
     return out if track.ndim == 2 else out[:, 0]
 
 
-def _filter(
-    rng: np.random.Generator, voiced: F64, hiss: F64,
-    formants: F64, pitch: F64,
-) -> F64:  # fmt: skip
+def _filter(rng: np.random.Generator, voiced: F64, hiss: F64, formants: F64, pitch: F64) -> F64:
     """Glottal pulses and noise through four resonators whose state runs on from block to block."""
     jitter = np.repeat(pitch, _BLOCK) * (1 + 0.01 * rng.standard_normal(len(pitch) * _BLOCK))
     phase = np.cumsum(jitter / SAMPLE_RATE_HZ)

@@ -112,10 +112,8 @@ def unpatchify(
     """Put predicted patches back; within a token the channel runs fastest (head's order)."""
     (t, h, w), (pt, ph, pw) = grid, patch
     return rearrange(
-        x,
-        "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)",
-        t=t, h=h, w=w, pt=pt, ph=ph, pw=pw,
-    )  # fmt: skip
+        x, "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)", t=t, h=h, w=w, pt=pt, ph=ph, pw=pw
+    )
 
 
 def mask_rows(

@@ -280,9 +280,13 @@ class _Run:
         target = self.out / f"step-{step:08d}"
         if self.worker.rank == 0:
             save_checkpoint(
-                self.out, self._state(step), self.model, self.optimiser, self.ema,
+                self.out,
+                self._state(step),
+                self.model,
+                self.optimiser,
+                self.ema,
                 self.config.shard_bytes,
-            )  # fmt: skip
+            )
             self._draw()
         return target
 

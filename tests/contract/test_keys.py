@@ -72,8 +72,9 @@ CARRIED = WEIGHTS | dict.fromkeys(
     ("prompts", "reach_hands", "max_prompts", "chunk_frames"), CONTENT
 )
 FITTED = dict.fromkeys(
-    ("focal_ratio", "rounds", "steps", "finger_steps", "num_shape", "outline_frames", "grasp"), CONTENT
-)  # fmt: skip
+    ("focal_ratio", "rounds", "steps", "finger_steps", "num_shape", "outline_frames", "grasp"),
+    CONTENT,
+)
 BACKENDS: dict[str, dict[str, dict[str, Any]]] = {
     "segment.detector": {"transnetv2": {"threshold": CONTENT}, "pyscenedetect": {"threshold": CONTENT}},
     "detect.backend": {

@@ -31,8 +31,11 @@ def handloom(*args: object, code: int = 0) -> dict:
     """Run a command with --json in a process of its own; its parsed answer."""
     done = subprocess.run(
         [sys.executable, "-m", "jobs.cli", *map(str, args), "--json"],
-        capture_output=True, text=True, timeout=1400, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=1400,
+        check=False,
+    )
     assert done.returncode == code, done.stderr[-3000:]
     return json.loads(done.stdout)
 
@@ -134,9 +137,19 @@ def test_training_and_sampling(folder, curated):
     ]
     assert len(shards) == 1
     handloom(
-        "train", root, "--recipe", "smoke", "--out", out,
-        "--set", "steps_full=2", "--set", "steps_asymmetric=1", "--set", "eval_every=3",
-    )  # fmt: skip
+        "train",
+        root,
+        "--recipe",
+        "smoke",
+        "--out",
+        out,
+        "--set",
+        "steps_full=2",
+        "--set",
+        "steps_asymmetric=1",
+        "--set",
+        "eval_every=3",
+    )
     lines = [json.loads(t) for t in (out / "metrics.jsonl").read_text().splitlines()]
     assert [x["step"] for x in lines if x["kind"] == "train"] == [1, 2, 3]
     assert all(np.isfinite(x["loss"]) for x in lines if x["kind"] == "train")

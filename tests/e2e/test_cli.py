@@ -14,8 +14,12 @@ pytestmark = pytest.mark.slow
 def handloom(*argv, **kwargs):
     return subprocess.run(
         [sys.executable, "-m", "jobs.cli", *map(str, argv)],
-        capture_output=True, text=True, check=False, timeout=300, **kwargs,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        **kwargs,
+    )
 
 
 @pytest.fixture
@@ -107,9 +111,17 @@ def test_a_list_of_files_and_a_limit_say_what_is_used(tmp_path, video):
     for name in ("b.mp4", "c.mp4", "d.mp4"):
         (video.parent / name).write_bytes(name.encode())
     told = handloom(
-        "curate", "--files-from", "-", "--limit", "2", "--out", tmp_path / "root", "--dry-run", "--json",
+        "curate",
+        "--files-from",
+        "-",
+        "--limit",
+        "2",
+        "--out",
+        tmp_path / "root",
+        "--dry-run",
+        "--json",
         input=f"{video.parent / 'd.mp4'}\n\n# no\n{video.parent / 'b.mp4'}\n{video.parent / 'c.mp4'}\n",
-    )  # fmt: skip
+    )
     assert told.returncode == 0, told.stderr
     plan = json.loads(told.stdout)
     assert plan["num_unread"] == 2

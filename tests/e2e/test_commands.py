@@ -41,8 +41,12 @@ REFUSED = {
 def handloom(*argv, **kwargs):
     return subprocess.run(
         [sys.executable, "-m", "jobs.cli", *map(str, argv)],
-        capture_output=True, text=True, check=False, timeout=300, **kwargs,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        **kwargs,
+    )
 
 
 def answer(command, *argv):

@@ -38,8 +38,8 @@ def test_an_interrupted_run_says_what_is_kept_and_leaves_nothing(tmp_path, numbe
     mark = f"{os.getpid()}-{number}"
     command = [sys.executable, "-m", "tests.support.slow_run", str(sources), str(tmp_path / "root")]
     child = subprocess.Popen(
-        command, env=os.environ | {"HANDLOOM_TEST_MARK": mark}, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        command, env=os.environ | {"HANDLOOM_TEST_MARK": mark}, stderr=subprocess.PIPE, text=True
+    )
     receipts = tmp_path / "root" / "receipts"
     deadline = time.monotonic() + 240
     while not any(receipts.rglob("*.json")):

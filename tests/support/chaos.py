@@ -125,8 +125,11 @@ def start_driver(
     return subprocess.Popen(
         [sys.executable, "-m", "tests.chaos.driver", sources, root, settings.model_dump_json()],
         env=os.environ | {"RAY_ADDRESS": address, "PYTHONPATH": str(REPO)} | (env or {}),
-        cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        cwd=REPO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def workers_of(store: Store) -> list[int]:

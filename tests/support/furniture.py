@@ -28,9 +28,10 @@ def write_catalogue(path: Path, extra: dict[str, bytes] | None = None) -> Path:
         "tiny/wardrobe/wardrobe.mtl": b"newmtl oak\nKd 0.6 0.4 0.2\n",
     } | (extra or {})
     rows = [
-        ("Tile", "tile", (20.0, 15.0, 1.2), "Ann"), ("Cup", "cup", (8.0, 8.0, 10.0), "Ben"),
+        ("Tile", "tile", (20.0, 15.0, 1.2), "Ann"),
+        ("Cup", "cup", (8.0, 8.0, 10.0), "Ben"),
         ("Wardrobe", "wardrobe", (120.0, 60.0, 200.0), "Cho"),
-    ]  # fmt: skip
+    ]
     lines = [HEAD]
     for number, (name, model, (width, depth, height), author) in enumerate(rows, 1):
         lines.append(

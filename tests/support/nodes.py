@@ -28,8 +28,10 @@ def cannot_unshare() -> str:
         return "no unshare here"
     done = subprocess.run(
         ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return "" if done.returncode == 0 else f"unshare -m is not allowed: {done.stderr.strip()}"
 
 
@@ -60,8 +62,12 @@ def curate(address: str, sources: str, root: str, **env: str) -> subprocess.Comp
     return subprocess.run(
         [sys.executable, "-m", "tests.support.nodes", "curate", sources, root],
         env=_environment() | {"RAY_ADDRESS": address} | env,
-        cwd=REPO, capture_output=True, text=True, timeout=_WAIT_S, check=False,
-    )  # fmt: skip
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=_WAIT_S,
+        check=False,
+    )
 
 
 def _environment() -> dict[str, str]:
@@ -71,10 +77,18 @@ def _environment() -> dict[str, str]:
 
 def _start(before: list[str], arguments: list[str], out) -> subprocess.Popen[bytes]:
     argv = [
-        *before, sys.executable, "-m", "tests.support.nodes", "start", *arguments,
-        "--num-cpus=2", "--object-store-memory=100000000", "--disable-usage-stats", "--block",
+        *before,
+        sys.executable,
+        "-m",
+        "tests.support.nodes",
+        "start",
+        *arguments,
+        "--num-cpus=2",
+        "--object-store-memory=100000000",
+        "--disable-usage-stats",
+        "--block",
         "--node-ip-address=127.0.0.1",
-    ]  # fmt: skip
+    ]
     return subprocess.Popen(
         argv, env=_environment(), cwd=REPO, stdout=out, stderr=out, process_group=0
     )
@@ -101,8 +115,12 @@ def _wait(address: str, count: int, log: Path) -> None:
     while time.monotonic() < deadline:
         done = subprocess.run(
             [sys.executable, "-c", code, address],
-            env=_environment(), cwd=REPO, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            env=_environment(),
+            cwd=REPO,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         said = done.stdout + done.stderr
         if f"alive {count}" in said:
             return

@@ -126,9 +126,13 @@ def make_bucket(endpoint: str, name: str) -> None:
     from pyarrow.fs import S3FileSystem
 
     filesystem = S3FileSystem(
-        access_key=ACCESS_KEY, secret_key=SECRET_KEY, scheme="http", region="us-east-1",
-        endpoint_override=endpoint.removeprefix("http://"), allow_bucket_creation=True,
-    )  # fmt: skip
+        access_key=ACCESS_KEY,
+        secret_key=SECRET_KEY,
+        scheme="http",
+        region="us-east-1",
+        endpoint_override=endpoint.removeprefix("http://"),
+        allow_bucket_creation=True,
+    )
     filesystem.create_dir(name)
 
 
@@ -138,8 +142,10 @@ def put_object(endpoint: str, path: str, data: bytes) -> None:
     day, stamp = now.strftime("%Y%m%d"), now.strftime("%Y%m%dT%H%M%SZ")
     target, content = urllib.parse.quote(f"/{path}"), hashlib.sha256(data).hexdigest()
     headers = {
-        "host": endpoint.removeprefix("http://"), "x-amz-content-sha256": content, "x-amz-date": stamp,
-    }  # fmt: skip
+        "host": endpoint.removeprefix("http://"),
+        "x-amz-content-sha256": content,
+        "x-amz-date": stamp,
+    }
     names = ";".join(headers)
     told = "".join(f"{key}:{value}\n" for key, value in headers.items())
     canonical = f"PUT\n{target}\n\n{told}\n{names}\n{content}"

@@ -113,7 +113,9 @@ def soak(
     quarter = max(1, len(watch.driver_mb) // 4)
     return SoakResult(
         num_sources=len(asked.sources.rows),
-        num_clips=sum(d.num_emitted for d in decisions if d.stage == "segment" and d.outcome is Outcome.KEPT),
+        num_clips=sum(
+            d.num_emitted for d in decisions if d.stage == "segment" and d.outcome is Outcome.KEPT
+        ),
         seconds=seconds,
         num_kills=len(watch.kills_s),
         outcomes={stage: dict(count) for stage, count in counts.items()},
@@ -124,7 +126,7 @@ def soak(
             _mean(watch.driver_mb[-quarter:]),
         ),
         peak_workers_mb=max(watch.workers_mb, default=0.0),
-    )  # fmt: skip
+    )
 
 
 def equal_to_undisturbed(

@@ -47,9 +47,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--weights", default="")
     parser.add_argument(
-        "--without", action="append", default=[], metavar="CLIP",
+        "--without",
+        action="append",
+        default=[],
+        metavar="CLIP",
         help="A clip in which something is held that nobody annotated.",
-    )  # fmt: skip
+    )
     given = parser.parse_args()
     found = cases_of(given.data, given.work / "calibrate", given.weights)
     cases = [case for case in found if case.clip not in given.without]

@@ -135,9 +135,13 @@ def _of_person(material: Material, random: np.random.Generator) -> Sample:
 
 
 def _finished(
-    picture: Image, mask: Array, hands: Sequence[Array], random: np.random.Generator, *,
+    picture: Image,
+    mask: Array,
+    hands: Sequence[Array],
+    random: np.random.Generator,
+    *,
     is_wide: bool,
-) -> Sample:  # fmt: skip
+) -> Sample:
     """The camera's part, landmarks as a detector would give them, and what an earlier look may have found."""
     is_held = bool((mask > 0.5).mean() > 0.002)
     if not is_held:
@@ -271,22 +275,15 @@ def _folded(picture: Image, clothes: Array, random: np.random.Generator) -> Imag
 
 
 def _panel(
-    picture: Image, matte: Array, skin: Array, hands: Sequence[Array], material: Material,
+    picture: Image,
+    matte: Array,
+    skin: Array,
+    hands: Sequence[Array],
+    material: Material,
     random: np.random.Generator,
-) -> Image:  # fmt: skip
+) -> Image:
     """An edge on the body that is no product's: yokes, collars, open jackets, cuffs, watches, strands of hair."""
-    where = np.zeros((CROP_PX, CROP_PX), np.float32)
-    start = _anywhere(random)
-    turn = random.uniform(0, 2 * np.pi)
-    along, across = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
-    width = CROP_PX * float(np.exp(random.uniform(np.log(0.04), np.log(1.5))))
-    bend = random.uniform(-0.4, 0.4) * width
-    corners = [
-        start - 300 * along, start + bend * across, start + 300 * along,
-        start + 300 * along + width * across, start + (width - bend) * across,
-        start - 300 * along + width * across,
-    ]  # fmt: skip
-    cv2.fillPoly(where, [np.array(corners, np.int32)], 1.0)
+    where = _band(random)
     clothes = np.clip(matte - 1.5 * skin, 0, 1)
     chance = random.random()
     if chance < 0.65:
@@ -307,6 +304,26 @@ def _panel(
     shade = np.clip(shade / max(float(np.median(shade)), 20.0), 0.4, 1.6)[..., None]
     lit = np.clip(other * shade, 0, 255).astype(np.uint8)
     return blend(picture, lit, where * random.uniform(0.6, 1))
+
+
+def _band(random: np.random.Generator) -> Array:
+    """(h,w) f32, 1 in a bent band of any width and direction that runs through the picture."""
+    where = np.zeros((CROP_PX, CROP_PX), np.float32)
+    start = _anywhere(random)
+    turn = random.uniform(0, 2 * np.pi)
+    along, across = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
+    width = CROP_PX * float(np.exp(random.uniform(np.log(0.04), np.log(1.5))))
+    bend = random.uniform(-0.4, 0.4) * width
+    corners = [
+        start - 300 * along,
+        start + bend * across,
+        start + 300 * along,
+        start + 300 * along + width * across,
+        start + (width - bend) * across,
+        start - 300 * along + width * across,
+    ]
+    cv2.fillPoly(where, [np.array(corners, np.int32)], 1.0)
+    return where
 
 
 def _on_ground(

@@ -87,9 +87,11 @@ def _rendered(path: Path) -> Rendered | None:
     if not inside.any():
         return None
     return Rendered(
-        path.with_suffix(".jpg").read_bytes(), shows, tuple(hands[inside]),
+        path.with_suffix(".jpg").read_bytes(),
+        shows,
+        tuple(hands[inside]),
         tuple(np.flatnonzero(holds[inside]).tolist()),
-    )  # fmt: skip
+    )
 
 
 def decoded(data: bytes, kind: int = cv2.IMREAD_COLOR) -> Image:

@@ -58,9 +58,11 @@ def _write(stem: Path, frame: Frame) -> None:
     cv2.imwrite(str(stem.with_suffix(".jpg")), frame.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
     cv2.imwrite(str(stem.with_suffix(".png")), frame.shows)
     np.savez(
-        stem.with_suffix(".npz"), hands_px=frame.hands_px, holds=frame.holds,
+        stem.with_suffix(".npz"),
+        hands_px=frame.hands_px,
+        holds=frame.holds,
         object_key=frame.object_key,
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -68,8 +68,17 @@ def write_list(folder: Path, objects: list[Object3D]) -> None:
         for item in sorted(objects, key=lambda o: (o.catalogue.stem, o.model)):
             split = "validation" if item.is_validation else "training"
             if any((folder / split).glob(f"{_digest(item)}-*.png")):
-                out.writerow([item.catalogue.stem, item.model, item.name, item.creator, item.licence,
-                              split, item.longest_cm])  # fmt: skip
+                out.writerow(
+                    [
+                        item.catalogue.stem,
+                        item.model,
+                        item.name,
+                        item.creator,
+                        item.licence,
+                        split,
+                        item.longest_cm,
+                    ]
+                )
 
 
 def _digest(item: Object3D) -> str:

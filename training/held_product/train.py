@@ -13,7 +13,6 @@ import argparse
 import copy
 import csv
 import math
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from stages.product.held_looks import fill_held_net, to_input
 from stages.product.held_net import Found, HeldNet
 from training.held_product.compose import Sample, compose
+from training.held_product.encoder_weights import load_encoder
 from training.held_product.material import Material, load_material
 
 _NUM_VALIDATION, _VALIDATE_EVERY, _SAVE_EVERY = 192, 250, 100
@@ -44,9 +44,11 @@ def main() -> None:
     recipe = yaml.safe_load(Path(__file__).with_name("recipe.yaml").read_text(encoding="utf-8"))
     torch.manual_seed(recipe["seed"])
     grounds = [
-        p for folder in given.grounds for p in folder.rglob("*")
+        p
+        for folder in given.grounds
+        for p in folder.rglob("*")
         if p.suffix.lower() in _SUFFIXES and p.stat().st_size > _MIN_GROUND_BYTES
-    ]  # fmt: skip
+    ]
     trainer = Trainer(recipe, given.work, given.encoder, given.start)
     validation = _validation_batches(load_material(given.work, grounds, validation=True))
     material = load_material(given.work, grounds, validation=False)
@@ -128,8 +130,9 @@ class Trainer:
         self._net = HeldNet().to(memory_format=torch.channels_last)  # a quarter faster on CPUs
         self._optimiser = torch.optim.AdamW(
             [p for p in self._net.parameters() if p.requires_grad],
-            lr=recipe["learning_rate"], weight_decay=recipe["weight_decay"],
-        )  # fmt: skip
+            lr=recipe["learning_rate"],
+            weight_decay=recipe["weight_decay"],
+        )
         state = work / "state.pt"
         if state.exists():
             self._average = copy.deepcopy(self._net)
@@ -232,9 +235,14 @@ class Trainer:
         """Write the state whole or not at all, and the weights to ship."""
         temporary = self._work / "state.pt.tmp"
         torch.save(
-            {"net": self._net.state_dict(), "average": self._average.state_dict(),
-             "optimiser": self._optimiser.state_dict(), "step": self.step}, temporary,
-        )  # fmt: skip
+            {
+                "net": self._net.state_dict(),
+                "average": self._average.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "step": self.step,
+            },
+            temporary,
+        )
         temporary.replace(self._work / "state.pt")
         weights = {
             name: (t.half() if t.dtype == torch.float32 else t).contiguous()
@@ -248,48 +256,6 @@ def iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """(b,) of masks (b,h,w); 1 where both are empty."""
     either = (a | b).sum((1, 2))
     return torch.where(either > 0, (a & b).sum((1, 2)) / either.clamp(min=1), 1.0).float()
-
-
-def load_encoder(net: HeldNet, path: Path) -> None:
-    """ImageNet weights, under torchvision's names or the older ones (``features.N.conv.3`` for ``conv.1.0``).
-
-    Raises:
-        ValueError: They do not fit.
-    """
-    found = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251 - theirs is no other
-    own = net.state_dict()
-    places = _places_of_features()
-    loaded, is_old = 0, "features.1.conv.3.weight" in found
-    for name, value in found.items():
-        new = _renamed(name, is_old=is_old)
-        match = re.fullmatch(r"features\.(\d+)\.(.*)", new)
-        if not match or int(match[1]) not in places:
-            continue
-        key = f"{places[int(match[1])]}.{match[2]}"
-        if key in own and own[key].shape == value.shape:
-            own[key].copy_(value)
-        else:
-            raise ValueError(f"{path}: {name} does not fit")
-        loaded += 1
-    if loaded < 0.9 * sum(k.startswith("encoder.") for k in own if not k.endswith("tracked")):
-        raise ValueError(f"{path}: only {loaded} of the encoder's arrays are there")
-    net.load_state_dict(own)
-
-
-def _places_of_features() -> dict[int, str]:
-    from stages.product.held_net import _STAGES
-
-    return {n: f"encoder.{i}.{n}" for i, (a, b) in enumerate(_STAGES) for n in range(a, b)}
-
-
-def _renamed(name: str, *, is_old: bool) -> str:
-    match = re.fullmatch(r"features\.(\d+)\.conv\.(\d+)\.(\D.*)", name)
-    if not match or not is_old:
-        return name
-    block, place = int(match[1]), int(match[2])
-    old = {0: "0.0", 1: "0.1", 3: "1", 4: "2"} if block == 1 else {
-        0: "0.0", 1: "0.1", 3: "1.0", 4: "1.1", 6: "2", 7: "3"}  # fmt: skip
-    return f"features.{block}.conv.{old[place]}.{match[3]}" if place in old else name
 
 
 if __name__ == "__main__":

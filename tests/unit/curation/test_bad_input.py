@@ -81,8 +81,13 @@ def test_a_source_that_is_written_while_it_is_hashed_is_counted(tmp_path, monkey
 def test_unreadable_sources_are_in_the_books(tmp_path):
     sources = toy.write_sources(tmp_path / "raw", {"a.txt": "kept"})
     asked = request(sources, tmp_path / "root")
-    gone = InputLine(uri="/gone.txt", row_id="0" * 16, outcome=Outcome.FAILED,
-                     reason="source_missing", detail="went away")  # fmt: skip
+    gone = InputLine(
+        uri="/gone.txt",
+        row_id="0" * 16,
+        outcome=Outcome.FAILED,
+        reason="source_missing",
+        detail="went away",
+    )
     found = type(asked.sources)(asked.sources.rows, (gone,))
     asked = type(asked)(asked.recipe, asked.chain, found, asked.store)
     decisions = decisions_of(asked.store, asked.run())
@@ -213,5 +218,8 @@ def test_only_the_cone_of_a_change_is_computed(tmp_path):
     assert calls() == {"segment": 0, "quality": 0, "speech": 0, "shards": 0}
     assert calls(speech={"level": 2}) == {"segment": 0, "quality": 0, "speech": 6, "shards": 1}
     assert calls(speech={"level": 2}, quality={"gate": {"min_sharpness": 4}}) == {
-        "segment": 0, "quality": 0, "speech": 0, "shards": 1,
-    }  # fmt: skip
+        "segment": 0,
+        "quality": 0,
+        "speech": 0,
+        "shards": 1,
+    }

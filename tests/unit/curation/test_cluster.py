@@ -112,8 +112,11 @@ def python(code: str, *args: str, **env: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code, *args],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | env,
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     return done.stdout + done.stderr
 
 
@@ -160,9 +163,12 @@ time.sleep(2)
 @pytest.mark.slow
 def test_what_raylets_say_of_dying_workers_is_not_on_standard_output(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", DYING, str(tmp_path / "mark")], capture_output=True, text=True,
-        check=True, timeout=300,
-    )  # fmt: skip
+        [sys.executable, "-c", DYING, str(tmp_path / "mark")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
     assert (tmp_path / "mark").exists()
     assert done.stdout == "answer 42\n"
 
@@ -182,8 +188,11 @@ def test_a_long_wait_is_told_where_the_user_looks(monkeypatch):
 def test_doctor_starts_ray_and_a_worker_answers():
     done = subprocess.run(
         [sys.executable, "-m", "jobs.cli", "doctor", "--json"],
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     checks = {c["name"]: c for c in json.loads(done.stdout)["checks"]}
     assert done.returncode == 0, done.stdout
     assert "a worker answered on" in checks["ray starts"]["found"]
@@ -193,9 +202,13 @@ def test_doctor_starts_ray_and_a_worker_answers():
 @pytest.mark.slow
 def test_doctor_says_what_to_do_where_ray_and_ffmpeg_are_missing(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.cli", "doctor"], capture_output=True, text=True, check=False,
-        timeout=300, env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1", "PATH": str(tmp_path)},
-    )  # fmt: skip
+        [sys.executable, "-m", "jobs.cli", "doctor"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1", "PATH": str(tmp_path)},
+    )
     assert done.returncode == 2
     assert "apt-get install ffmpeg" in done.stdout
     assert "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1" in done.stdout

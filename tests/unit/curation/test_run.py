@@ -215,11 +215,16 @@ def test_work_is_not_called_tiny_on_a_guess(tmp_path):
     def taking(seconds: float) -> list[StageResult]:
         return [
             StageResult(
-                unit_key="0" * 32, stage=s.name, fingerprint="f", closure="0" * 16,
-                row_id="0" * 16, outcome=Outcome.KEPT, seconds_spent=seconds,
+                unit_key="0" * 32,
+                stage=s.name,
+                fingerprint="f",
+                closure="0" * 16,
+                row_id="0" * 16,
+                outcome=Outcome.KEPT,
+                seconds_spent=seconds,
             )
             for s in group
-        ]  # fmt: skip
+        ]
 
     each_s = TINY_S / (4 * len(group))
     assert is_tiny(pending, group, taking(0.9 * each_s), asked.store)

@@ -49,8 +49,9 @@ def onset_s(video) -> float:
     """Where the mp4's sound begins, as a player hears it."""
     raw = subprocess.run(
         ["ffmpeg", "-v", "error", "-i", video, "-f", "s16le", "-ac", "1", "-ar", str(RATE), "-"],
-        capture_output=True, check=True,
-    ).stdout  # fmt: skip
+        capture_output=True,
+        check=True,
+    ).stdout
     level = np.abs(np.frombuffer(raw, "<i2").astype(np.float32))
     assert level.max() > 3000, "no beep in the mp4"
     return float(np.argmax(level > level.max() / 4)) / RATE

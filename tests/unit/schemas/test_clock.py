@@ -9,7 +9,7 @@ from schemas.clock import (
     PX_PER_TOKEN,
     SAMPLE_RATE_HZ,
     SAMPLES_PER_FRAME,
-)  # fmt: skip
+)
 
 
 def test_no_frame_begins_between_two_samples():

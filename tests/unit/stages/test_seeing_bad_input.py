@@ -135,8 +135,11 @@ def test_a_product_that_is_painted_away_is_no_held_object(acted, detect, files):
     objects = ObjectsStage(ObjectsConfig())
     objects.setup()
     assert reason_of(objects, objects.process(row, files)) in {
-        "no_held_object", "low_confidence", "object_rarely_visible", "object_too_small",
-    }  # fmt: skip
+        "no_held_object",
+        "low_confidence",
+        "object_rarely_visible",
+        "object_too_small",
+    }
 
 
 def test_the_bottle_is_found_where_it_is(acted, detect, files):

@@ -13,8 +13,9 @@ from stages.product.held_crop import CROP_PX, Crop, crop_around, draw_hands, han
 from stages.product.held_net import HeldNet
 from training.held_product import train
 from training.held_product.compose import _of_rendered, compose
+from training.held_product.encoder_weights import load_encoder
 from training.held_product.material import Material, Person, Rendered, _invented
-from training.held_product.train import Pictures, Trainer, load_encoder, to_tensors
+from training.held_product.train import Pictures, Trainer, to_tensors
 
 SKIN = (200, 140, 110)
 
@@ -53,9 +54,14 @@ def rendered(frame, hand):
     picture = frame.copy()
     picture[held == CODES["product"]] = (20, 30, 220)
     return [
-        Rendered(bytes(cv2.imencode(".jpg", image[..., ::-1])[1]), bytes(cv2.imencode(".png", plane)[1]), (hand,), holding)
+        Rendered(
+            bytes(cv2.imencode(".jpg", image[..., ::-1])[1]),
+            bytes(cv2.imencode(".png", plane)[1]),
+            (hand,),
+            holding,
+        )
         for image, plane, holding in ((picture, held, (0,)), (frame, shows, ()))
-    ]  # fmt: skip
+    ]
 
 
 def test_the_same_seed_makes_the_same_pictures_and_another_one_does_not(material):
@@ -98,8 +104,9 @@ def test_rendered_pictures_keep_their_truth(material):
     assert {s.is_held for s in samples} == {True, False}
     share = [
         np.mean(s.picture[..., 2][s.mask > 0.9] > s.picture[..., 0][s.mask > 0.9])
-        for s in samples if s.is_held
-    ]  # fmt: skip
+        for s in samples
+        if s.is_held
+    ]
     assert np.mean(np.array(share) > 0.9) > 0.9
 
 

@@ -66,10 +66,15 @@ def test_links_fifos_and_sockets_are_named_and_never_opened(tmp_path):
         unix.bind(str(raw / "sub/s"))
         found = listed(raw)
     assert {Path(line.uri).name: line.reason for line in found.lines} == {
-        "inside.mp4": "", "real.mp4": "duplicate_content", "broken.mp4": "broken_link",
-        "circle.mp4": "broken_link", "outside.mp4": "link_out_of_tree", "loop": "link_to_folder",
-        "live.mp4": "not_a_file", "s": "not_a_file",
-    }  # fmt: skip
+        "inside.mp4": "",
+        "real.mp4": "duplicate_content",
+        "broken.mp4": "broken_link",
+        "circle.mp4": "broken_link",
+        "outside.mp4": "link_out_of_tree",
+        "loop": "link_to_folder",
+        "live.mp4": "not_a_file",
+        "s": "not_a_file",
+    }
     with pytest.raises(ConfigError, match="1 not_a_file"):
         listed(raw / "sub/live.mp4")
 
@@ -89,8 +94,9 @@ def test_names_that_are_no_utf8_fail_by_name_and_the_rest_goes_on(tmp_path):
     found = listed(tmp_path / "raw")
     assert [Path(r.uri).name for r in found.rows] == ["good.mp4", "ü　\n.mp4"]
     assert {line.uri.removeprefix(f"{tmp_path}/raw/") for line in found.others} == {
-        r"caf\xe9/x.mp4", r"\xff.mp4",
-    }  # fmt: skip
+        r"caf\xe9/x.mp4",
+        r"\xff.mp4",
+    }
     assert found.reasons == {"name_not_utf8": 2}
     for line in found.lines:
         line.model_dump_json()
@@ -121,8 +127,9 @@ def test_unreadable_files_and_folders_are_counted(nobody):
     found = listed(nobody)
     assert names_of(found, nobody) == ["good.mp4"]
     assert {Path(line.uri).name: line.reason for line in found.others} == {
-        "locked.mp4": "access_denied", "closed": "access_denied",
-    }  # fmt: skip
+        "locked.mp4": "access_denied",
+        "closed": "access_denied",
+    }
     with pytest.raises(ConfigError, match="access denied; check the folder's permissions"):
         listed(nobody / "locked.mp4")
 

@@ -31,14 +31,27 @@ SOURCE = SourceVideo(uri="/data/<b>a.mp4", num_bytes=5, content_sha256="01234567
 
 def stage(name, facet="", **gate):
     return StageRecord(
-        name=name, facet=facet, version=1, fingerprint="f", closure_fingerprint="c", needs=(),
-        reasons=(), config={"gate": gate},
-    )  # fmt: skip
+        name=name,
+        facet=facet,
+        version=1,
+        fingerprint="f",
+        closure_fingerprint="c",
+        needs=(),
+        reasons=(),
+        config={"gate": gate},
+    )
 
 
 def decision(row_id, name, outcome=Outcome.KEPT, reason="", emitted=1):
-    return Decision(row_id=row_id, source_id=SOURCE.row_id, stage=name, outcome=outcome,
-                    reason=reason, seconds=3.24, num_emitted=emitted)  # fmt: skip
+    return Decision(
+        row_id=row_id,
+        source_id=SOURCE.row_id,
+        stage=name,
+        outcome=outcome,
+        reason=reason,
+        seconds=3.24,
+        num_emitted=emitted,
+    )
 
 
 @pytest.fixture
@@ -58,34 +71,68 @@ def full_clip(files):
     mask = np.zeros((total, 64, 96), bool)
     mask[:, 20:40, 30:50] = True
     objects = f.ObjectsFacet(
-        arrays=files.put_arrays(encode_masks(mask, "mask")), visible_share=1, in_hand_share=1,
-        confidence=0.7, area_share=0.1, flicker=0, backend=TOY,
-    )  # fmt: skip
+        arrays=files.put_arrays(encode_masks(mask, "mask")),
+        visible_share=1,
+        in_hand_share=1,
+        confidence=0.7,
+        area_share=0.1,
+        flicker=0,
+        backend=TOY,
+    )
     body = f.BodyFacet(
-        arrays=objects.arrays, reprojection_error_head=0.03, hand_reprojection_error_head=0.1,
-        hand_tracked_share=1, jerk=0, valid_share=1, num_left_right_flips=0, backend=TOY,
-    )  # fmt: skip
+        arrays=objects.arrays,
+        reprojection_error_head=0.03,
+        hand_reprojection_error_head=0.1,
+        hand_tracked_share=1,
+        jerk=0,
+        valid_share=1,
+        num_left_right_flips=0,
+        backend=TOY,
+    )
     latents = f.LatentsFacet(
-        arrays=objects.arrays, num_latents=1, num_motion_latents=0, latent_height=8,
-        latent_width=12, codec=TOY, rgb_statistics=UNIT, hoi_statistics=UNIT, text_encoder=TOY, audio_encoder=BackendRef(
-            name="toy", version="1", licence="none"), rgb_psnr_db=30, hoi_psnr_db=20,
-        has_audio=True, is_text_cut=False,
-    )  # fmt: skip
+        arrays=objects.arrays,
+        num_latents=1,
+        num_motion_latents=0,
+        latent_height=8,
+        latent_width=12,
+        codec=TOY,
+        rgb_statistics=UNIT,
+        hoi_statistics=UNIT,
+        text_encoder=TOY,
+        audio_encoder=BackendRef(name="toy", version="1", licence="none"),
+        rgb_psnr_db=30,
+        hoi_psnr_db=20,
+        has_audio=True,
+        is_text_cut=False,
+    )
     return row.replace(objects=objects, body=body, latents=latents)
 
 
 def inputs(clip, decisions, tmp_path):
     run = RunRecord(
-        run_id="r1", recipe={"name": "toy"},
-        stages=(stage("segment"), stage("objects", "objects", min_confidence=0.6, max_area_share=None)),
-        sources=FILE, clips=FILE, decisions=FILE, num_stage_calls={"segment": 1}, wall_s=2.0,
-        started_at="2026-01-01T00:00:00+00:00", versions={"handloom": "0"},
-    )  # fmt: skip
+        run_id="r1",
+        recipe={"name": "toy"},
+        stages=(
+            stage("segment"),
+            stage("objects", "objects", min_confidence=0.6, max_area_share=None),
+        ),
+        sources=FILE,
+        clips=FILE,
+        decisions=FILE,
+        num_stage_calls={"segment": 1},
+        wall_s=2.0,
+        started_at="2026-01-01T00:00:00+00:00",
+        versions={"handloom": "0"},
+    )
     other = clip.replace(clip_id="clip1", objects=clip.objects.replace(confidence=0.2))
     return ReportInputs(
-        run=run, decisions=tuple(decisions), sources=(SOURCE,), clips=(clip, other),
-        gates=RunGates(), blobs=FolderBlobs(tmp_path / "blobs"),
-    )  # fmt: skip
+        run=run,
+        decisions=tuple(decisions),
+        sources=(SOURCE,),
+        clips=(clip, other),
+        gates=RunGates(),
+        blobs=FolderBlobs(tmp_path / "blobs"),
+    )
 
 
 BALANCED = [
@@ -145,8 +192,9 @@ def test_a_gate_of_the_run_fails_the_report(clip, tmp_path):
     report = build_report(inputs(clip, decisions, tmp_path), tmp_path / "out")
     assert report.verdict == "FAIL"
     assert {g.name for g in report.gates if not g.passed} == {
-        "min_kept_clips", "max_failed_clip_share",
-    }  # fmt: skip
+        "min_kept_clips",
+        "max_failed_clip_share",
+    }
 
 
 def observed(clip, tmp_path, decisions):
@@ -197,8 +245,9 @@ def test_every_input_has_a_line_in_the_report(clip, tmp_path):
     build_report(asked, tmp_path / "out")
     saved = json.loads((tmp_path / "out/report.json").read_text())
     assert [(s["uri"], s["reason"]) for s in saved["sources"]] == [
-        ("/data/.x", "hidden"), (SOURCE.uri, ""),
-    ]  # fmt: skip
+        ("/data/.x", "hidden"),
+        (SOURCE.uri, ""),
+    ]
     assert "/data/.x" in (tmp_path / "out/index.html").read_text()
 
 
@@ -215,11 +264,22 @@ def test_scores_count_dropped_clips_and_what_lies_beyond(clip, tmp_path):
 
 def probed(duration_s, *left_out, index=0):
     facet = f.ProbeFacet(
-        container="mp4", video_codec="h264", pixel_format="yuv420p", width_px=640, height_px=480,
-        rotation_deg=0, sample_aspect_ratio=1, num_frames=100, duration_s=duration_s, average_fps=25,
-        is_vfr=False, has_audio=False, audio_sample_rate_hz=0, audio_duration_s=0,
+        container="mp4",
+        video_codec="h264",
+        pixel_format="yuv420p",
+        width_px=640,
+        height_px=480,
+        rotation_deg=0,
+        sample_aspect_ratio=1,
+        num_frames=100,
+        duration_s=duration_s,
+        average_fps=25,
+        is_vfr=False,
+        has_audio=False,
+        audio_sample_rate_hz=0,
+        audio_duration_s=0,
         left_out=[f.LeftOut(reason=reason, seconds=seconds) for reason, seconds in left_out],
-    )  # fmt: skip
+    )
     return SOURCE.replace(content_sha256=f"{index}" * 64, probe=facet)
 
 
@@ -241,8 +301,11 @@ def test_every_second_of_the_sources_is_in_a_clip_or_left_out_by_name(clip):
     line = seconds_line([used, short, broken, text], clips, ends)
     assert line.in_clips_s == pytest.approx(8)
     assert line.left_out_s == {
-        "clock_jump": 3, "pause": 40, "too_short": 2, "not_in_a_clip": pytest.approx(12),
-    }  # fmt: skip
+        "clock_jump": 3,
+        "pause": 40,
+        "too_short": 2,
+        "not_in_a_clip": pytest.approx(12),
+    }
     assert line.found_s == pytest.approx(20 + 43 + 2)
     assert line.num_unknown == 1
     assert "65.0 s of video found: 8.0 s in clips, 3.0 s clock_jump" in seconds_text(line)

@@ -34,8 +34,9 @@ def test_a_source_that_was_renamed_is_told_by_its_name_of_today(tmp_path):
     assert facts(root) == before
     with report_inputs(root, record) as inputs:
         assert {s.uri for s in summarise(inputs).sources} == {
-            str(sources / "new.txt"), str(sources / "other.txt"),
-        }  # fmt: skip
+            str(sources / "new.txt"),
+            str(sources / "other.txt"),
+        }
     explained = [handloom("explain", tmp_path / "root", c) for c in before["clip_ids"]]
     assert sum(str(sources / "new.txt") in text for text in explained) == 2
     assert not any("old.txt" in text for text in explained)

@@ -29,18 +29,33 @@ REF = {"sha256": "ab" * 32, "suffix": ".parquet", "num_bytes": 1}
 
 def record(run_id: str) -> dict[str, object]:
     return {
-        "run_id": run_id, "recipe": {"name": "toy"}, "stages": [], "sources": REF, "clips": REF,
-        "decisions": REF, "num_stage_calls": {}, "wall_s": 1, "started_at": "", "versions": {},
-    }  # fmt: skip
+        "run_id": run_id,
+        "recipe": {"name": "toy"},
+        "stages": [],
+        "sources": REF,
+        "clips": REF,
+        "decisions": REF,
+        "num_stage_calls": {},
+        "wall_s": 1,
+        "started_at": "",
+        "versions": {},
+    }
 
 
 def clip(**changed: str) -> dict[str, object]:
     media = {
-        "video": REF, "audio": None, "width_px": 16, "height_px": 16, "num_frames": 5,
-        "num_motion_frames": 0, "shot_index": 0, "shot_start_s": 0, "shot_end_s": 1,
+        "video": REF,
+        "audio": None,
+        "width_px": 16,
+        "height_px": 16,
+        "num_frames": 5,
+        "num_motion_frames": 0,
+        "shot_index": 0,
+        "shot_start_s": 0,
+        "shot_end_s": 1,
         "transform": {"scale_x": 1, "scale_y": 1, "offset_x_px": 0, "offset_y_px": 0},
         "detector": {"name": "toy", "version": "1", "licence": "none"},
-    }  # fmt: skip
+    }
     times = {"start_s": 0, "end_s": 1, "motion_start_s": 0}
     return {"clip_id": "c", "source_id": "s", "media": media, **times, **changed}
 
@@ -55,8 +70,12 @@ def clip(**changed: str) -> dict[str, object]:
         (
             StageResult,
             lambda bad: {
-                "unit_key": bad, "stage": "quality", "fingerprint": "f", "closure": "c",
-                "row_id": "r", "outcome": "kept",
+                "unit_key": bad,
+                "stage": "quality",
+                "fingerprint": "f",
+                "closure": "c",
+                "row_id": "r",
+                "outcome": "kept",
             },
         ),
         (SourceVideo, lambda bad: {"uri": "x", "num_bytes": 1, "content_sha256": bad}),
@@ -64,7 +83,7 @@ def clip(**changed: str) -> dict[str, object]:
         (Clip, lambda bad: clip(source_id=bad)),
     ],
     ids=lambda v: getattr(v, "__name__", ""),
-)  # fmt: skip
+)
 def test_ids_that_become_paths_have_a_pattern(kind, values, bad):
     with pytest.raises(ValidationError, match=r"pattern"):
         kind.model_validate(values(bad))
@@ -74,9 +93,12 @@ def test_ids_that_become_paths_have_a_pattern(kind, values, bad):
 def test_stores_refuse_names_that_lead_out(tmp_path, bad):
     store = Store(str(tmp_path / "root"))
     for call in (
-        lambda: store.put_new(bad, b"x"), lambda: store.read(bad), lambda: store.exists(bad),
-        lambda: store.delete(bad), lambda: list(store.stream(bad)),
-    ):  # fmt: skip
+        lambda: store.put_new(bad, b"x"),
+        lambda: store.read(bad),
+        lambda: store.exists(bad),
+        lambda: store.delete(bad),
+        lambda: list(store.stream(bad)),
+    ):
         with pytest.raises(ConfigError, match="refused"):
             call()
     if bad:

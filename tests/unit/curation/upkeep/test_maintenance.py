@@ -126,12 +126,16 @@ def test_a_log_entry_that_is_cut_or_missing_is_a_clear_error_in_every_command(
         path.write_bytes(path.read_bytes()[:40])
     clip_id = facts(root)["clip_ids"][0]
     for command in (
-        ["report", root.uri], ["explain", root.uri, clip_id], ["diff", root.uri, root.uri],
-        ["retry", root.uri, "--reason", "crash_SIGBUS"], ["vacuum", root.uri], ["verify", root.uri],
+        ["report", root.uri],
+        ["explain", root.uri, clip_id],
+        ["diff", root.uri, root.uri],
+        ["retry", root.uri, "--reason", "crash_SIGBUS"],
+        ["vacuum", root.uri],
+        ["verify", root.uri],
         ["train", root.uri, "--recipe", "smoke"],
         ["curate", finished / "raw", "--out", root.uri],
         ["curate", finished / "raw", "--out", root.uri, "--dry-run"],
-    ):  # fmt: skip
+    ):
         code, out, err = handloom(*command)
         told = " ".join((out + err).split())
         assert code in ((3,) if command[0] == "verify" else (1, 2)), (command, code, told)
@@ -327,8 +331,12 @@ def test_explain_tells_where_a_clip_came_from_and_what_was_decided(root):
     told = json.loads(out)
     assert told["clip"]["clip_id"] == clip_id
     assert [d["stage"] for d in told["decisions"]] == [
-        "sources", "segment", "quality", "speech", "shards",
-    ]  # fmt: skip
+        "sources",
+        "segment",
+        "quality",
+        "speech",
+        "shards",
+    ]
     prints = {s.name: s.fingerprint for s in record.stages}
     assert all(d["fingerprint"] == prints[d["stage"]] for d in told["decisions"][1:])
     assert told["source"]["uri"].endswith(".txt")

@@ -26,11 +26,20 @@ def write_folder(folder: Path) -> str:
 def record_of(store: Store, recipe: Recipe) -> RunRecord:
     """What a run with this recipe leaves, read back from its file."""
     empty = put_blob_bytes(store, models_to_parquet([], SourceVideo), ".parquet")
-    record = RunRecord.model_validate({
-        "run_id": "r", "recipe": {"name": recipe.name, "run": RunConfig().model_dump(mode="json")},
-        "stages": build_chain(recipe).records(), "sources": empty, "clips": empty, "decisions": empty,
-        "num_stage_calls": {}, "wall_s": 0, "started_at": "", "versions": {},
-    })  # fmt: skip
+    record = RunRecord.model_validate(
+        {
+            "run_id": "r",
+            "recipe": {"name": recipe.name, "run": RunConfig().model_dump(mode="json")},
+            "stages": build_chain(recipe).records(),
+            "sources": empty,
+            "clips": empty,
+            "decisions": empty,
+            "num_stage_calls": {},
+            "wall_s": 0,
+            "started_at": "",
+            "versions": {},
+        }
+    )
     return RunRecord.model_validate_json(record.model_dump_json())
 
 

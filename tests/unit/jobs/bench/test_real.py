@@ -86,8 +86,11 @@ def part(name, overlap, confidence, lost_at=""):
 
 
 def test_figures_count_frames_parts_and_clips():
-    held = [part("a", [0.8, 0.6], [0.9, 0.5]), part("b", [0.2], [0.2], "objects: low_confidence"),
-            part("c", [0.3], [0.8])]  # fmt: skip
+    held = [
+        part("a", [0.8, 0.6], [0.9, 0.5]),
+        part("b", [0.2], [0.2], "objects: low_confidence"),
+        part("c", [0.3], [0.8]),
+    ]
     none = [PartScores("e", "e", "objects: no_held_object", [], [], 0.25, {})]
     figures = summarise_real(held, none)
     assert figures["product mask J"] == pytest.approx(1.9 / 4)

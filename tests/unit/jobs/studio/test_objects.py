@@ -39,8 +39,11 @@ def test_a_catalogue_says_what_there_is_and_whose_it_is(objects):
     assert list(objects) == ["Tile", "Cup", "Wardrobe"]
     tile = objects["Tile"]
     assert (tile.key, tile.creator, tile.licence, tile.longest_cm) == (
-        "Tiny/tile", "Ann", "Public domain", 20.0,
-    )  # fmt: skip
+        "Tiny/tile",
+        "Ann",
+        "Public domain",
+        20.0,
+    )
     assert [o.is_hand_sized for o in objects.values()] == [True, True, False]
 
 
@@ -206,16 +209,17 @@ def test_frames_are_pictures_with_the_truth_about_them(objects):
 @pytest.mark.slow
 def test_clips_of_objects_name_their_author_and_licence(objects, tmp_path, monkeypatch):
     monkeypatch.setattr(casting, "_NUM_FRAMES", 30)
-    made = generate(
-        tmp_path, objects=[objects["Tile"]], num_empty=1, seed=2, size_px=SIZE_PX
-    )  # fmt: skip
+    made = generate(tmp_path, objects=[objects["Tile"]], num_empty=1, seed=2, size_px=SIZE_PX)
     tile, empty = made
     truth = json.loads(tile.truth_json.read_text())["takes"][0]
     assert truth["product"] == "Tiny/tile"
     assert truth["object"] == {
-        "name": "Tile", "author": "Ann", "licence": "Public domain", "longest_m": 0.2,
+        "name": "Tile",
+        "author": "Ann",
+        "licence": "Public domain",
+        "longest_m": 0.2,
         "held_longest_m": 0.2,
-    }  # fmt: skip
+    }
     arrays = dict(np.load(tile.truth_arrays))
     assert decode_masks(arrays, "product", 208, 120).any(axis=(1, 2)).all()
     assert arrays["contact"].any(axis=1).all()

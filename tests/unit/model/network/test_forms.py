@@ -29,7 +29,10 @@ FORMS = {
     "one expert": {"experts": ("base",)},
     "two experts": {"experts": ("hand", "head")},
     "text to video": {
-        "speech": False, "hoi_branch": False, "audio_inject_layers": (), "experts": ()
+        "speech": False,
+        "hoi_branch": False,
+        "audio_inject_layers": (),
+        "experts": (),
     },
     "sound in all blocks": {"audio_inject_layers": (0, 1), "enable_adain": False},
     "structure at t = 0": {"hoi_time": "zero", "hoi_visible": ("target",)},
@@ -40,7 +43,7 @@ FORMS = {
     "near motion padded": {"add_last_motion": 1, "framepack_drop_mode": "padd"},
     "no stand-in for motion": {"motion_frames": (0, 0)},
     "other motion buckets": {"zip_frame_buckets": (2, 4, 8), "motion_frames": (53, 14)},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,9 +83,12 @@ def test_form_trains_and_samples(paths, tmp_path, form: str) -> None:
     wanted = {"rgb": True, "hoi": config.hoi_branch, "router": bool(config.experts)}
     assert terms == {key for key, is_there in wanted.items() if is_there}
     given = SampleRequest(
-        REQUEST.person, REQUEST.product, REQUEST.prompt, REQUEST.hoi_prompt,
+        REQUEST.person,
+        REQUEST.product,
+        REQUEST.prompt,
+        REQUEST.hoi_prompt,
         audio=SOUND if config.has_audio else None,
-    )  # fmt: skip
+    )
     settings = SampleConfig(steps=1, num_clips=2, with_hoi=config.hoi_branch)
     video = sample(result.checkpoint, given, settings)
     assert video.rgb.shape == (16, 64, 96, 3)
@@ -107,8 +113,12 @@ def test_form_that_cannot_run_is_refused_at_once(fields, message: str) -> None:
 
 
 TINY_SIZES = {
-    **TINY_NETWORK, "hoi_branch": True, "text_dim": 64, "audio_dim": 64, "num_audio_layers": 1
-}  # fmt: skip
+    **TINY_NETWORK,
+    "hoi_branch": True,
+    "text_dim": 64,
+    "audio_dim": 64,
+    "num_audio_layers": 1,
+}
 
 
 def test_only_a_part_may_learn_and_a_step_without_it_learns_nothing(paths, tmp_path) -> None:

@@ -337,8 +337,11 @@ def test_a_shard_with_other_clips_than_its_snapshot_names_is_refused(root, paths
         "clip_ids": ["somebody-else"],
     }
     manifest = {
-        "snapshot": 9, "schema_version": SCHEMA_VERSION, "shards": [entry], "dataset_card": {},
-    }  # fmt: skip
+        "snapshot": 9,
+        "schema_version": SCHEMA_VERSION,
+        "shards": [entry],
+        "dataset_card": {},
+    }
     path = root / "dataset" / f"{9:020d}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(manifest))

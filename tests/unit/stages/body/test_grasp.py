@@ -53,7 +53,9 @@ class Scene:
         tracked = hand_points(RestModel.of(tables, shape), self.roles, SIDE)
         chain = replace(full_chain(tables, shape), owners=tracked.owners, points=tracked.rest)
         none = np.zeros((len(fit.rotations), 0))
-        return forward(chain, none, fit.translation.astype(float), fit.rotations.astype(float)).points  # fmt: skip
+        return forward(
+            chain, none, fit.translation.astype(float), fit.rotations.astype(float)
+        ).points
 
     def grip(self, masks: np.ndarray):
         scale = -self.fit.joints_m[:, self.roles.wrist[SIDE], 2] / self.fit.camera.focal_px
@@ -97,9 +99,14 @@ def made(arm: dict[str, float]) -> dict[str, np.ndarray]:
     rotations = pose(body, anny_roles(body.bone_names), arm)
     place = np.tile([0.0, -0.5, -2.0], (NUM_FRAMES, 1))
     arrays = observe(
-        body, anny_roles(body.bone_names), rotations, place, np.zeros(body.num_shape),
-        1.2 * SIZE_PX[1], SIZE_PX,
-    )  # fmt: skip
+        body,
+        anny_roles(body.bone_names),
+        rotations,
+        place,
+        np.zeros(body.num_shape),
+        1.2 * SIZE_PX[1],
+        SIZE_PX,
+    )
     arrays["left_hand_world_m"][..., 2] = 0.0
     return arrays
 
@@ -117,7 +124,9 @@ def disc(scene: Scene, *, radius: int = 28, shift=(-7, -8), before: bool = False
         cv2.circle(mask, (round(x), round(y)), radius, 1, -1)
         if before:
             for f in FINGERS[1:]:
-                cv2.polylines(mask, [hand[4 * f - 3 : 4 * f + 1].round().astype(np.int32)], False, 0, 7)  # fmt: skip
+                cv2.polylines(
+                    mask, [hand[4 * f - 3 : 4 * f + 1].round().astype(np.int32)], False, 0, 7
+                )
     return masks.astype(bool)
 
 
@@ -128,7 +137,10 @@ def test_hidden_tips_lie_on_the_back_and_the_thumb_opposes_them(scene: Scene) ->
     middle = product_depth(grip, before)[:, None]
     assert (grip.side[:, FINGER_TIPS] == -1).all()
     assert (grip.side[:, 4] == 1).all()
-    gap = {n: (z - middle - grip.side * grip.height_m)[:, TIPS] for n, z in (("a", before), ("b", after))}  # fmt: skip
+    gap = {
+        n: (z - middle - grip.side * grip.height_m)[:, TIPS]
+        for n, z in (("a", before), ("b", after))
+    }
     assert np.median(np.abs(gap["b"])) < 0.005 < np.median(np.abs(gap["a"]))
     assert (after[:, FINGER_TIPS] < middle).all()
     assert (after[:, 4] > middle[:, 0]).all()
@@ -208,7 +220,7 @@ def test_a_frame_alone_is_no_hold_but_a_clip_that_is_one_run_is(scene: Scene) ->
 @settings(max_examples=15)
 @given(
     st.integers(6, 45), st.integers(-30, 30), st.integers(-30, 30), st.booleans(), st.integers(0, 9)
-)  # fmt: skip
+)
 def test_angles_stay_within_limits_whatever_is_held(
     scene: Scene, radius: int, x: int, y: int, before: bool, seed: int
 ) -> None:

@@ -54,7 +54,9 @@ def shaped(body, **numbers):
 
 def found(body, matte, start, hair_px=0.0):
     still = stand(body, matte[None])
-    still = Still(still.rotations, still.translation, still.mattes, still.joints_seen, np.array([hair_px]))  # fmt: skip
+    still = Still(
+        still.rotations, still.translation, still.mattes, still.joints_seen, np.array([hair_px])
+    )
     return shape_from_outline(body, start, still, CAMERA, HEAD_PX)
 
 

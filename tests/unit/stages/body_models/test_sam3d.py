@@ -402,8 +402,14 @@ def test_what_is_missing_is_said_before_anything_runs(tmp_path: Path, changes, m
 class StandInEstimator:
     """``SAM3DBodyEstimator`` as far as it is used: the toy person, seen where the box is."""
 
-    def __init__(self, sam_3d_body_model, model_cfg, human_detector=None, human_segmentor=None,
-                 fov_estimator=None):  # fmt: skip
+    def __init__(
+        self,
+        sam_3d_body_model,
+        model_cfg,
+        human_detector=None,
+        human_segmentor=None,
+        fov_estimator=None,
+    ):
         assert (sam_3d_body_model, model_cfg) == ("model", "config")
         self.faces = toy_mesh()[1].astype(np.int64)
         self.calls = []

@@ -209,8 +209,10 @@ def test_a_converted_pickle_is_read_by_the_backend(tmp_path: Path, chumpy, model
     assert "10475 x 3" in done.output
     found = read_model(str(target))
     for key, value in found.items():
-        assert np.allclose(value[:, 1:] if key == "kintree_table" else value,
-                           model[key][:, 1:] if key == "kintree_table" else model[key])  # fmt: skip
+        assert np.allclose(
+            value[:, 1:] if key == "kintree_table" else value,
+            model[key][:, 1:] if key == "kintree_table" else model[key],
+        )
     check_smplx(str(target))
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".convert")] == []
 

@@ -35,10 +35,12 @@ def clip(colour=(200, 40, 40), box=(30, 90, 60, 80)):
 def landmarks_of(hand_px=None, face_px=None):
     hand = AWAY if hand_px is None else finger_at(20, 20, hand_px)
     face = np.full(4, np.nan) if face_px is None else np.array([0, 0, 10, face_px])
-    return table({
-        "left_hand_landmarks_px": np.stack([hand] * COUNT),
-        "face_box_xyxy_px": np.stack([face] * COUNT).astype(np.float32),
-    })  # fmt: skip
+    return table(
+        {
+            "left_hand_landmarks_px": np.stack([hand] * COUNT),
+            "face_box_xyxy_px": np.stack([face] * COUNT).astype(np.float32),
+        }
+    )
 
 
 def look(frames, masks, *, confidence=None, in_hand=((1, 0),) * COUNT, landmarks=None):

@@ -118,9 +118,15 @@ class WithABlob(Teller):
         blob = np.zeros(frame.shape[:2], np.float32)
         blob[350:400, 130:220] = 0.9
         return [
-            Look(one.hands, one.crop, np.maximum(one.chance, one.crop.warp(blob, outside=0)), one.held, one.quality)
+            Look(
+                one.hands,
+                one.crop,
+                np.maximum(one.chance, one.crop.warp(blob, outside=0)),
+                one.held,
+                one.quality,
+            )
             for one in looks
-        ]  # fmt: skip
+        ]
 
 
 def test_what_no_finger_touches_is_not_the_product(scene):

@@ -67,9 +67,7 @@ def test_points_lie_on_their_side_of_any_mask(mask, hands_px) -> None:
         assert not mask[y, x]
         assert away[y, x] >= min(2, x + 1, y + 1, SIDE - x, SIDE - y)
     rows, cols = np.nonzero(mask)
-    assert prompt.box_xyxy_px.tolist() == [
-        cols.min(), rows.min(), cols.max() + 1, rows.max() + 1
-    ]  # fmt: skip
+    assert prompt.box_xyxy_px.tolist() == [cols.min(), rows.min(), cols.max() + 1, rows.max() + 1]
 
 
 def test_a_mask_at_the_border_is_not_deep_there() -> None:

@@ -54,8 +54,17 @@ class StandIn:
         self.sessions[session] = {"frames": frames, "text": None, "points": {}, "cached": set()}
         return {"session_id": session}
 
-    def add_prompt(self, session_id, frame_index, text=None, points=None, point_labels=None,
-                   bounding_boxes=None, bounding_box_labels=None, obj_id=None):  # fmt: skip
+    def add_prompt(
+        self,
+        session_id,
+        frame_index,
+        text=None,
+        points=None,
+        point_labels=None,
+        bounding_boxes=None,
+        bounding_box_labels=None,
+        obj_id=None,
+    ):
         state = self.sessions[session_id]
         if points is not None:
             assert text is None

@@ -16,10 +16,17 @@ from tests.support.landmarks import unseen
 from tests.unit.stages.product import held_scene
 
 GOOD = {
-    "face_share": 1, "left_hand_share": 1, "right_hand_share": 1, "any_hand_share": 1, "pose_share": 1,
-    "filled_share": 0, "multi_person_share": 0, "max_person_count": 1, "median_face_height_px": 90,
+    "face_share": 1,
+    "left_hand_share": 1,
+    "right_hand_share": 1,
+    "any_hand_share": 1,
+    "pose_share": 1,
+    "filled_share": 0,
+    "multi_person_share": 0,
+    "max_person_count": 1,
+    "median_face_height_px": 90,
     "matte_area_share": 0.3,
-}  # fmt: skip
+}
 
 
 class FakePeople:

@@ -12,8 +12,16 @@ from stages.screening.hand_names import distinct, name_hands
 def body(visibility=1.0):
     """Seen from the front: shoulders 100 px apart, the left ones at larger x."""
     pose = np.zeros((33, 4), np.float32)
-    for index, place in {11: (250, 100), 12: (150, 100), 13: (270, 180), 14: (130, 180),
-                         15: (240, 230), 16: (160, 230), 23: (235, 280), 24: (165, 280)}.items():  # fmt: skip
+    for index, place in {
+        11: (250, 100),
+        12: (150, 100),
+        13: (270, 180),
+        14: (130, 180),
+        15: (240, 230),
+        16: (160, 230),
+        23: (235, 280),
+        24: (165, 280),
+    }.items():
         pose[index] = (*place, 0, 1)
     pose[[15, 16], 3] = visibility
     return pose

@@ -15,9 +15,18 @@ from tests.support.clips import make_clip
 from tests.unit.stages.source.synth import textured, toy_files
 
 GOOD = QualityFacet(
-    sharpness=100, luma_mean=0.5, dark_share=0, bright_share=0, motion_px=0.5, freeze_share=0,
-    longest_freeze_s=0, border_share=0, text_area_share=0, num_text_regions=0, phash="0" * 64,
-)  # fmt: skip
+    sharpness=100,
+    luma_mean=0.5,
+    dark_share=0,
+    bright_share=0,
+    motion_px=0.5,
+    freeze_share=0,
+    longest_freeze_s=0,
+    border_share=0,
+    text_area_share=0,
+    num_text_regions=0,
+    phash="0" * 64,
+)
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,14 @@ from tests.unit.stages.source.synth import tone, toy_files
 LIPS = SpeechGate(max_still_while_voiced_share=0.5, max_moving_while_silent_share=0.6)
 REF = BackendRef(name="vad", version="1", licence="MIT")
 GOOD = SpeechFacet(
-    has_audio=True, loudness_lufs=-23, peak_dbfs=-3, voiced_share=0.8, digital_silence_share=0.02,
-    clipping_share=0, backend=REF,
-)  # fmt: skip
+    has_audio=True,
+    loudness_lufs=-23,
+    peak_dbfs=-3,
+    voiced_share=0.8,
+    digital_silence_share=0.02,
+    clipping_share=0,
+    backend=REF,
+)
 
 
 def test_loudness_of_a_full_scale_1_khz_tone():

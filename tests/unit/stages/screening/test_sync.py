@@ -76,10 +76,12 @@ def test_coefficients_are_those_of_the_definition():
     samples = np.random.default_rng(0).normal(0, 0.1, 400).astype(np.float32)
     wave = samples.astype(float) * 32_768
     flat = [wave[0], *(wave[n] - 0.97 * wave[n - 1] for n in range(1, 400))]
-    power = np.array([
-        abs(sum(flat[n] * np.exp(-2j * np.pi * k * n / 512) for n in range(400))) ** 2 / 512
-        for k in range(257)
-    ])  # fmt: skip
+    power = np.array(
+        [
+            abs(sum(flat[n] * np.exp(-2j * np.pi * k * n / 512) for n in range(400))) ** 2 / 512
+            for k in range(257)
+        ]
+    )
     logs = np.log(mel_triangles() @ power)
     expected = [math.log(power.sum())]
     for k in range(1, 13):

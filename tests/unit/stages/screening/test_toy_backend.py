@@ -25,8 +25,10 @@ class WithToy(DetectConfig):
 
     backend: Annotated[
         MediapipeConfig | UltralyticsConfig | ToyConfig,
-        Field(discriminator="name"), by_name("mediapipe"), BESIDE,
-    ] = MediapipeConfig()  # fmt: skip
+        Field(discriminator="name"),
+        by_name("mediapipe"),
+        BESIDE,
+    ] = MediapipeConfig()
 
 
 class Detect(DetectStage):
@@ -53,8 +55,10 @@ def test_everything_else_is_derived():
     other = Detect(WithToy(backend={"name": "toy", "num_people": 3}))
     assert len({default.fingerprint, toy.fingerprint, other.fingerprint}) == 3
     assert [(s, a.name, d) for s, a, d in Detect.known_backends()] == [
-        ("backend", "mediapipe", True), ("backend", "ultralytics", False), ("backend", "toy", False),
-    ]  # fmt: skip
+        ("backend", "mediapipe", True),
+        ("backend", "ultralytics", False),
+        ("backend", "toy", False),
+    ]
     assert toy.resources.memory_bytes == 1_600_000_000
     assert "ToyConfig" in WithToy.model_json_schema()["$defs"]
 

@@ -37,9 +37,12 @@ def scene(seen):
     thing[:, 15:25, 20:40] = True
     return Scene(
         body={"is_valid": np.ones(count, np.uint8), "translation_m": np.full((count, 3), -2.0)},
-        object_masks=thing, mattes=np.ones((count, *SIZE), bool),
-        rgb=np.zeros((count, *SIZE, 3), np.uint8), num_motion_frames=0, hands_seen=np.array(seen, bool),
-    )  # fmt: skip
+        object_masks=thing,
+        mattes=np.ones((count, *SIZE), bool),
+        rgb=np.zeros((count, *SIZE, 3), np.uint8),
+        num_motion_frames=0,
+        hands_seen=np.array(seen, bool),
+    )
 
 
 def test_an_unseen_hand_has_the_bodys_colour_and_no_contact():

@@ -34,12 +34,26 @@ def textured(num_frames: int, height: int = 144, width: int = 256, seed: int = 0
 
 
 def write_source(
-    path: Path, frames, *, fps: int = 25, pts=None, time_base: Fraction | None = None,
-    codec: str = "libx264", pix_fmt: str = "yuv420p", options: dict | None = None, audio=None,
-    rate_hz: int = 48_000, audio_codec: str = "aac", audio_start: int = 0, rotation: int = 0,
-    sar: Fraction | None = None, container_options: dict | None = None, metadata: dict | None = None,
-    setup=None, display_matrix: bytes = b"",
-) -> Path:  # fmt: skip
+    path: Path,
+    frames,
+    *,
+    fps: int = 25,
+    pts=None,
+    time_base: Fraction | None = None,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    options: dict | None = None,
+    audio=None,
+    rate_hz: int = 48_000,
+    audio_codec: str = "aac",
+    audio_start: int = 0,
+    rotation: int = 0,
+    sar: Fraction | None = None,
+    container_options: dict | None = None,
+    metadata: dict | None = None,
+    setup=None,
+    display_matrix: bytes = b"",
+) -> Path:
     """Write frames (T,H,W,C) and f32 samples (N,) or (2,N); ``pts`` in ``time_base`` units, 1/fps by default."""
     base = time_base or Fraction(1, fps)
     with av.open(str(path), "w", options=container_options or {}) as out:

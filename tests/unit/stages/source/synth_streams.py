@@ -25,11 +25,21 @@ def record(
     flash = "drawbox=c=white:t=fill:enable='between(mod(t,2),1,1.19)'"
     beep = f"0.8*sin(2*PI*{hz}*t)*between(mod(t\\,2)\\,1\\,1.2)"
     ffmpeg(
-        "-f", "lavfi", "-i", f"testsrc2=d={seconds}:s={size}:r={rate}",
-        "-f", "lavfi", "-i", f"aevalsrc={beep}:d={seconds}:s=48000",
-        "-vf", f"eq=brightness=-0.2:contrast=0.4,{flash},format=yuv420p", "-g", 2 * rate,
-        *options, path,
-    )  # fmt: skip
+        "-f",
+        "lavfi",
+        "-i",
+        f"testsrc2=d={seconds}:s={size}:r={rate}",
+        "-f",
+        "lavfi",
+        "-i",
+        f"aevalsrc={beep}:d={seconds}:s=48000",
+        "-vf",
+        f"eq=brightness=-0.2:contrast=0.4,{flash},format=yuv420p",
+        "-g",
+        2 * rate,
+        *options,
+        path,
+    )
     return path
 
 
@@ -37,10 +47,16 @@ def moments(path: Path, *, salvage: bool = False) -> tuple[list[float], list[flo
     """Seconds on the source's clock at which flashes and beeps begin, and the frames of the breaks."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = scan({
-            "path": str(path), "folder": name, "thumbnail_size": (32, 24), "salvage": salvage,
-            "max_frame_pixels": 1 << 24, "max_frames": 100_000,
-        })  # fmt: skip
+        found = scan(
+            {
+                "path": str(path),
+                "folder": name,
+                "thumbnail_size": (32, 24),
+                "salvage": salvage,
+                "max_frame_pixels": 1 << 24,
+                "max_frames": 100_000,
+            }
+        )
         times = np.fromfile(folder / "times.f64")
         luma = np.fromfile(folder / "thumbnails.u8", np.uint8).reshape(len(times), -1).mean(1)
         sound = np.fromfile(folder / "audio.i16", "<i2").reshape(-1, 2).mean(1)
@@ -81,10 +97,15 @@ def _shift(out: bytearray, at: int, ticks: int) -> None:
     b = out[at : at + 5]
     value = (b[0] >> 1 & 7) << 30 | b[1] << 22 | b[2] >> 1 << 15 | b[3] << 7 | b[4] >> 1
     value = (value + ticks) % (1 << 33)
-    out[at : at + 5] = bytes([
-        b[0] & 0xF0 | value >> 29 & 0x0E | 1, value >> 22 & 0xFF, value >> 14 & 0xFE | 1,
-        value >> 7 & 0xFF, value << 1 & 0xFE | 1,
-    ])  # fmt: skip
+    out[at : at + 5] = bytes(
+        [
+            b[0] & 0xF0 | value >> 29 & 0x0E | 1,
+            value >> 22 & 0xFF,
+            value >> 14 & 0xFE | 1,
+            value >> 7 & 0xFF,
+            value << 1 & 0xFE | 1,
+        ]
+    )
 
 
 def repacked(data: bytes, before: int, after: int) -> bytes:

@@ -127,8 +127,18 @@ def test_colours_of_untagged_and_tagged_video(tmp_path, width, height, turn, tag
     matrix = {"smpte170m": "bt601"}.get(tag, tag) or expected
     path, raw = tmp_path / "red.mp4", tmp_path / "raw.mp4"
     argv = ["-colorspace", tag] if tag else []
-    ffmpeg("-f", "lavfi", "-i", f"color=0x{bytes(red).hex()}:s={width}x{height}:d=0.2,format=rgb24",
-           "-vf", f"scale=out_color_matrix={matrix},format=yuv420p", *argv, "-crf", 4, raw)  # fmt: skip
+    ffmpeg(
+        "-f",
+        "lavfi",
+        "-i",
+        f"color=0x{bytes(red).hex()}:s={width}x{height}:d=0.2,format=rgb24",
+        "-vf",
+        f"scale=out_color_matrix={matrix},format=yuv420p",
+        *argv,
+        "-crf",
+        4,
+        raw,
+    )
     ffmpeg("-i", raw, "-c", "copy", "-metadata:s:v", f"rotate={turn}", path)
     frame, orientation = first_frame(path)
     assert orientation.rotation_deg % 180 == turn

@@ -53,9 +53,13 @@ def source(folder, fps: int):
     for at in CLICKS_S:
         sound[int(at * RATE_HZ) :][: RATE_HZ // 500] = 0.7
     return write_source(
-        folder / "clock.mkv", draw(pts / fps, 60), fps=fps, pts=pts.tolist(), audio=sound,
+        folder / "clock.mkv",
+        draw(pts / fps, 60),
+        fps=fps,
+        pts=pts.tolist(),
+        audio=sound,
         audio_codec="flac",
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module", params=[25, 30], ids=["constant", "variable"])
@@ -65,10 +69,13 @@ def samples(request, tmp_path_factory):
     files = toy_files(folder)
     segment = SegmentStage(
         SegmentConfig(
-            detector="pyscenedetect", num_frames=NUM_TARGET, max_motion_frames=NUM_MOTION,
-            stride_frames=NUM_TARGET, buckets=((WIDTH, HEIGHT),),
+            detector="pyscenedetect",
+            num_frames=NUM_TARGET,
+            max_motion_frames=NUM_MOTION,
+            stride_frames=NUM_TARGET,
+            buckets=((WIDTH, HEIGHT),),
         )
-    )  # fmt: skip
+    )
     latents, shards = LatentsStage(LatentsConfig()), ShardsStage(ShardsConfig())
     for stage in (segment, latents):
         stage.setup()

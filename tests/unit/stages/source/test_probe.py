@@ -224,8 +224,25 @@ def test_audio_only(tmp_path):
 def test_cover_art_is_no_video(tmp_path):
     cover, path = tmp_path / "cover.png", tmp_path / "song.m4a"
     ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64", "-frames:v", 1, cover)
-    ffmpeg("-f", "lavfi", "-i", "sine=d=1", "-i", cover, "-map", 0, "-map", 1, "-c:v", "copy",
-           "-disposition:v", "attached_pic", "-f", "mp4", path)  # fmt: skip
+    ffmpeg(
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=d=1",
+        "-i",
+        cover,
+        "-map",
+        0,
+        "-map",
+        1,
+        "-c:v",
+        "copy",
+        "-disposition:v",
+        "attached_pic",
+        "-f",
+        "mp4",
+        path,
+    )
     assert code_of(path) == "no_video_stream"
 
 
@@ -280,8 +297,21 @@ def test_odd_size_and_full_chroma(tmp_path):
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
 def test_hdr_is_refused(tmp_path, transfer):
     path = tmp_path / "hdr.mp4"
-    ffmpeg("-f", "lavfi", "-i", "testsrc=d=0.4:s=128x128", "-pix_fmt", "yuv420p10le", "-c:v", "libx265",
-           "-x265-params", f"log-level=none:transfer={transfer}", "-color_trc", transfer, path)  # fmt: skip
+    ffmpeg(
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=d=0.4:s=128x128",
+        "-pix_fmt",
+        "yuv420p10le",
+        "-c:v",
+        "libx265",
+        "-x265-params",
+        f"log-level=none:transfer={transfer}",
+        "-color_trc",
+        transfer,
+        path,
+    )
     assert code_of(path) == "unsupported_hdr"
 
 
@@ -293,8 +323,21 @@ def test_ten_bit_sdr_is_fine(tmp_path):
 
 def test_interlaced_is_refused(tmp_path):
     path = tmp_path / "fields.mp4"
-    ffmpeg("-f", "lavfi", "-i", "testsrc=d=1:s=128x128:r=50", "-vf", "interlace", "-flags", "+ilme+ildct",
-           "-c:v", "mpeg2video", "-f", "mpegts", path)  # fmt: skip
+    ffmpeg(
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=d=1:s=128x128:r=50",
+        "-vf",
+        "interlace",
+        "-flags",
+        "+ilme+ildct",
+        "-c:v",
+        "mpeg2video",
+        "-f",
+        "mpegts",
+        path,
+    )
     assert code_of(path) == "interlaced"
 
 

@@ -22,9 +22,12 @@ from stages.source.segment_config import SegmentConfig
 from tests.unit.stages.source.synth import source_of, textured, tone, toy_files, write_source
 
 SMALL = {
-    "detector": "pyscenedetect", "num_frames": 9, "max_motion_frames": 5, "stride_frames": 9,
+    "detector": "pyscenedetect",
+    "num_frames": 9,
+    "max_motion_frames": 5,
+    "stride_frames": 9,
     "buckets": ((128, 224), (224, 128), (160, 160)),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True)

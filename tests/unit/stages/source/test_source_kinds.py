@@ -49,10 +49,13 @@ def live(tmp_path_factory) -> dict[str, bytes]:
     """Four-second live recordings: one, a second, one that began long ago, one whose clock runs over."""
     folder = tmp_path_factory.mktemp("live")
     made = {
-        "one": (), "two": (), "old": ("-output_ts_offset", 9000), "over": ("-output_ts_offset", 95441),
+        "one": (),
+        "two": (),
+        "old": ("-output_ts_offset", 9000),
+        "over": ("-output_ts_offset", 95441),
         "pids": ("-mpegts_start_pid", 600, "-mpegts_pmt_start_pid", 5000),
         "same_map": ("-mpegts_start_pid", 600),
-    }  # fmt: skip
+    }
     return {
         name: record(folder / f"{name}.ts", *options).read_bytes() for name, options in made.items()
     }
@@ -153,8 +156,23 @@ def test_streams_that_join_or_become_something_else(live, tmp_path, codec):
     """A third PID appears, and with AAC the sound of the second goes on in another coding."""
     one = put(tmp_path / "one.ts", live["one"])
     both = tmp_path / "both.ts"
-    ffmpeg("-i", one, "-f", "lavfi", "-i", "sine=d=4", "-map", "0", "-map", "1", "-c:v", "copy",
-           "-c:a", codec, both)  # fmt: skip
+    ffmpeg(
+        "-i",
+        one,
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=d=4",
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-c:v",
+        "copy",
+        "-c:a",
+        codec,
+        both,
+    )
     path = put(tmp_path / "joins.ts", live["one"] + both.read_bytes())
     facts = probe(path)
     flashes, beeps, _ = moments(path)
@@ -187,11 +205,14 @@ def test_what_comes_before_the_first_key_frame_is_named(live, tmp_path):
     [
         (".flv", ("-ar", 44100)),
         (".mpg", ("-f", "vob", "-c:v", "mpeg2video", "-r", 25, "-c:a", "mp2")),
-        (".mkv", ()), (".webm", ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus")),
-        (".mp4", ()), (".mov", ("-movflags", "faststart")), (".avi", ("-bf", 3)),
+        (".mkv", ()),
+        (".webm", ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus")),
+        (".mp4", ()),
+        (".mov", ("-movflags", "faststart")),
+        (".avi", ("-bf", 3)),
         (".avi", ("-c:v", "mpeg4", "-bf", 2, "-c:a", "mp3")),
     ],
-)  # fmt: skip
+)
 def test_every_family_alone_and_joined_end_to_end(tmp_path, suffix, options):
     path = record(tmp_path / f"one{suffix}", *options)
     facts = probe(path)
@@ -296,11 +317,13 @@ def film(tmp_path_factory):
     fragments = {"movflags": "frag_keyframe+empty_moov"}
     return frames, {
         suffix: write_source(
-            folder / f"film{suffix}", frames, options=options,
+            folder / f"film{suffix}",
+            frames,
+            options=options,
             container_options=fragments if suffix == ".mp4" else None,
         ).read_bytes()
         for suffix in (".ts", ".mkv", ".mp4")
-    }  # fmt: skip
+    }
 
 
 def wounded(suffix: str, data: bytes) -> bytes:
