@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from model.network.dit import CoGenDiT, DiTInputs
+from model.network.functional import sinusoid
 from model.network.inputs import Attention
 from model.weights.checkpoint import load_weights
 from model.weights.interop import (
@@ -88,6 +89,49 @@ def batch(name: str, case: str) -> tuple[DiTInputs, Attention]:
         is_conditional=about["is_conditional"],
         audio_face_mask=about["audio_face_mask"],
     )
+
+
+def joint_names(name: str) -> list[tuple[str, str]]:
+    """Every (case, joint) that the fixture holds."""
+    found = (key.split("/mid/") for key in sorted(fixture(name).io) if "/mid/" in key)
+    return [(case, joint) for case, joint in found]
+
+
+@cache
+@torch.no_grad()
+def joints(name: str, case: str) -> dict[str, Tensor]:
+    """What our network computes at every joint that some fixture knows, in the references' layout."""
+    model, (inputs, attention) = network(name), batch(name, case)
+    with Trace(model) as seen:
+        model(inputs, attention=attention)
+    now = model.embed_time(inputs.t)
+    rotary = model.rgb_rotary(inputs)
+    freqs = torch.stack([rotary.cos, rotary.sin], dim=-1)
+    found = {
+        **seen,
+        "text.context": model.embed_text(inputs.text, inputs.text_lens),
+        "time.e0": now.e0,
+        "rope.cos": rotary.cos[0],
+        "rope.sin": rotary.sin[0],
+        "rope.freqs": freqs,
+    }
+    if name == T2V:
+        return found
+    # with references and motion, whose time is 0, the time is embedded for both
+    both = torch.cat([inputs.t, torch.zeros(1)])
+    embedded = model.embed_time(both)
+    found |= {
+        "time.sinusoid": sinusoid(both, model.config.freq_dim),
+        "time.e": embedded.e,
+        "time.e0": embedded.e0,
+    }
+    if (audio := model.embed_audio(inputs)) is not None:
+        found |= {"audio.local": audio.local, "audio.global": audio.summary[:, :, None]}
+    if inputs.hoi_latent is not None:
+        hoi = model.hoi_rotary(inputs.hoi_latent)
+        own = torch.stack([hoi.cos, hoi.sin], dim=-1)
+        found["rope.freqs"] = torch.cat([freqs[0], own[0]])
+    return found
 
 
 class Trace:
