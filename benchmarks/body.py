@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 
-from schemas.clock import FPS
+from jobs.bench.rows import row_of
 from stages.body.detections import read_detections
 from stages.body.fit import fit_body
 from stages.body_models.anny import load_anny
@@ -31,34 +31,10 @@ from stages.screening.detect import DetectConfig, DetectStage
 
 def clip_of(files: Files, video: Path, num_frames: int, size: tuple[int, int]):
     """A clip row over the first frames of a video, resized."""
-    from schemas import facets as f
-    from schemas.base import BackendRef
-    from schemas.rows import Clip
-
     frames = np.stack(
         [cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in read_video(video)[:num_frames]]
     )
-    media = f.MediaFacet(
-        video=files.put_video(frames),
-        audio=None,
-        width_px=size[0],
-        height_px=size[1],
-        num_frames=len(frames),
-        num_motion_frames=0,
-        shot_index=0,
-        shot_start_s=0,
-        shot_end_s=len(frames) / FPS,
-        transform=f.ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
-        detector=BackendRef(name="benchmark", version="1", licence="none"),
-    )
-    return Clip(
-        clip_id="bench",
-        source_id="bench",
-        start_s=0,
-        end_s=len(frames) / FPS,
-        motion_start_s=0,
-        media=media,
-    )
+    return row_of(frames, files, "bench")
 
 
 def detected(files: Files, video: Path, num_frames: int, size: tuple[int, int]):

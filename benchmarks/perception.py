@@ -19,9 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from schemas import facets as f
-from schemas.base import BackendRef
-from schemas.rows import Clip
+from jobs.bench.rows import row_of
 from stages.files import Files, FolderBlobs
 from stages.kit import media
 from stages.kit.masks import decode_masks, iou
@@ -49,30 +47,6 @@ def load(path: Path, limit: int | None = None) -> np.ndarray:
     return np.stack(out)
 
 
-def make_clip(frames: np.ndarray, files: Files) -> Clip:
-    dev = BackendRef(name="benchmark", version="1", licence="none")
-    return Clip(
-        clip_id="benchmark",
-        source_id="0" * 16,
-        start_s=0,
-        end_s=1,
-        motion_start_s=0,
-        media=f.MediaFacet(
-            video=files.put_video(frames),
-            audio=None,
-            width_px=frames.shape[2],
-            height_px=frames.shape[1],
-            num_frames=len(frames),
-            num_motion_frames=0,
-            shot_index=0,
-            shot_start_s=0,
-            shot_end_s=1,
-            detector=dev,
-            transform=f.ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
-        ),
-    )
-
-
 def chain():
     stages = [
         DetectStage(DetectConfig()),
@@ -90,7 +64,7 @@ def measure_speed(frames: np.ndarray, files: Files, repeats: int) -> dict[str, f
     stages, spent = chain(), {}
     for _ in range(repeats):
         with files.row_scope():
-            row = make_clip(frames, files)
+            row = row_of(frames, files, "benchmark")
             files.frames(row.media.video)
             for stage in stages:
                 start = time.perf_counter()
@@ -131,7 +105,7 @@ def measure_cogeneration(data: Path, files: Files, limit: int) -> dict[str, floa
     count = min(len(frames), len(truth))
     detect, objects, *_ = chain()
     with files.row_scope():
-        row = detect.process(make_clip(frames[:count], files), files).rows[0]
+        row = detect.process(row_of(frames[:count], files, "benchmark"), files).rows[0]
         row = objects.process(row, files).rows[0]
         masks = decode_masks(files.arrays(row.objects.arrays), "mask", SIZE[1], SIZE[0])
     return {

@@ -21,12 +21,9 @@ import numpy as np
 from curation.chain import Chain, build_chain
 from curation.recipe import Recipe
 from jobs.bench.pictures import strip
+from jobs.bench.rows import row_of
 from jobs.bench.scores import calibration_error, mask_iou
-from schemas import facets as f
-from schemas.base import BackendRef
-from schemas.clock import FPS
 from schemas.errors import ConfigError
-from schemas.rows import Clip
 from stages.base import Kept
 from stages.files import Files, FolderBlobs
 from stages.kit.arrays import Frames, Mask
@@ -34,7 +31,6 @@ from stages.kit.masks import decode_masks
 
 PART_FRAMES, SHORT_SIDE_PX = 81, 480
 _GOOD, _BAD = 0.7, 0.5
-_NO_STAGE = BackendRef(name="bench", version="1", licence="none")
 
 
 @dataclass(frozen=True)
@@ -158,34 +154,9 @@ def _decode(path: Path) -> Iterator[Frames]:
             yield np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
 
 
-def row_of(part: Part, files: Files) -> Clip:
-    """A part as the row that segment would give."""
-    length, height, width = part.frames.shape[:3]
-    return Clip(
-        clip_id=f"{part.first:016x}",
-        source_id="0" * 16,
-        start_s=0,
-        end_s=length / FPS,
-        motion_start_s=0,
-        media=f.MediaFacet(
-            video=files.put_video(part.frames),
-            audio=None,
-            width_px=width,
-            height_px=height,
-            num_frames=length,
-            num_motion_frames=0,
-            shot_index=0,
-            shot_start_s=0,
-            shot_end_s=length / FPS,
-            detector=_NO_STAGE,
-            transform=f.ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
-        ),
-    )
-
-
 def _measure(chain: Chain, files: Files, part: Part, pictures: Path | None) -> PartScores:
     with files.row_scope():
-        row = row_of(part, files)
+        row = row_of(part.frames, files, f"{part.first:016x}")
     lost_at, cpu_s = "", {}
     for name in ("detect", "objects"):
         begun = time.process_time()

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from jobs.bench.real import Part, annotated_videos, parts_of, row_of
+from jobs.bench.real import Part, annotated_videos, parts_of
+from jobs.bench.rows import row_of
 from jobs.bench.scores import calibration_error
 from stages.base import Kept
 from stages.files import Files, FolderBlobs
@@ -95,7 +96,7 @@ def landmarks_of(part: Part, detect: DetectStage, kept: Path) -> Landmarks:
         with tempfile.TemporaryDirectory() as folder:
             files = Files(FolderBlobs(Path(folder) / "root"), Path(folder) / "scratch")
             with files.row_scope():
-                done = detect.process(row_of(part, files), files)
+                done = detect.process(row_of(part.frames, files, "part"), files)
                 assert isinstance(done, Kept)
                 assert done.rows[0].detect is not None
                 arrays: Any = files.arrays(done.rows[0].detect.arrays)

@@ -14,16 +14,14 @@ import pyarrow.parquet as pq
 
 from curation.chain import Chain, closure_fingerprints
 from schemas.backend import Backend
-from schemas.base import BackendRef
 from schemas.errors import ChildCrashError, ConfigError, DataError
-from schemas.facets import CaptionFacet, ClipTransform, MediaFacet, QualityFacet, SpeechFacet
+from schemas.facets import CaptionFacet
 from schemas.rows import Clip, SourceVideo
 from schemas.sample import ShardFacet, ShardPlan
 from schemas.settings import LIMIT
 from stages.base import Dropped, GateConfig, Kept, Stage, StageConfig
 from stages.files import Files
-
-TOY = BackendRef(name="toy", version="1", licence="none")
+from tests.support.facets import TOY, media_facet, quality_facet, silent_facet
 
 
 class CutConfig(StageConfig):
@@ -68,26 +66,13 @@ class CutStage(Stage[CutConfig, SourceVideo, Clip]):
 
     def _clip(self, row: SourceVideo, video, index: int) -> Clip:
         digest = hashlib.sha256(f"{row.content_sha256}/{index}/{self.fingerprint}".encode())
-        media = MediaFacet(
-            video=video,
-            audio=None,
-            width_px=16,
-            height_px=16,
-            num_frames=5,
-            num_motion_frames=0,
-            shot_index=0,
-            shot_start_s=0,
-            shot_end_s=1,
-            detector=TOY,
-            transform=ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
-        )
         return Clip(
             clip_id=digest.hexdigest()[:16],
             source_id=row.row_id,
             start_s=index,
             end_s=index + 1,
             motion_start_s=index,
-            media=media,
+            media=media_facet(video=video),
         )
 
 
@@ -111,19 +96,7 @@ class SharpStage(Stage[SharpConfig, Clip, Clip]):
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
         time.sleep(self.config.seconds)
         size = len(files.local(row.media.video).read_bytes())
-        facet = QualityFacet(
-            sharpness=size * self.config.scale,
-            luma_mean=0.5,
-            dark_share=0,
-            bright_share=0,
-            motion_px=1,
-            freeze_share=0,
-            longest_freeze_s=0,
-            border_share=0,
-            text_area_share=0,
-            num_text_regions=0,
-            phash="0" * 64,
-        )
+        facet = quality_facet(sharpness=size * self.config.scale, motion_px=1)
         return Kept((row.with_facet("quality", facet),))
 
     def gate(self, row: Clip) -> Dropped | None:
@@ -161,15 +134,7 @@ class LoudStage(Stage[LoudConfig, Clip, Clip]):
         self.backends = (ToyBackend(),)
 
     def process(self, row: Clip, files: Files) -> Kept[Clip] | Dropped:
-        facet = SpeechFacet(
-            has_audio=False,
-            loudness_lufs=-120,
-            peak_dbfs=-120,
-            voiced_share=0,
-            digital_silence_share=0,
-            clipping_share=0,
-            backend=TOY,
-        )
+        facet = silent_facet()
         return Kept((row.with_facet("speech", facet),))
 
 

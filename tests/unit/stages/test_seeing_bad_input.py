@@ -19,7 +19,7 @@ from stages.kit.landmarks import Landmarks
 from stages.kit.masks import decode_masks
 from stages.product.objects import ObjectsConfig, ObjectsGate, ObjectsStage
 from stages.screening.detect import DetectConfig, DetectStage
-from tests.support.clips import make_clip
+from tests.support.clips import clip_of
 
 pytestmark = pytest.mark.slow
 NUM_FRAMES, WIDTH, HEIGHT = 24, 480, 832
@@ -54,10 +54,7 @@ def detect():
 
 
 def row_of(frames, files):
-    toy = make_clip(files, num_target=NUM_FRAMES, num_motion=0, height=HEIGHT, width=WIDTH)
-    return toy.replace(
-        media=toy.media.replace(video=files.put_video(frames)), detect=None, structure=None
-    )
+    return clip_of(files, frames)
 
 
 def reason_of(stage, done) -> str:

@@ -16,14 +16,15 @@ from curation.report.build import summarise
 from curation.report.scores import score_lines
 from curation.report.seconds import seconds_line, seconds_text
 from schemas import facets as f
-from schemas.base import BackendRef, FileRef
+from schemas.base import FileRef
 from schemas.errors import HandloomError, InvariantError
 from schemas.manifest import RunRecord, StageRecord
 from schemas.outcome import Decision, Outcome
 from schemas.rows import SourceVideo
 from stages.files import Files, FolderBlobs
 from stages.kit.masks import encode_masks
-from tests.support.clips import TOY, make_clip
+from tests.support.clips import make_clip
+from tests.support.facets import body_facet, latents_facet, objects_facet, probe_facet
 
 FILE = FileRef(sha256="a" * 64, suffix=".json", num_bytes=1)
 SOURCE = SourceVideo(uri="/data/<b>a.mp4", num_bytes=5, content_sha256="0123456789abcdef" * 4)
@@ -61,50 +62,14 @@ def clip(tmp_path):
         yield full_clip(files)
 
 
-UNIT = f.ChannelStatistics(mean=(0.0,), std=(1.0,))
-
-
 def full_clip(files):
     """A clip with every facet that the page shows."""
     row = make_clip(files)
     total = row.media.num_frames
     mask = np.zeros((total, 64, 96), bool)
     mask[:, 20:40, 30:50] = True
-    objects = f.ObjectsFacet(
-        arrays=files.put_arrays(encode_masks(mask, "mask")),
-        visible_share=1,
-        in_hand_share=1,
-        confidence=0.7,
-        area_share=0.1,
-        flicker=0,
-        backend=TOY,
-    )
-    body = f.BodyFacet(
-        arrays=objects.arrays,
-        reprojection_error_head=0.03,
-        hand_reprojection_error_head=0.1,
-        hand_tracked_share=1,
-        jerk=0,
-        valid_share=1,
-        num_left_right_flips=0,
-        backend=TOY,
-    )
-    latents = f.LatentsFacet(
-        arrays=objects.arrays,
-        num_latents=1,
-        num_motion_latents=0,
-        latent_height=8,
-        latent_width=12,
-        codec=TOY,
-        rgb_statistics=UNIT,
-        hoi_statistics=UNIT,
-        text_encoder=TOY,
-        audio_encoder=BackendRef(name="toy", version="1", licence="none"),
-        rgb_psnr_db=30,
-        hoi_psnr_db=20,
-        has_audio=True,
-        is_text_cut=False,
-    )
+    objects = objects_facet(arrays=files.put_arrays(encode_masks(mask, "mask")), confidence=0.7)
+    body, latents = body_facet(arrays=objects.arrays), latents_facet(arrays=objects.arrays)
     return row.replace(objects=objects, body=body, latents=latents)
 
 
@@ -263,21 +228,8 @@ def test_scores_count_dropped_clips_and_what_lies_beyond(clip, tmp_path):
 
 
 def probed(duration_s, *left_out, index=0):
-    facet = f.ProbeFacet(
-        container="mp4",
-        video_codec="h264",
-        pixel_format="yuv420p",
-        width_px=640,
-        height_px=480,
-        rotation_deg=0,
-        sample_aspect_ratio=1,
-        num_frames=100,
+    facet = probe_facet(
         duration_s=duration_s,
-        average_fps=25,
-        is_vfr=False,
-        has_audio=False,
-        audio_sample_rate_hz=0,
-        audio_duration_s=0,
         left_out=[f.LeftOut(reason=reason, seconds=seconds) for reason, seconds in left_out],
     )
     return SOURCE.replace(content_sha256=f"{index}" * 64, probe=facet)

@@ -22,6 +22,7 @@ from schemas.manifest import Retried, RunRecord, ShardEntry
 from schemas.outcome import Decision, StageResult
 from schemas.rows import Clip, SourceVideo
 from schemas.text import plain, shorten
+from tests.support.facets import media_facet
 
 HOSTILE_IDS = ["../x", "/etc/x", "a/b", "..", ".hidden", "", "a\x1b[31m", "a\nb", "a" * 200, "ü"]
 REF = {"sha256": "ab" * 32, "suffix": ".parquet", "num_bytes": 1}
@@ -43,19 +44,7 @@ def record(run_id: str) -> dict[str, object]:
 
 
 def clip(**changed: str) -> dict[str, object]:
-    media = {
-        "video": REF,
-        "audio": None,
-        "width_px": 16,
-        "height_px": 16,
-        "num_frames": 5,
-        "num_motion_frames": 0,
-        "shot_index": 0,
-        "shot_start_s": 0,
-        "shot_end_s": 1,
-        "transform": {"scale_x": 1, "scale_y": 1, "offset_x_px": 0, "offset_y_px": 0},
-        "detector": {"name": "toy", "version": "1", "licence": "none"},
-    }
+    media = media_facet().model_dump(mode="json")
     times = {"start_s": 0, "end_s": 1, "motion_start_s": 0}
     return {"clip_id": "c", "source_id": "s", "media": media, **times, **changed}
 

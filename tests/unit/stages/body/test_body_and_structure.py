@@ -9,8 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from schemas import facets as f
-from schemas.base import BackendRef
 from schemas.errors import ConfigError
 from schemas.rows import Clip
 from stages.base import Dropped, Kept
@@ -27,10 +25,11 @@ from stages.body_models.open_body import SmplxSource
 from stages.files import Files, FolderBlobs
 from stages.kit.landmarks import matte_runs
 from stages.kit.masks import encode_masks
+from tests.support.clips import clip_of
+from tests.support.facets import detect_facet, objects_facet
 from tests.support.landmarks import whole
 from tests.unit.stages.conftest import NUM_FRAMES, SIZE_PX, Truth
 
-DEV = BackendRef(name="synthetic", version="1", licence="none")
 NUM_MOTION = 4
 
 
@@ -56,48 +55,13 @@ def make_clip(files: Files, truth: Truth, masks: np.ndarray, arrays=None, matte=
     rgb = rng.integers(60, 200, (1, height // 8, width // 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
     matte = np.ones_like(masks) if matte is None else matte
     found = whole({**(arrays or truth.arrays), **matte_runs(matte)})
-    return Clip(
+    return clip_of(
+        files,
+        rgb.repeat(NUM_FRAMES, 0),
         clip_id="c",
-        source_id="s",
-        start_s=0.16,
-        end_s=0.16 + 12 / 25,
-        motion_start_s=0,
-        media=f.MediaFacet(
-            video=files.put_video(rgb.repeat(NUM_FRAMES, 0)),
-            audio=None,
-            width_px=width,
-            height_px=height,
-            num_frames=NUM_FRAMES,
-            num_motion_frames=NUM_MOTION,
-            shot_index=0,
-            shot_start_s=0,
-            shot_end_s=1,
-            detector=DEV,
-            transform=f.ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
-        ),
-        detect=f.DetectFacet(
-            arrays=files.put_arrays(found),
-            face_share=1,
-            left_hand_share=1,
-            right_hand_share=1,
-            any_hand_share=1,
-            pose_share=1,
-            filled_share=0,
-            multi_person_share=0,
-            max_person_count=1,
-            median_face_height_px=80,
-            matte_area_share=1,
-            backend=DEV,
-        ),
-        objects=f.ObjectsFacet(
-            arrays=files.put_arrays(encode_masks(masks, "mask")),
-            visible_share=1,
-            in_hand_share=1,
-            confidence=1,
-            area_share=0.01,
-            flicker=0,
-            backend=DEV,
-        ),
+        num_motion=NUM_MOTION,
+        detect=detect_facet(arrays=files.put_arrays(found)),
+        objects=objects_facet(arrays=files.put_arrays(encode_masks(masks, "mask"))),
     )
 
 

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from schemas import facets as f
-from schemas.base import BackendRef
 from schemas.rows import Clip
 from stages.files import Files
 from stages.kit.landmarks import Landmarks
 from stages.kit.masks import encode_masks
+from tests.support import clips
+from tests.support.facets import detect_facet, objects_facet
 from tests.support.landmarks import unseen
 
-TOY = BackendRef(name="toy", version="1", licence="none")
 SKIN, SHIRT, HAIR = (224, 178, 150), (60, 70, 120), (60, 40, 30)
 HEIGHT, WIDTH = 416, 240
 # a relaxed hand, fingers up, in units of its length; wrist at the origin
@@ -99,55 +98,15 @@ def fill_arrays(arrays, t, hand) -> None:
 
 
 def clip_of(scene: HeldScene, files: Files, num_motion: int = 5) -> Clip:
-    total = len(scene.frames)
-    detect = f.DetectFacet(
-        arrays=files.put_arrays(scene.arrays),
-        face_share=1,
-        left_hand_share=0,
-        right_hand_share=1,
-        any_hand_share=1,
-        pose_share=1,
-        filled_share=0,
-        multi_person_share=0,
-        max_person_count=1,
-        median_face_height_px=92,
-        matte_area_share=0.5,
-        backend=TOY,
+    detect = detect_facet(
+        arrays=files.put_arrays(scene.arrays), left_hand_share=0, median_face_height_px=92
     )
-    return Clip(
-        clip_id="toy",
-        source_id="0123456789abcdef",
-        start_s=1,
-        end_s=2,
-        motion_start_s=0.5,
-        detect=detect,
-        media=f.MediaFacet(
-            video=files.put_video(scene.frames),
-            audio=None,
-            width_px=WIDTH,
-            height_px=HEIGHT,
-            num_frames=total,
-            num_motion_frames=num_motion,
-            shot_index=0,
-            shot_start_s=0,
-            shot_end_s=9,
-            detector=TOY,
-            transform=f.ClipTransform(scale_x=1, scale_y=1, offset_x_px=0, offset_y_px=0),
-        ),
-    )
+    return clips.clip_of(files, scene.frames, num_motion=num_motion, detect=detect)
 
 
 def with_objects(scene: HeldScene, files: Files, masks: np.ndarray | None = None, **arrays) -> Clip:
     """The scene's clip with these masks, or the true ones, as what stage objects found."""
     masks = scene.truth if masks is None else masks
     arrays |= {"confidence": np.full(len(masks), 0.8, np.float32), **encode_masks(masks, "mask")}
-    facet = f.ObjectsFacet(
-        arrays=files.put_arrays(arrays),
-        visible_share=1,
-        in_hand_share=1,
-        confidence=0.8,
-        area_share=0.02,
-        flicker=0,
-        backend=TOY,
-    )
+    facet = objects_facet(arrays=files.put_arrays(arrays))
     return clip_of(scene, files).with_facet("objects", facet)

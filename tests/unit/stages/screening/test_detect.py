@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 
-from schemas import facets as f
-from schemas.base import BackendRef
 from schemas.errors import ConfigError
 from stages.kit.landmarks import Landmarks, Sight
 from stages.screening.detect import DetectConfig, DetectStage
@@ -12,21 +10,9 @@ from stages.screening.mediapipe_people import (
     _hand_crop,
     _repeat_nearest,
 )
+from tests.support.facets import detect_facet
 from tests.support.landmarks import unseen
 from tests.unit.stages.product import held_scene
-
-GOOD = {
-    "face_share": 1,
-    "left_hand_share": 1,
-    "right_hand_share": 1,
-    "any_hand_share": 1,
-    "pose_share": 1,
-    "filled_share": 0,
-    "multi_person_share": 0,
-    "max_person_count": 1,
-    "median_face_height_px": 90,
-    "matte_area_share": 0.3,
-}
 
 
 class FakePeople:
@@ -93,11 +79,7 @@ def test_the_matte_survives_storage(found, files):
     ],
 )
 def test_each_gate_names_its_reason(files, change, reason):
-    toy = BackendRef(name="toy", version="1", licence="none")
-    detect = f.DetectFacet(
-        arrays=files.put_arrays({"a": np.zeros(1)}), backend=toy, **GOOD | change
-    )
-    row = held_scene.clip_of(held_scene.render(2), files, 0).replace(detect=detect)
+    row = held_scene.clip_of(held_scene.render(2), files, 0).replace(detect=detect_facet(**change))
     stage = DetectStage(DetectConfig())
     assert stage.gate(row).reason == reason
     assert reason in stage.reasons

@@ -6,27 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from schemas.facets import QualityFacet
 from stages.kit import media
 from stages.screening import picture
 from stages.screening.overlay_text import overlay_text
 from stages.screening.quality import QualityConfig, QualityGate, QualityStage, judge
 from tests.support.clips import make_clip
+from tests.support.facets import quality_facet
 from tests.unit.stages.source.synth import textured, toy_files
 
-GOOD = QualityFacet(
-    sharpness=100,
-    luma_mean=0.5,
-    dark_share=0,
-    bright_share=0,
-    motion_px=0.5,
-    freeze_share=0,
-    longest_freeze_s=0,
-    border_share=0,
-    text_area_share=0,
-    num_text_regions=0,
-    phash="0" * 64,
-)
+GOOD = quality_facet()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import pytest
 from jobs.studio.voice import speak
 from schemas.base import BackendRef
 from schemas.errors import DecodeError
-from schemas.facets import SpeechFacet
 from stages.kit import media
 from stages.screening.dnsmos import DnsMos
 from stages.screening.lips import lip_gap, lip_shares
@@ -26,19 +25,12 @@ from stages.screening.speech import (
     silent_facet,
 )
 from tests.support.clips import make_clip
+from tests.support.facets import speech_facet
 from tests.unit.stages.source.synth import tone, toy_files
 
 LIPS = SpeechGate(max_still_while_voiced_share=0.5, max_moving_while_silent_share=0.6)
 REF = BackendRef(name="vad", version="1", licence="MIT")
-GOOD = SpeechFacet(
-    has_audio=True,
-    loudness_lufs=-23,
-    peak_dbfs=-3,
-    voiced_share=0.8,
-    digital_silence_share=0.02,
-    clipping_share=0,
-    backend=REF,
-)
+GOOD = speech_facet()
 
 
 def test_loudness_of_a_full_scale_1_khz_tone():
