@@ -13,6 +13,7 @@ from stages.files import Files
 from stages.kit import media
 from tests.support.facets import (
     TOY,
+    caption_facet,
     detect_facet,
     references_facet,
     silent_facet,
@@ -76,11 +77,7 @@ def make_clip(
             video=files.put_video(frames),
             arrays=files.put_arrays({"matte_iou": np.ones(total, np.float32)}),
         ),
-        caption=f.CaptionFacet(
-            prompt=f"A person holds a red box number {seed}.",
-            hoi_prompt="Black background, a body and a box.",
-            backend=TOY,
-        ),
+        caption=caption_facet(prompt=f"A person holds a red box number {seed}."),
     )
 
 

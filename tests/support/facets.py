@@ -141,6 +141,29 @@ def references_facet(**changes: Any) -> f.ReferencesFacet:
     return f.ReferencesFacet.model_validate(usual | changes)
 
 
+def triplets_facet(**changes: Any) -> f.TripletsFacet:
+    """Pictures that belong together."""
+    usual = {
+        "person_similarity": 0.9,
+        "product_similarity": 0.9,
+        "product_leak": 0,
+        "hand_in_product_share": 0,
+        "face_kept": True,
+        "backend": TOY,
+    }
+    return f.TripletsFacet.model_validate(usual | changes)
+
+
+def caption_facet(**changes: Any) -> f.CaptionFacet:
+    """What a template would say."""
+    usual = {
+        "prompt": "A person holds a red box.",
+        "hoi_prompt": "Black background, a body and a box.",
+        "backend": TOY,
+    }
+    return f.CaptionFacet.model_validate(usual | changes)
+
+
 def body_facet(**changes: Any) -> f.BodyFacet:
     """A close, calm fit of every frame."""
     usual = {
