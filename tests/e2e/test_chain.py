@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from schemas.clock import SAMPLE_RATE_HZ
 from schemas.manifest import RunRecord
 from stages.kit import media
 from stages.source.foreign_sound import read_foreign_sound
+from tests.support import command_line
 
 PINNED = Path(__file__).with_name("pinned_root.json")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -29,13 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 def handloom(*args: object, code: int = 0) -> dict:
     """Run a command with --json in a process of its own; its parsed answer."""
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *map(str, args), "--json"],
-        capture_output=True,
-        text=True,
-        timeout=1400,
-        check=False,
-    )
+    done = command_line.handloom(*args, "--json", timeout=1400)
     assert done.returncode == code, done.stderr[-3000:]
     return json.loads(done.stdout)
 

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
+from tests.support.command_line import handloom
+
 pytestmark = pytest.mark.slow
-
-
-def handloom(*argv, **kwargs):
-    return subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *map(str, argv)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        **kwargs,
-    )
 
 
 @pytest.fixture

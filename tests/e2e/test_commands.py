@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
-import sys
 
 import pytest
 
 from jobs.outputs import OUTPUTS, check_output, models_of
+from tests.support.command_line import handloom
 from tests.support.furniture import write_catalogue
 
 pytestmark = pytest.mark.slow
@@ -36,17 +34,6 @@ REFUSED = {
     "models pin": ["{none}"],
     "models convert-smplx": ["{none}", "{none}.npz"],
 }
-
-
-def handloom(*argv, **kwargs):
-    return subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *map(str, argv)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        **kwargs,
-    )
 
 
 def answer(command, *argv):
@@ -79,14 +66,6 @@ def test_a_command_refuses_with_one_message_for_people_and_for_programs(command,
     words = shown.stderr.split()
     assert words[0] in ("error:", "Usage:")
     assert len(words) > 4
-
-
-def test_models_are_listed_checked_and_pinned(tmp_path):
-    assert {b["stage"] for b in answer("models list")["backends"]} >= {"objects", "body", "latents"}
-    assert len(answer("models check")["stages"]) == 13
-    weights = tmp_path / "weights.bin"
-    weights.write_bytes(b"weights")
-    assert answer("models pin", weights)["sha256"] == hashlib.sha256(b"weights").hexdigest()
 
 
 def test_the_studio_says_what_it_rendered(tmp_path):
