@@ -21,7 +21,18 @@ from curation.recipe import Recipe, RunConfig, load_recipe
 from jobs.options import RECIPES
 from schemas.rows import SourceVideo
 from schemas.settings import NotContent
-from tests.contract.test_keys import KINDS, World, another, leaves, stage_of
+from tests.contract.test_keys import (
+    LIMIT,
+    MACHINE,
+    PIN,
+    PLACE,
+    World,
+    another,
+    each_world,
+    kinds_of,
+    stage_of,
+    write_weights,
+)
 
 REPO = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {
@@ -150,10 +161,20 @@ def test_the_address_of_a_source() -> None:
     assert unit_key(other, "closure") != unit_key(here, "closure")
 
 
-@pytest.mark.parametrize("name", STAGE_CLASSES)
-def test_the_marks_on_settings_are_those_written_down(name: str, tmp_path: Path) -> None:
+def marks_of(config: BaseModel, path: str) -> list[str]:
+    """The marks on a setting and on the groups that hold it."""
+    marks = []
+    for name in path.split("."):
+        metadata = type(config).model_fields[name].metadata
+        marks += [mark.kind for mark in metadata if isinstance(mark, NotContent)]
+        config = getattr(config, name)
+    return marks
+
+
+@each_world
+def test_the_marks_on_settings_are_those_written_down(world: World, tmp_path: Path) -> None:
     """A limit that is marked as a place would be left out for a wrong reason, and told so to people."""
-    for path, info, _ in leaves(stage_of(World(name, "default"), tmp_path).config):
-        marks = [mark.kind for mark in info.metadata if isinstance(mark, NotContent)]
-        kind = KINDS[name][path]
-        assert marks == ([kind] if kind in ("limit", "place", "pin") else []), path
+    config = stage_of(world, write_weights(tmp_path / "weights")).config
+    for path, kind in kinds_of(world.stage, config).items():
+        expected = [kind] if kind in (LIMIT, PLACE, PIN, MACHINE) else []
+        assert marks_of(config, path) == expected, path

@@ -213,10 +213,13 @@ def test_doctor_starts_ray(roomy):
 
 def test_models_list():
     backends = told("models list")["backends"]
-    shown = said("models", "list").splitlines()
-    assert len(shown) == len(backends)
+    *shown, legend = said("models", "list").splitlines()
+    assert legend.startswith("* used unless")
     for line, backend in zip(shown, backends, strict=True):
-        assert line.split()[:2] == [backend["stage"], backend["name"]]
+        key, name = line.split()[:2]
+        assert key == ".".join(filter(None, (backend["stage"], backend["setting"])))
+        assert name == backend["name"]
+        assert (f"{name} *" in line) == backend["is_default"]
         assert ("missing" in line) != backend["installed"]
 
 
