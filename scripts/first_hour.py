@@ -100,8 +100,12 @@ def play(step: Step, work: Path) -> Played:
     started = time.monotonic()
     child = subprocess.Popen(
         ["bash", "-c", f"exec {step.command}" if step.stop_when else step.command],
-        cwd=work, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        cwd=work,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert child.stdout is not None
     lines: list[str] = []
     is_stopped = False

@@ -88,9 +88,11 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
     proxy = FaultProxy("")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await _answer(proxy, upstream, reader, writer)
-        writer.close()
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await _answer(proxy, upstream, reader, writer)
+        finally:  # stalled requests end by being cancelled
+            await _close(writer)
 
     server = do(asyncio.start_server(serve, "127.0.0.1", 0))
     proxy.endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -106,6 +108,7 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
 async def _end(server: asyncio.Server) -> None:
     """Stop listening and give up on requests that are still stalled."""
     server.close()
+    await asyncio.sleep(0.05)  # a task that is cancelled before it begins closes nothing
     others = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
     for task in others:
         task.cancel()
@@ -139,12 +142,14 @@ async def _answer(
     place = urlsplit(upstream)
     to_reader, to_writer = await asyncio.open_connection(place.hostname, place.port)
     kept = [line for line in lines if line and not line.lower().startswith("connection:")]
-    to_writer.write(
-        "\r\n".join([first, *kept, "Connection: close", "", ""]).encode("latin-1") + body
-    )
-    await to_writer.drain()
-    answer = await to_reader.read()
-    to_writer.close()
+    try:
+        to_writer.write(
+            "\r\n".join([first, *kept, "Connection: close", "", ""]).encode("latin-1") + body
+        )
+        await to_writer.drain()
+        answer = await to_reader.read()
+    finally:
+        await _close(to_writer)
     if proxy.is_forgetful and method == "PUT" and answer.startswith(b"HTTP/1.1 412"):
         answer = b'HTTP/1.1 200 OK\r\nETag: "0"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
     if proxy.odd_keys and method == "GET" and b"</ListBucketResult>" in answer:
@@ -180,6 +185,13 @@ def _with_keys(answer: bytes, keys: list[str]) -> bytes:
     body = body.replace(b"<IsTruncated>", f"{more}<IsTruncated>".encode(), 1)
     lines = [x for x in head.split(b"\r\n") if not x.lower().startswith(b"content-length:")]
     return b"\r\n".join([*lines, f"Content-Length: {len(body)}".encode(), b"", b""]) + body
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Close, and wait until the socket is given back."""
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
