@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from curation.chain import STAGE_CLASSES, build_chain, unit_key
 from curation.recipe import Recipe, RunConfig, load_recipe
-from jobs.options import RECIPES
+from jobs.options import CURATE_RECIPES
 from schemas.rows import SourceVideo
 from schemas.settings import NotContent
 from tests.contract.test_keys import (
@@ -81,7 +81,7 @@ def run_settings() -> list[tuple[str, Any]]:
 @pytest.mark.parametrize(("path", "value"), run_settings(), ids=str)
 def test_how_a_run_is_executed(path: str, value: Any) -> None:
     plain, changed = (
-        load_recipe("default", changes, list(STAGE_CLASSES), RECIPES)
+        load_recipe("default", changes, list(STAGE_CLASSES), CURATE_RECIPES)
         for changes in ([], [f"{path}={json.dumps(value)}"])
     )
     assert changed.run != plain.run
