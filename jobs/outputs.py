@@ -305,6 +305,48 @@ class Accuracy(Model):
     """With ``--real``: what was found in each part of a video."""
 
 
+class StageCost(Model):
+    """One stage of ``bench curation``, over all rows of the run."""
+
+    name: str
+    num_rows: int
+    cpu_s: float
+    """Of the process, all its threads, and the children that it waited for."""
+    wall_s: float
+
+
+class CurationCost(Model):
+    """``bench curation``: one run in one process, which load beside it slows but does not make dearer."""
+
+    videos: tuple[str, ...]
+    source_s: float
+    """Seconds of source video."""
+    num_clips: int
+    num_kept: int
+    stages: tuple[StageCost, ...]
+    cpu_s: float
+    """Of the whole run: stages, loading of models, ledger."""
+    wall_s: float
+    peak_bytes: int
+    """Largest resident set of the process so far."""
+    machine: dict[str, str]
+
+    @property
+    def stage_cpu_s(self) -> float:
+        """Of all stages together."""
+        return sum(stage.cpu_s for stage in self.stages)
+
+    @property
+    def overhead_cpu_s(self) -> float:
+        """What is no stage's: imports, models loaded, ledger, tables."""
+        return max(0.0, self.cpu_s - self.stage_cpu_s)
+
+    @property
+    def video_s_per_s(self) -> float:
+        """Seconds of source video for every second of two busy cores."""
+        return 2 * self.source_s / self.stage_cpu_s if self.stage_cpu_s else 0.0
+
+
 class ModelCost(Model):
     """``bench model``: see docs/model.md."""
 
@@ -334,6 +376,7 @@ OUTPUTS: dict[str, tuple[type[Model], ...]] = {
     "studio": (Rendered, Catalogue),
     "doctor": (Doctored,),
     "bench accuracy": (Accuracy,),
+    "bench curation": (CurationCost,),
     "bench model": (ModelCost,),
     "models list": (Backends,),
     "models check": (CheckedModels,),

@@ -94,6 +94,50 @@ def _real(
     return Exit.DONE
 
 
+@app.command("curation")
+@guarded
+def curation(
+    videos: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Videos to curate; by default studio clips, rendered once."),
+    ] = None,
+    studio: Annotated[
+        Path, typer.Option("--studio", help="Folder of studio clips; missing ones are rendered.")
+    ] = Path("studio"),
+    clips: Annotated[
+        list[str] | None, typer.Option("--clip", help="Name of a studio clip; by default clean.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the figures there, for --against.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Figures of before: ratios are shown.")
+    ] = None,
+    sets: options.Set = None,
+    as_json: options.Json = False,
+) -> Exit:
+    """Measure the CPU seconds of every stage per second of video, in one process."""
+    from jobs.bench.curation_cost import measure_curation, read_cost, table
+
+    before = read_cost(against) if against else None
+    given = videos or _studio_videos(studio, clips or ["clean"])
+    cost = measure_curation(given, sets or ())
+    if out is not None:
+        out.write_text(cost.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print_json("bench curation", cost.model_dump(mode="json"))
+    else:
+        say(table(cost, before))
+    return Exit.DONE
+
+
+def _studio_videos(folder: Path, clips: list[str]) -> list[Path]:
+    from jobs.studio.generate import generate
+
+    with RunProgress() as progress:
+        return [c.video for c in generate(folder, clips=clips, progress=progress.step)]
+
+
 @app.command("model")
 @guarded
 def model(

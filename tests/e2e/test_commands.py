@@ -23,6 +23,7 @@ REFUSED = {
     "retry": ["{none}", "--reason", "crash"],
     "vacuum": ["{none}"],
     "verify": ["{none}"],
+    "bench curation": ["{none}"],
     "train": ["{none}"],
     "sample": ["{none}", "--root", "{none}", "--out", "{none}/x.mp4"],
     "studio": ["--out", "{root}", "--clip", "no-such-clip"],
