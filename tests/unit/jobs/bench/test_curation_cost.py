@@ -56,7 +56,7 @@ def test_every_stage_of_a_real_run_is_counted(tmp_path, monkeypatch):
     take = replace(scripts.SCRIPTS["clean"].takes[0], num_frames=96)
     monkeypatch.setitem(scripts.SCRIPTS, "short", scripts.ClipScript("short", (take,)))
     (clip,) = generate.generate(tmp_path / "studio", clips=["short"], size_px=(240, 416))
-    found = measure_curation([clip.video], ["run.gates.max_failed_share=1"])
+    found = measure_curation([clip.video], ["segment.buckets=[[240, 416]]"])
     assert found.source_s == pytest.approx(96 / 25, abs=0.1)
     rows = {stage.name: stage for stage in found.stages}
     assert list(rows)[:3] == ["probe", "segment", "detect"]
