@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.kit.arrays import F32, Frames, Image, Mask
 from stages.kit.boxes import window_of
@@ -35,8 +36,8 @@ class ColourModel:
 
     def feed(self, lab: Image, where: Mask) -> None:
         """Add the pixels (H,W,3) at ``where`` (H,W)."""
-        index = (lab[where] >> _SHIFTS).astype(np.intp)
-        np.add.at(self._counts, tuple(index.T), 1.0)
+        counts = np.bincount(_bins_of(lab[where]), minlength=NUM_COLOURS)
+        self._counts += counts.reshape(_BINS).astype(np.float32)  # whole numbers: exact up to 2**24
         self._table = None
 
     @property
@@ -57,8 +58,7 @@ class ColourModel:
         """Smoothed probability of each pixel (H,W)."""
         if self._table is None:
             self._table = self._smoothed()
-        index = (lab >> _SHIFTS).astype(np.intp)
-        return np.asarray(self._table[index[..., 0], index[..., 1], index[..., 2]], np.float32)
+        return np.asarray(self._table.ravel().take(_bins_of(lab)), np.float32)
 
     def _smoothed(self) -> F32:
         """Probability of each bin; neighbours in colour share some evidence."""
@@ -68,6 +68,12 @@ class ColourModel:
             blurred = 0.6 * blurred + 0.2 * rolled
         table = (blurred + 1e-3) / (blurred.sum() + 1e-3 * blurred.size)
         return np.asarray(table, np.float32)
+
+
+def _bins_of(lab: Image) -> NDArray[np.uint16]:
+    """Number of the bin of each colour (...,3) -> (...)."""
+    light, a, b = ((lab[..., n] >> _SHIFTS[n]).astype(np.uint16) for n in range(3))
+    return (light << 10) | (a << 5) | b
 
 
 def forearm_mask(arms_px: F32, shape: tuple[int, int], width_px: float) -> Mask:
