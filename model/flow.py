@@ -148,13 +148,6 @@ def velocity_target(
     return noise - clean
 
 
-def clean_estimate(
-    noisy: Float[Tensor, "b ..."], velocity: Float[Tensor, "b ..."], sigma: Float[Tensor, " b"]
-) -> Float[Tensor, "b ..."]:
-    """The clean latent that a velocity implies: z_s - s v."""
-    return noisy - sigma.reshape(-1, *[1] * (noisy.ndim - 1)) * velocity
-
-
 def euler_step(
     x: Float[Tensor, "..."], velocity: Float[Tensor, "..."], sigma: float, sigma_next: float
 ) -> Float[Tensor, "..."]:

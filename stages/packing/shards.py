@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -256,9 +255,3 @@ def to_boxes(array: F32) -> Boxes:
         else (float(row[0]), float(row[1]), float(row[2]), float(row[3]))
         for row in array
     )
-
-
-def shard_path(plan: ShardPlan, root: Path) -> Path:
-    """Where a written shard lies below an output root."""
-    assert plan.shard is not None
-    return root / plan.shard.file.name

@@ -109,8 +109,3 @@ def product_similarity(a: Image, where_a: Mask, b: Image, where_b: Mask) -> floa
     matched, _ = num_matches(a, where_a, b, where_b)
     texture = min(1.0, matched / 12)
     return float(colours + (1 - colours) * 0.6 * texture)
-
-
-def is_white(image: Image) -> Mask:
-    """The white ground of a cut-out."""
-    return np.asarray((image >= 250).all(axis=2))

@@ -24,8 +24,6 @@ from stages.product import likeness
 from stages.product.traces import leak_share
 
 FEATURES = BackendRef(name="features", version="1", licence="Apache-2.0")
-_SAME_PX = 10
-"""A pixel that moved less than this in every channel was not replaced."""
 _MIN_FACE_IOU = 0.3
 
 

@@ -35,11 +35,6 @@ class TextBox:
     bottom: float
     slope_deg: float
 
-    @property
-    def area_px(self) -> float:
-        """Box area."""
-        return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
-
 
 @cache
 def model_paths() -> tuple[Path, ...]:

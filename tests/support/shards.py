@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from schemas.sample import ShardPlan
 from stages.files import Files, FolderBlobs
 from stages.packing.latents import LatentsConfig, LatentsStage
-from stages.packing.shards import ShardsConfig, ShardsStage, plan_shards, shard_path
+from stages.packing.shards import ShardsConfig, ShardsStage, plan_shards
 from tests.support.clips import make_clip
 
 TINY_NETWORK = {
@@ -47,3 +48,9 @@ def make_shards(
         ]
         plans = [shards.process(p, files).rows[0] for p in plan_shards(rows, max_samples)]
     return [shard_path(p, root) for p in plans]
+
+
+def shard_path(plan: ShardPlan, root: Path) -> Path:
+    """Where a written shard lies below an output root."""
+    assert plan.shard is not None
+    return root / plan.shard.file.name

@@ -13,8 +13,9 @@ from schemas.sample import ShardPlan
 from schemas.shard_columns import KEYED_COLUMNS, SAMPLE_SCHEMA, SCHEMA_VERSION
 from stages.files import Files, FolderBlobs
 from stages.packing.latents import LatentsConfig, LatentsStage
-from stages.packing.shards import ShardsConfig, ShardsStage, plan_shards, shard_path
+from stages.packing.shards import ShardsConfig, ShardsStage, plan_shards
 from tests.support import clips
+from tests.support.shards import shard_path
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,12 @@ from model.training.shard_reader import ShardReader
 from schemas.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from stages.kit import media
 from stages.packing.latents import LatentsConfig, LatentsStage
-from stages.packing.shards import ShardsConfig, ShardsStage, plan_shards, shard_path
+from stages.packing.shards import ShardsConfig, ShardsStage, plan_shards
 from stages.source.segment import SegmentStage
 from stages.source.segment_config import SegmentConfig
 from tests.support.clips import make_clip
 from tests.support.landmarks import whole
+from tests.support.shards import shard_path
 from tests.unit.stages.source.synth import source_of, toy_files, write_source
 
 HEIGHT, WIDTH, SIDE_PX = 128, 224, 24
