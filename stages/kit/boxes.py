@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.kit.arrays import F32, Mask
+from stages.kit.arrays import F32, U8, Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +62,17 @@ def window_of(mask: Mask, margin_px: int = 0) -> tuple[slice, slice]:
         for where in (np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
     )
     return rows, cols
+
+
+def grown(mask: Mask, kernel: U8) -> Mask:
+    """Dilate a mask (H,W) by a kernel (k,k), k odd: looks only where it can change something.
+
+    >>> mask = np.zeros((5, 9), bool); mask[2, 1] = True
+    >>> grown(mask, np.ones((3, 3), np.uint8)).sum().item()
+    9
+    """
+    out = np.zeros_like(mask)
+    if mask.any():
+        near = window_of(mask, len(kernel) // 2)
+        out[near] = cv2.dilate(mask[near].astype(np.uint8), kernel) > 0
+    return out

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from stages.kit.arrays import F32, Mask
+from stages.kit.boxes import grown
 
 FINGERS = (
     (0, 1, 2, 3, 4),
@@ -62,9 +63,9 @@ def finger_mask(hand: Hand, shape: tuple[int, int], thickness: float) -> Mask:
 
 def broad_hands(hands: list[Hand], shape: tuple[int, int], width_hands: float) -> Mask:
     """Hands (H,W) as broad as real fingers are: grown by ``width_hands`` hand lengths in all."""
-    out = np.zeros(shape, np.uint8)
+    out = np.zeros(shape, bool)
     for hand in hands:
         width = max(3, round(width_hands * hand.size_px)) | 1
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
-        out |= cv2.dilate(hand_mask(hand, shape).astype(np.uint8), kernel)
-    return out.astype(bool)
+        out |= grown(hand_mask(hand, shape), np.asarray(kernel, np.uint8))
+    return out

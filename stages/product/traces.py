@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from stages.kit.arrays import F32, Frames, Image, Mask
+from stages.kit.boxes import grown
 from stages.kit.landmarks import Landmarks, hand_boxes_at
 from stages.product.cues import ColourModel
 
@@ -63,7 +64,7 @@ def grow(mask: Mask, radius_px: int) -> Mask:
     if radius_px < 1:
         return mask
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius_px + 1,) * 2)
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), kernel) > 0)
+    return grown(mask, np.asarray(kernel, np.uint8))
 
 
 def neighbourhood(mask: Mask, landmarks: Landmarks, t: int) -> Mask:
