@@ -109,7 +109,6 @@ class DctCodec:
     """
 
     ref = BackendRef(name="dct", version="2", licence="Apache-2.0")
-    is_blockwise = True
 
     def __init__(self, stream: Stream = "rgb") -> None:
         self.statistics = DCT_STATISTICS[stream]

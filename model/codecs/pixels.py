@@ -36,11 +36,16 @@ def check_pixels(pixels: Float[Tensor, "b 3 f hp wp"]) -> None:
 
 def to_pixels(frames: UInt8[np.ndarray, "f hp wp 3"]) -> Float[Tensor, "1 3 f hp wp"]:
     """Turn u8 RGB frames into float pixels in [-1, 1]."""
-    pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2)
-    return pixels.float().div_(127.5).sub_(1.0)[None]
+    planes = torch.from_numpy(np.ascontiguousarray(frames.transpose(3, 0, 1, 2)))
+    return planes.float().div_(127.5).sub_(1.0)[None]
+
+
+def to_planes(pixels: Float[Tensor, "1 3 f hp wp"]) -> UInt8[np.ndarray, "3 f hp wp"]:
+    """Turn float pixels in [-1, 1] into u8 colour planes."""
+    values = pixels[0].clamp(-1, 1).add_(1).mul_(127.5).round_()
+    return np.asarray(values.to(torch.uint8).numpy())
 
 
 def to_frames(pixels: Float[Tensor, "1 3 f hp wp"]) -> UInt8[np.ndarray, "f hp wp 3"]:
     """Turn float pixels in [-1, 1] into u8 RGB frames."""
-    frames = ((pixels[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return np.asarray(frames.permute(1, 2, 3, 0).contiguous().numpy())
+    return np.ascontiguousarray(to_planes(pixels).transpose(1, 2, 3, 0))

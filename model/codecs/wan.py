@@ -61,7 +61,6 @@ class WanVaeCodec:
         device: Where to run.
     """
 
-    is_blockwise = False
     statistics = ChannelStatistics(mean=WAN_LATENT_MEAN, std=WAN_LATENT_STD)
 
     def __init__(self, vae: Any, weights_sha256: str = "", *, device: str = "cpu") -> None:

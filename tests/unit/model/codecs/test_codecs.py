@@ -15,7 +15,7 @@ from model.codecs.clock import clip_window, union_boxes
 from model.codecs.codec_choice import WanVaeConfig
 from model.codecs.dct import DCT_BAND, DctCodec
 from model.codecs.pixels import to_frames, to_pixels
-from model.codecs.video import decode_frames, encode_frames
+from model.codecs.video import BlockCodec, decode_frames, encode_frames
 from model.codecs.wan import WAN_LATENT_MEAN, WAN_LATENT_STD, WanVaeCodec
 from schemas.errors import ConfigError
 from schemas.settings import content_of
@@ -100,6 +100,25 @@ def test_encoding_in_pieces_gives_the_same_latents_and_frames() -> None:
     assert sum(len(part) for _, part in decode_frames(codec, whole)) == 41
 
 
+@pytest.mark.parametrize("first", [0, 1, 4, 5, 6, 40])
+def test_decoding_from_a_frame_on_gives_that_frame_and_all_later_ones(first: int) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (41, 16, 32, 3), np.uint8)
+    latents = encode_frames(DctCodec(), frames)
+    whole = np.concatenate([part for _, part in decode_frames(DctCodec(), latents)])
+    shown = {
+        start + n: frame
+        for start, part in decode_frames(DctCodec(), latents, first)
+        for n, frame in enumerate(part)
+    }
+    assert set(range(first, 41)) <= set(shown) <= set(range(max(0, first - 3), 41))
+    assert all(np.array_equal(frame, whole[n]) for n, frame in shown.items())
+
+
+def test_a_number_of_frames_that_latents_do_not_cover_is_refused() -> None:
+    with pytest.raises(ValueError, match="1 \\+ 4m"):
+        encode_frames(DctCodec(), np.zeros((8, 16, 16, 3), np.uint8))
+
+
 def test_psnr_of_a_noisy_picture_is_lower_and_counts_only_the_target() -> None:
     codec = DctCodec()
     flat = np.full((9, 16, 16, 3), 100, np.uint8)
@@ -181,7 +200,7 @@ def test_wan_vae_is_built_from_a_local_folder_and_pinned(tiny_vae, tmp_path: Pat
     codec = WanVaeConfig(folder=str(folder)).build().opened
     digest = codec.ref.weights_sha256
     assert len(digest) == 64
-    assert not codec.is_blockwise
+    assert not isinstance(codec, BlockCodec)
     WanVaeConfig(folder=str(folder), weights_sha256=digest).build().check()
     with pytest.raises(ConfigError, match="the recipe pins"):
         WanVaeConfig(folder=str(folder), weights_sha256="0" * 64).build().check()
