@@ -3,6 +3,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 export VENV
+# as the command sets it: BLAS threads mostly wait for each other
+export OPENBLAS_NUM_THREADS ?= 1
 
 FAST := not gpu and not slow and not chaos and not shared_data
 

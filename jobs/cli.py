@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -162,6 +163,8 @@ def _common(
 
 def main() -> None:
     """Entry point of the console script."""
+    # Before numpy is loaded: thousands of small matrices a clip, where BLAS threads mostly wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         code = app(standalone_mode=False)
     except ClickException as error:  # the command line itself is wrong

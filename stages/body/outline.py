@@ -20,6 +20,7 @@ from stages.body.shape import LIMIT
 from stages.body.solve import Pinhole, project, projection_jacobian
 from stages.body_models.rendering import face_to_vertex, vertex_normals
 from stages.kit.arrays import F32, F64, Mask
+from stages.kit.torch_threads import one_thread
 
 NUM_SHAPE = 16
 """Shape numbers that outlines decide: the local ones and the first of the shape space."""
@@ -46,8 +47,10 @@ class Skin(Protocol):
     faces: Any
     part_labels: Any
 
-    def forward(self, rotations: Any, translation: Any, shape: Any) -> tuple[Any, Any]:
-        """Vertices (T,V,3) and joints (T,B,3)."""
+    def forward(
+        self, rotations: Any, translation: Any, shape: Any, only: Any = None
+    ) -> tuple[Any, Any]:
+        """Vertices (T,V,3), or those named by ``only`` (N,), and joints (T,B,3)."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def shape_from_outline(
         ]
         if sum(len(e.gaps_px) for e in edges) < _MIN_POINTS:
             return shape
-        moves = _moves(body, still, out, count, vertices, joints)
+        moves = _moves(body, still, out, count, edges)
         step = _solve(
             edges, moves, (vertices, joints), still, camera, head_px, out[:count], before[:count]
         )
@@ -111,24 +114,38 @@ def shape_from_outline(
     return out.astype(np.float32)
 
 
-def _posed(body: Skin, still: Still, shape: F64) -> tuple[F64, F64]:
+def _posed(
+    body: Skin, still: Still, shape: F64, only: NDArray[np.intp] | None = None
+) -> tuple[F64, F64]:
     import torch
 
-    with torch.inference_mode():
+    with torch.inference_mode(), one_thread():
         vertices, joints = body.forward(
             torch.from_numpy(still.rotations),
             torch.from_numpy(still.translation),
             torch.from_numpy(shape.astype(np.float32)),
+            None if only is None else torch.from_numpy(only),
         )
     return vertices.numpy().astype(np.float64), joints.numpy().astype(np.float64)
 
 
 def _moves(
-    body: Skin, still: Still, shape: F64, count: int, vertices: F64, joints: F64
-) -> tuple[F64, F64]:
-    """(S,K,V,3) and (S,K,B,3): what a unit of each shape number moves; exact, since both are linear in it."""
-    moved = [_posed(body, still, shape + np.eye(len(shape))[n]) for n in range(count)]
-    return np.stack([v - vertices for v, _ in moved]), np.stack([j - joints for _, j in moved])
+    body: Skin, still: Still, shape: F64, count: int, edges: Sequence[_Edge]
+) -> tuple[list[F64], F64]:
+    """What a unit of each shape number moves; exact, since vertices and joints are linear in it.
+
+    Returns:
+        Per frame (S,N,3) of its edge's vertices, and (S,K,B,3). No other vertex is posed: a clip's edges have some
+        hundreds of the model's ten thousand.
+    """
+    used = np.unique(np.concatenate([e.vertices for e in edges]))
+    vertices, joints = _posed(body, still, shape, used)
+    moved = [_posed(body, still, shape + np.eye(len(shape))[n], used) for n in range(count)]
+    by_vertex = np.stack([v - vertices for v, _ in moved])
+    at = [np.searchsorted(used, e.vertices) for e in edges]
+    return [by_vertex[:, k, rows] for k, rows in enumerate(at)], np.stack(
+        [j - joints for _, j in moved]
+    )
 
 
 def find_edge(
@@ -204,7 +221,7 @@ def splat(pixels: F64, shape: tuple[int, int], head_px: float) -> Mask:
 
 def _solve(
     edges: Sequence[_Edge],
-    moves: tuple[F64, F64],
+    moves: tuple[Sequence[F64], F64],
     posed: tuple[F64, F64],
     still: Still,
     camera: Pinhole,
@@ -213,12 +230,12 @@ def _solve(
     prior: F64,
 ) -> F64:
     """The step (S,) of the shape: edges met, seen joints kept, near to what the landmarks gave."""
-    count = len(moves[0])
+    count = len(now)
     hessian, gradient = np.eye(count), prior.astype(np.float64) - now
     total = sum(len(e.gaps_px) for e in edges)
     for k, edge in enumerate(edges):
         flat = projection_jacobian(posed[0][k, edge.vertices], camera)
-        along = np.einsum("sni,nji,nj->ns", moves[0][:, k, edge.vertices], flat, edge.normals_px)
+        along = np.einsum("sni,nji,nj->ns", moves[0][k], flat, edge.normals_px)
         wanted = edge.gaps_px - _CLOTHES * head_px
         deviation = head_px * _DEVIATION * np.where(wanted > 0, _WIDER, 1.0)
         off = np.abs(wanted) / deviation

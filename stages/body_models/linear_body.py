@@ -128,18 +128,29 @@ class LinearBody:
         return torch.stack(world, 1), torch.stack(place, 1)
 
     def forward(
-        self, rotations: Tensor, translation: Tensor, shape: Tensor | None = None
+        self,
+        rotations: Tensor,
+        translation: Tensor,
+        shape: Tensor | None = None,
+        only: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Pose the skin: vertices (T,V,3) and joints (T,B,3), metres.
 
-        Arguments as in ``pose_joints``.
+        Other arguments as in ``pose_joints``.
+
+        Args:
+            rotations: (T,B,3).
+            translation: (T,3).
+            shape: (S,).
+            only: (N,) the vertices that are wanted, in place of all V.
         """
         world, place = self.pose_joints(rotations, translation, shape)
         rest_joints = self.rest_joints(shape)
-        rest = self.rest_vertices(shape)
+        at = slice(None) if only is None else only
+        rest = _shaped(self._vertices[at], self._vertex_directions[:, at], shape)
         moved = place - (world @ rest_joints[None, :, :, None])[..., 0]
         homogeneous = torch.cat([rest, torch.ones_like(rest[:, :1])], 1)
-        mixed = (self._weights[:, :, None] * homogeneous[:, None, :]).flatten(1)  # (V, 4B)
+        mixed = (self._weights[at, :, None] * homogeneous[:, None, :]).flatten(1)  # (V, 4B)
         columns = torch.cat([world, moved[..., None]], -1).permute(1, 3, 0, 2).flatten(0, 1)
         parts = [
             (mixed @ columns[:, start : start + _FRAMES_AT_ONCE].flatten(1)).reshape(

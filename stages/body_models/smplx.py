@@ -143,9 +143,13 @@ class SmplxBody(LinearBody):
         self._parents = torch.from_numpy(tables.parents)
 
     def forward(
-        self, rotations: Tensor, translation: Tensor, shape: Tensor | None = None
+        self,
+        rotations: Tensor,
+        translation: Tensor,
+        shape: Tensor | None = None,
+        only: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Vertices (T,V,3) and joints (T,55,3), metres, by the package's ``lbs``."""
+        """Vertices (T,V,3), or those of ``only`` (N,), and joints (T,55,3), metres, by the package's ``lbs``."""
         from smplx.lbs import batch_rigid_transform, batch_rodrigues
 
         rest, joints = self.rest_vertices(shape), self.rest_joints(shape)
@@ -156,8 +160,9 @@ class SmplxBody(LinearBody):
         place, moved = batch_rigid_transform(
             turns, joints.expand(num_frames, -1, -1), self._parents, dtype=torch.float32
         )
-        blend = torch.einsum("vb,tbij->tvij", self._weights, moved[:, :, :3])
-        vertices = (blend[..., :3] @ corrected[..., None])[..., 0] + blend[..., 3]
+        at = slice(None) if only is None else only
+        blend = torch.einsum("vb,tbij->tvij", self._weights[at], moved[:, :, :3])
+        vertices = (blend[..., :3] @ corrected[:, at, :, None])[..., 0] + blend[..., 3]
         return vertices + translation[:, None], place + translation[:, None]
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 import typer
 
-from jobs.cli import COMMANDS
+from jobs.cli import COMMANDS, main
 
 HEAVY = ("torch", "scipy", "ray", "pandas", "pyarrow", "cv2", "av", "pydantic", "numpy", "rich")
 
@@ -37,6 +38,17 @@ def test_the_table_quotes_the_docstring(name):
 def test_help_imports_nothing_heavy():
     loaded = modules_after("import jobs.cli")
     assert not loaded & set(HEAVY)
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, "1"), ("4", "4")])
+def test_blas_takes_one_thread_unless_asked(asked, given, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["handloom", "--help"])
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", asked or "")
+    if asked is None:
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["OPENBLAS_NUM_THREADS"] == given
 
 
 def test_a_command_line_is_parsed_without_what_its_work_needs():

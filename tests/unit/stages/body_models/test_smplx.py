@@ -31,6 +31,16 @@ def test_skin_of_the_package_equals_ours_without_correctives(truth: Truth) -> No
     assert torch.allclose(ours_joints, their_joints, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["linear", "smplx"])
+def test_chosen_vertices_are_those_of_the_whole_skin(truth: Truth, kind: str) -> None:
+    forward = LinearBody.forward if kind == "linear" else type(truth.body).forward
+    only = torch.tensor([7, 3, 5361])
+    whole, joints = forward(truth.body, *pose_of(truth))
+    some, same_joints = forward(truth.body, *pose_of(truth), only)
+    assert torch.allclose(some, whole[:, only], atol=1e-6)
+    assert torch.equal(same_joints, joints)
+
+
 def test_pose_correctives_are_used(tmp_path: Path, truth: Truth) -> None:
     directions = np.zeros((10475, 3, 486), np.float32)
     directions[5361, 1] = 0.01
