@@ -163,12 +163,15 @@ def point_jacobian(chain: Chain, posed: Posed) -> F64:
     above = np.where((parents >= 0)[None, :, None, None], above, np.eye(3))
     frame = above @ jacobian
     axes = (frame[:, where] @ np.stack([e[2] for e in entries])[..., None])[..., 0]
-    lever = posed.points[:, None] - posed.joints[:, joints][:, :, None]
-    moves = np.cross(axes[:, :, None, :], lever)
-    moves *= below[joints][:, chain.owners][None, :, :, None]
+    entry, point = np.nonzero(below[joints][:, chain.owners])
+    lever = posed.points[:, point] - posed.joints[:, joints[entry]]
+    moves = np.cross(axes[:, entry], lever)
     out = np.zeros((num_frames, num_points, 3, len(chain.dofs) + 3))
-    for entry, dof in enumerate(owner):
-        out[..., dof] += moves[:, entry]
+    for index, dof in enumerate(
+        owner
+    ):  # one after the other: two joints that an angle turns may move the same point
+        mine = slice(*np.searchsorted(entry, [index, index + 1]))
+        out[:, point[mine], :, dof] += np.swapaxes(moves[:, mine], 0, 1)
     out[:, :, np.arange(3), len(chain.dofs) + np.arange(3)] = 1.0
     return out
 
