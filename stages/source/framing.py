@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 
 from schemas.errors import DecodeError
-from schemas.facets import ClipTransform
 from stages.kit.arrays import Image
 from stages.kit.boxes import Box
 from stages.source.frame_marks import side_data
+
+if TYPE_CHECKING:  # the rows' schemas would be two fifths of a decoding child's start
+    from schemas.facets import ClipTransform
 
 _MAX_OFF_DEG = 1.0
 
@@ -112,6 +114,8 @@ class Framing:
     @property
     def transform(self) -> ClipTransform:
         """Map from display pixels of the source to clip pixels."""
+        from schemas.facets import ClipTransform
+
         scale_raw_x = self.width_px / self.crop.width
         scale_y = self.height_px / self.crop.height
         return ClipTransform(

@@ -57,6 +57,12 @@ def test_a_command_line_is_parsed_without_what_its_work_needs():
     assert not loaded & set(HEAVY)
 
 
+@pytest.mark.parametrize("worker", ["probe_worker", "segment_worker"])
+def test_a_child_that_decodes_starts_without_the_rows_schemas(worker):
+    loaded = modules_after(f"import stages.kit.isolate, stages.source.{worker}, stages.kit.media")
+    assert not loaded & {"pydantic", "torch", "scipy"}
+
+
 def test_stages_are_declared_without_torch_scipy_or_ray():
     code = "import importlib\nfrom curation.stage_list import STAGE_CLASSES\n"
     code += "for c in STAGE_CLASSES.values(): importlib.import_module(c.partition(':')[0])"
