@@ -136,7 +136,11 @@ def _backends() -> list[Check]:
     """The packages of what a recipe uses unless it says otherwise."""
     from curation.chain import known_backends
 
-    wanted = {about.package: about for _, _, about, is_default in known_backends() if is_default}
+    wanted = {
+        about.package: about
+        for _, _, about, is_default in known_backends()
+        if is_default and about.weights != "none needed"  # those run on what is checked above
+    }
     return [
         Check(f"backend {a.name}", a.is_installed, a.package, f"install it: {a.remedy}")
         for a in wanted.values()
