@@ -45,8 +45,8 @@ def curate(
         HandloomError: The run ended early; the same call goes on where it was.
     """
     from jobs import options
-    from jobs.commands.curate import Looks, prepare
     from jobs.progress import RunProgress
+    from jobs.requests import Looks, prepare
 
     given = [sources] if isinstance(sources, str | Path) else sources
     access = options.store_options(endpoint_url, region, anonymous)

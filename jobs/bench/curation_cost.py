@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from curation.root.store import StoreOptions
 from curation.root.tables import read_models
-from jobs.commands.curate import Looks, prepare
 from jobs.outputs import CurationCost, StageCost
+from jobs.requests import Looks, prepare
 from schemas.errors import ConfigError
 from schemas.manifest import RunRecord
 from schemas.outcome import Decision
